@@ -1,0 +1,177 @@
+r"""Question families of the miniature world. Each family draws its answer first and then a scene that has it, so that
+answers are balanced per question text and the text alone says little.
+
+Every chain of thought anchors in the image and enumerates what is seen before it concludes: enumeration is what sampling
+can get wrong and reinforcement can sharpen.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from data_tools.scenes import COLOURS, FORMS, GRID, Block, Scene, place
+
+LETTERS = "ABCD"
+COLOUR_NAMES = tuple(COLOURS)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question about a scene (None: text-only), its gold answer, and the thought that leads there."""
+
+    kind: str
+    answer_type: str  # integer, fraction, expression, choice, yes/no
+    text: str
+    answer: str
+    thought: str
+    scene: Scene | None
+
+    @property
+    def response(self) -> str:
+        return f"<think>{self.thought}</think><answer>{self.answer}</answer>"
+
+
+def latex_fraction(value: Fraction) -> str:
+    return str(value.numerator) if value.denominator == 1 else rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
+
+
+def latex_pi(factor: int) -> str:
+    return r"\pi" if factor == 1 else rf"{factor}\pi"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _listing(scene: Scene) -> str:
+    return "Looking at the image: " + ", ".join(map(str, scene.shapes)) + "."
+
+
+def _figures(rng: random.Random, forms: list[str]) -> list[tuple[str, str]]:
+    return [(rng.choice(COLOUR_NAMES), form) for form in forms]
+
+
+def count_form(rng: random.Random) -> Question:
+    form, count = rng.choice(FORMS), rng.randint(1, 4)
+    others = [f for f in FORMS if f != form]
+    forms = [form] * count + [rng.choice(others) for _ in range(rng.randint(1, 6 - count))]
+    scene = place(rng, _figures(rng, forms))
+    thought = f"{_listing(scene)} I see {_plural(count, form)}."
+    return Question("count_form", "integer", f"How many {form}s?", str(count), thought, scene)
+
+
+def count_colour(rng: random.Random) -> Question:
+    colour, count = rng.choice(COLOUR_NAMES), rng.randint(1, 4)
+    others = [c for c in COLOUR_NAMES if c != colour]
+    colours = [colour] * count + [rng.choice(others) for _ in range(rng.randint(1, 6 - count))]
+    scene = place(rng, [(c, rng.choice(FORMS)) for c in colours])
+    thought = f"{_listing(scene)} I see {count} {colour}."
+    return Question("count_colour", "integer", f"How many {colour} shapes?", str(count), thought, scene)
+
+
+def compare(rng: random.Random) -> Question:
+    more, less = rng.sample(FORMS, 2)
+    yes = rng.random() < 0.5
+    high, low = rng.choice([(2, 1), (3, 1), (3, 2), (1, 0), (2, 0)])
+    counts = (high, low) if yes else (low, high)
+    rest = [f for f in FORMS if f not in (more, less)] * rng.randint(0, 1)
+    scene = place(rng, _figures(rng, [more] * counts[0] + [less] * counts[1] + rest))
+    thought = f"{_listing(scene)} I see {_plural(counts[0], more)} and {_plural(counts[1], less)}."
+    answer = "yes" if yes else "no"
+    return Question("compare", "yes/no", f"Are there more {more}s than {less}s?", answer, thought, scene)
+
+
+def position(rng: random.Random) -> Question:
+    """The colour of the only shape in a row or column, as a choice; the other lines hold distractors."""
+    axis, line = rng.choice(("row", "column")), rng.randrange(GRID)
+    scene = place(rng, _figures(rng, [rng.choice(FORMS) for _ in range(rng.randint(3, 6))]))
+    found = [shape for shape in scene.shapes if getattr(shape, axis) == line]
+    if len(found) != 1:
+        return position(rng)
+    options = rng.sample(COLOUR_NAMES, len(LETTERS))
+    listed = " ".join(f"{letter}) {colour}" for letter, colour in zip(LETTERS, options, strict=True))
+    answer = LETTERS[options.index(found[0].colour)]
+    thought = f"Looking at the image: {axis} {line + 1} has a {found[0]}. {found[0].colour} is {answer}."
+    text = f"What colour is the shape in {axis} {line + 1}? {listed}"
+    return Question("position", "choice", text, answer, thought, scene)
+
+
+def _block_scene(rng: random.Random, height: int, width: int) -> Scene:
+    block = Block(rng.randint(0, GRID - height), rng.randint(0, GRID - width), height, width)
+    free = GRID * GRID - height * width
+    return place(rng, _figures(rng, [rng.choice(FORMS) for _ in range(rng.randint(0, min(3, free)))]), block)
+
+
+def rectangle(rng: random.Random) -> Question:
+    height, width = rng.randint(1, GRID), rng.randint(1, GRID)
+    scene = _block_scene(rng, height, width)
+    seen = f"Looking at the image: the rectangle is {width} wide and {height} tall."
+    area, perimeter = width * height, 2 * (width + height)
+    kind = rng.choice(("area", "perimeter", "grid_share"))
+    if kind == "area":
+        text, answer, step = "What is the area of the rectangle?", str(area), f"{width} * {height} = {area}."
+    elif kind == "perimeter":
+        text, answer = "What is the perimeter of the rectangle?", str(perimeter)
+        step = f"2 * {width + height} = {perimeter}."
+    else:
+        text, answer = "What fraction of the grid is grey?", latex_fraction(Fraction(area, GRID * GRID))
+        step = f"{width} * {height} = {area} of 16."
+    answer_type = "fraction" if kind == "grid_share" else "integer"
+    return Question(kind, answer_type, text, answer, f"{seen} {step}", scene)
+
+
+def circle(rng: random.Random) -> Question:
+    """A grey bar shows the radius, in cells."""
+    radius = rng.randint(1, GRID)
+    scene = _block_scene(rng, *rng.choice(((1, radius), (radius, 1))))
+    what = rng.choice(("area", "circumference"))
+    answer = latex_pi(radius * radius if what == "area" else 2 * radius)
+    step = f"{radius} * {radius}" if what == "area" else f"2 * {radius}"
+    thought = f"Looking at the image: the bar is {radius} long. {step} times pi."
+    text = f"The bar is the radius of a circle. What is its {what}?"
+    return Question(f"circle_{what}", "expression", text, answer, thought, scene)
+
+
+def shape_share(rng: random.Random) -> Question:
+    colour = rng.choice(COLOUR_NAMES)
+    shares = [Fraction(1, 2), *(Fraction(n, d) for n, d in ((1, 3), (2, 3), (1, 4), (3, 4), (1, 5), (2, 5), (3, 5)))]
+    share = rng.choice(shares)
+    total = rng.choice([n for n in range(2, 7) if n % share.denominator == 0])
+    count = int(share * total)
+    others = [c for c in COLOUR_NAMES if c != colour]
+    colours = [colour] * count + [rng.choice(others) for _ in range(total - count)]
+    scene = place(rng, [(c, rng.choice(FORMS)) for c in colours])
+    thought = f"{_listing(scene)} I see {count} {colour} of {total}."
+    text = f"What fraction of the shapes is {colour}?"
+    return Question("shape_share", "fraction", text, latex_fraction(share), thought, scene)
+
+
+def arithmetic(rng: random.Random) -> Question:
+    """Text-only: keeps the image-free path of training in use."""
+    sign, a, b = rng.choice("+-*"), rng.randint(1, 20), rng.randint(1, 20)
+    if sign == "-":
+        a, b = max(a, b), min(a, b)
+    result = {"+": a + b, "-": a - b, "*": a * b}[sign]
+    return Question(
+        "arithmetic", "integer", f"What is {a} {sign} {b}?", str(result), f"{a} {sign} {b} = {result}.", None
+    )
+
+
+# Family -> share of the image questions. The enumerating families have the most to gain from reinforcement.
+FAMILIES: dict[Callable[[random.Random], Question], float] = {
+    count_form: 0.17,
+    count_colour: 0.17,
+    compare: 0.12,
+    shape_share: 0.16,
+    position: 0.12,
+    rectangle: 0.16,
+    circle: 0.10,
+}
+
+
+def image_question(rng: random.Random) -> Question:
+    (family,) = rng.choices(list(FAMILIES), weights=list(FAMILIES.values()))
+    return family(rng)
