@@ -1,0 +1,1 @@
+"""avar_rl: reinforcement learning that makes vision-language models look before they answer (a plug-in to verl)."""
