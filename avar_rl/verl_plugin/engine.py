@@ -1,0 +1,136 @@
+"""verl's FSDP engine with span masses: for the guided loss in training, for the visual reward in the old-log-prob pass.
+
+The engine's own forward is untouched. Around it, a `SpanMassRecorder` is started on the very input ids that the model
+sees (padded, or packed with `use_remove_padding`) and what it recorded is added to verl's `model_output` as nested
+(jagged) tensors, which verl carries back to the trainer.
+
+Shapes: B rows of the input (1 when packed), N sequences of the micro-batch (B = N unless packed), T tokens, S = 2 spans
+(IMAGE, SYSTEM), H heads, L layers, R query rows.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from tensordict import TensorDict
+from verl.utils import tensordict_utils as tu
+from verl.workers.engine import EngineRegistry
+from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
+
+from avar_rl.attention import SpanMassRecorder
+from avar_rl.guidance import GUIDED_ROLES, GuidanceConfig, guidance_terms
+from avar_rl.spans import Markup, Role, query_rows, require_roles, role_spans, token_roles
+from avar_rl.verl_plugin.settings import VisualSettings
+from rewards.visual import token_visual_score
+
+VISUAL_REQUEST = "avar_visual"  # key of the trainer's request in a batch's extra_info
+
+
+@dataclass
+class _Layout:
+    """One micro-batch as the model sees it."""
+
+    input_ids_BT: torch.Tensor
+    valid_BT: torch.Tensor
+    cu_seqlens: torch.Tensor | None  # (N+1,) when packed
+    offsets: torch.Tensor  # (N+1,) jagged offsets of the micro-batch
+    roles_BT: torch.Tensor
+    rows_BR: torch.Tensor
+
+
+@EngineRegistry.register(
+    model_type="language_model", backend=["fsdp", "fsdp2"], device="cuda", vendor=["cpu", "nvidia"]
+)
+class SpanMassEngine(FSDPEngineWithLMHead):
+    """A vendor key beats verl's own registration, so no strategy name changes and nothing is patched."""
+
+    guidance: GuidanceConfig | None = None  # set by the SFT trainer; None or zero weights: plain SFT, nothing recorded
+    _recorder: SpanMassRecorder | None = None
+    _layout: _Layout | None = None
+
+    def prepare_model_inputs(self, micro_batch: TensorDict):
+        model_inputs, output_args = super().prepare_model_inputs(micro_batch)
+        visual = tu.get_non_tensor_data(micro_batch, VISUAL_REQUEST, default=None)
+        guided = self.guidance is not None and self.guidance.enabled
+        self._layout = None
+        if self._recorder is not None:
+            self._recorder.stop()
+        if visual is not None or guided:
+            rows = "response" if visual is not None else self.guidance.rows
+            layers = visual.layers if visual is not None else self.guidance.layers
+            self._start_recording(micro_batch, model_inputs, output_args, rows, layers)
+        return model_inputs, output_args
+
+    def prepare_model_outputs(self, output, output_args, micro_batch: TensorDict, logits_processor_func):
+        model_output = super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func)
+        if self._layout is not None:
+            masses_LBSHR = self._recorder.finish().stack()
+            visual = tu.get_non_tensor_data(micro_batch, VISUAL_REQUEST, default=None)
+            if visual is not None:
+                model_output.update(_visual_outputs(masses_LBSHR, self._layout, visual))
+            else:
+                model_output.update(_guidance_outputs(masses_LBSHR, self._layout, self.guidance))
+        return model_output
+
+    def _start_recording(self, micro_batch, model_inputs, output_args, rows: str, layers) -> None:
+        if output_args.get("pad_size", 0) or self.use_ulysses_sp:
+            raise ValueError("span masses are not recorded with pad_to_length or Ulysses sequence parallelism; disable it")
+        if self._recorder is None:
+            self._recorder = SpanMassRecorder(self.module)
+        ids_BT = model_inputs["input_ids"]
+        offsets = micro_batch["input_ids"].offsets()
+        packed = model_inputs["attention_mask"] is None
+        cu_seqlens = offsets.to(torch.int32) if packed else None
+        valid_BT = torch.ones_like(ids_BT, dtype=torch.bool) if packed else model_inputs["attention_mask"].bool()
+        response_BT = torch.zeros_like(valid_BT)
+        response_BT[valid_BT] = _response_tokens(micro_batch, offsets)
+        roles_BT = token_roles(
+            ids_BT,
+            Markup.from_tokenizer(self.model_config.tokenizer),
+            attention_mask=valid_BT,
+            cu_seqlens=cu_seqlens,
+            response_mask=response_BT,
+        )
+        require_roles(roles_BT, [Role.SYSTEM], cu_seqlens=cu_seqlens)
+        rows_BR = query_rows(roles_BT, rows, cu_seqlens=cu_seqlens)
+        self._layout = _Layout(ids_BT, valid_BT, cu_seqlens, offsets, roles_BT, rows_BR)
+        spans_BST = role_spans(roles_BT, GUIDED_ROLES)
+        self._recorder.start(spans_BST, rows=rows_BR, layers=layers, cu_seqlens=cu_seqlens, valid=valid_BT)
+
+
+def _response_tokens(micro_batch: TensorDict, offsets: torch.Tensor) -> torch.Tensor:
+    """Flat bool (offsets[-1],): the response tokens, by verl's own masks (SFT: loss_mask; GRPO: response_mask)."""
+    if "response_mask" not in micro_batch.keys():
+        return micro_batch["loss_mask"].values().bool()
+    mask = micro_batch["response_mask"]
+    flat = torch.zeros(int(offsets[-1]), dtype=torch.bool, device=mask.values().device)
+    lengths = mask.offsets().diff()
+    starts = offsets[1:] - lengths  # responses are the tails of their sequences
+    index = torch.arange(len(mask.values()), device=flat.device) - mask.offsets()[:-1].repeat_interleave(lengths)
+    flat[index + starts.repeat_interleave(lengths)] = mask.values().bool()
+    return flat
+
+
+def _visual_outputs(masses_LBSHR: torch.Tensor, layout: _Layout, visual: VisualSettings) -> dict[str, torch.Tensor]:
+    """Per token, 0 outside the response: visual score (PAPER §6, heads averaged first), image mass, system mass."""
+    image_LBR, system_LBR = masses_LBSHR.mean(dim=3).unbind(dim=2)
+    score_BR = token_visual_score(image_LBR, system_LBR, mode=visual.mode, eps=visual.eps, clip=visual.clip)
+    values = {"visual_score": score_BR, "image_mass": image_LBR.mean(0), "system_mass": system_LBR.mean(0)}
+    return {name: _per_token(value_BR, layout) for name, value_BR in values.items()}
+
+
+def _per_token(value_BR: torch.Tensor, layout: _Layout) -> torch.Tensor:
+    dense_BT = torch.zeros(layout.input_ids_BT.shape, dtype=torch.float32, device=value_BR.device)
+    recorded_BR = layout.rows_BR >= 0
+    batch_index = torch.arange(len(dense_BT), device=dense_BT.device)[:, None].expand_as(layout.rows_BR)
+    dense_BT[batch_index[recorded_BR], layout.rows_BR[recorded_BR]] = value_BR[recorded_BR].float()
+    return torch.nested.nested_tensor_from_jagged(dense_BT[layout.valid_BT], layout.offsets)
+
+
+def _guidance_outputs(masses_LBSHR: torch.Tensor, layout: _Layout, config: GuidanceConfig) -> dict[str, torch.Tensor]:
+    """Per sequence: L_enh and L_sup of PAPER §5, 0 without an image. Nested with one value a row, as verl wants."""
+    terms = guidance_terms(masses_LBSHR, layout.rows_BR, layout.roles_BT, config, cu_seqlens=layout.cu_seqlens)
+    offsets = torch.arange(len(terms.enhance_N) + 1, device=terms.enhance_N.device)
+    return {
+        "guidance_enhance": torch.nested.nested_tensor_from_jagged(terms.enhance_N, offsets),
+        "guidance_suppress": torch.nested.nested_tensor_from_jagged(terms.suppress_N, offsets),
+    }

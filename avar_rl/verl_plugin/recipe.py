@@ -1,0 +1,145 @@
+"""Recipe YAML -> verl's configuration, checked: unknown keys are errors, batch and GPU arithmetic is verified.
+
+A recipe is a Hydra YAML over verl's own defaults (recipes/config). Hydra refuses unknown keys on the command line but
+not in a YAML file, and verl ignores them; here both are errors.
+"""
+
+import difflib
+import inspect
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from hydra.utils import get_class
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+VERL_BASES = {"sft": "sft_trainer_engine", "grpo": "ppo_trainer"}
+
+
+def load(recipe: str, overrides: list[str], stage: str) -> DictConfig:
+    """Composes `recipe` (path of a YAML, with or without .yaml) with `key=value` overrides and checks it.
+
+    stage: "sft" or "grpo". Raises ValueError with one sentence that names the file, key or value at fault.
+    """
+    path = Path(recipe).with_suffix(".yaml").resolve()
+    if not path.is_file():
+        near = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml"))) if path.parent.is_dir() else "none"
+        raise ValueError(f"no recipe {path}; YAML files there: {near}")
+    try:
+        config = _compose(path.parent, path.stem, overrides)
+        OmegaConf.resolve(config)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(f"{path.name}: {str(error).splitlines()[0]}") from error
+    base = _compose(_verl_config_dir(), VERL_BASES[stage], [])
+    OmegaConf.set_struct(config, True)
+    unknown = [f for key in config if key != "avar" for f in _unknown_keys(base, config, key, "")]
+    if unknown:
+        raise ValueError(f"{path.name}: " + "; ".join(unknown))
+    return config
+
+
+def _compose(directory: Path, name: str, overrides: list[str]) -> DictConfig:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(directory), version_base=None):
+        return compose(name, overrides=[f"hydra.searchpath=[file://{_verl_config_dir()}]", *overrides])
+
+
+def _verl_config_dir() -> Path:
+    import verl.trainer
+
+    return Path(verl.trainer.__file__).parent / "config"
+
+
+def _unknown_keys(base: DictConfig, config: DictConfig, key: str, where: str) -> list[str]:
+    """Keys of `config` that neither verl's YAML nor the dataclass behind it (its `_target_`) knows."""
+    name = f"{where}{key}"
+    allowed = set(base) | _dataclass_fields(base) | (_ray_init_arguments() if where == "ray_kwargs.ray_init." else set())
+    if key not in allowed:
+        near = difflib.get_close_matches(str(key), [str(k) for k in allowed], n=3)
+        return [f"unknown configuration key {name}" + (f" (did you mean {', '.join(near)}?)" if near else "")]
+    below, ours = (OmegaConf.select(base, key) if key in base else None), config._get_node(key)
+    if not isinstance(ours, DictConfig) or ours._is_none() or not isinstance(below, DictConfig) or not len(below):
+        return []  # a value, or a mapping that verl leaves open ({})
+    return [fault for inner in ours for fault in _unknown_keys(below, ours, inner, f"{name}.")]
+
+
+def _dataclass_fields(node: DictConfig) -> set[str]:
+    target = node.get("_target_") if "_target_" in node else None
+    if target is None:
+        return set()
+    cls = get_class(target)
+    return {item.name for item in fields(cls)} if is_dataclass(cls) else set()
+
+
+def _ray_init_arguments() -> set[str]:
+    """verl hands `ray_kwargs.ray_init` to ray.init as it is."""
+    import ray
+
+    return set(inspect.signature(ray.init).parameters)
+
+
+def check_sft(config: DictConfig) -> None:
+    """verl's dataclasses accept the configuration, and the batch divides over ranks and micro-batches."""
+    from verl.utils.config import omega_conf_to_dataclass
+
+    for node in ("engine", "optim", "checkpoint", "profiler"):
+        omega_conf_to_dataclass(config[node])
+    ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    if config.data.train_batch_size % ranks:
+        raise ValueError(f"data.train_batch_size={config.data.train_batch_size} is not a multiple of the {ranks} ranks")
+    per_rank = config.data.train_batch_size // ranks
+    if not config.data.use_dynamic_bsz and per_rank % config.data.micro_batch_size_per_gpu:
+        raise ValueError(
+            f"{per_rank} samples a rank are not a multiple of data.micro_batch_size_per_gpu="
+            f"{config.data.micro_batch_size_per_gpu}"
+        )
+
+
+def check_grpo(config: DictConfig) -> None:
+    """verl's dataclasses and its own validate_config accept the configuration; settings that lose masses are refused."""
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import omega_conf_to_dataclass, validate_config
+
+    omega_conf_to_dataclass(config.actor_rollout_ref.actor)
+    omega_conf_to_dataclass(config.actor_rollout_ref.rollout)
+    omega_conf_to_dataclass(config.actor_rollout_ref.ref.fsdp_config)  # verl renames keys of `ref` before it builds it
+    omega_conf_to_dataclass(config.algorithm)
+    try:
+        validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+    except AssertionError as error:
+        raise ValueError(f"verl refuses the configuration: {error}") from error
+    devices = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    parallel = config.actor_rollout_ref.rollout.tensor_model_parallel_size
+    if devices % parallel:
+        raise ValueError(f"rollout.tensor_model_parallel_size={parallel} does not divide the {devices} devices")
+
+
+def refuse_lost_masses(config: DictConfig) -> None:
+    """Settings under which the visual reward would have no masses to work with. Raises ValueError before training."""
+    actor, model = config.actor_rollout_ref.actor, config.actor_rollout_ref.model
+    refused = {
+        "algorithm.rollout_correction.bypass_mode=True skips the forward pass that records": (
+            config.algorithm.rollout_correction.bypass_mode
+        ),
+        "trainer.use_v1=False uses a trainer without our hooks": not config.trainer.use_v1,
+        f"trainer.v1.trainer_mode={config.trainer.v1.trainer_mode} is not 'sync', the one our trainer replaces": (
+            config.trainer.v1.trainer_mode != "sync"
+        ),
+        f"actor.strategy={actor.strategy} has no recording engine (fsdp2 or fsdp)": (
+            actor.strategy not in ("fsdp", "fsdp2")
+        ),
+        "Ulysses sequence parallelism splits the heads, over which masses are averaged": (
+            actor.ulysses_sequence_parallel_size > 1 or actor.fsdp_config.ulysses_sequence_parallel_size > 1
+        ),
+        "actor.pad_to_length=True moves the tokens that masses are recorded for": actor.pad_to_length,
+        "model.use_prefix_grouper / actor.use_prefix_grouper shares prompts between responses": actor.use_prefix_grouper,
+        "override_config.attn_implementation=eager or flex_attention is not recorded; use sdpa or flash_attention_2": (
+            model.override_config.get("attn_implementation", "flash_attention_2") not in ("sdpa", "flash_attention_2")
+        ),
+    }
+    for reason, applies in refused.items():
+        if applies:
+            raise ValueError(f"the visual reward needs span masses, but {reason} (or set avar.reward.visual=0)")

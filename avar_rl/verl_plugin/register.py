@@ -1,0 +1,24 @@
+"""Imported by verl in every process, before anything else of verl: registers our parts with verl's registries.
+
+Import-light: the engine and the trainer are imported only where verl imports its own.
+"""
+
+import importlib
+import os
+
+import wrapt
+
+from avar_rl.verl_plugin import patches
+
+patches.fix_equal_length_position_ids()
+if os.environ.get("VERL_PLATFORM") == "cpu":
+    patches.apply_cpu()
+    importlib.import_module("avar_rl.verl_plugin.cpu_platform")
+
+
+def _import_beside(verl_module: str, ours: str) -> None:
+    wrapt.register_post_import_hook(lambda _: importlib.import_module(ours), verl_module)
+
+
+_import_beside("verl.workers.engine", "avar_rl.verl_plugin.engine")
+_import_beside("verl.trainer.ppo.v1", "avar_rl.verl_plugin.grpo_trainer")

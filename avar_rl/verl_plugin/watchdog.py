@@ -1,0 +1,37 @@
+"""A wall-clock guard: long runs hang more often than they crash (a dead weight receiver waits for ever, for one)."""
+
+import faulthandler
+import os
+import sys
+import threading
+import time
+
+
+class Watchdog:
+    """Ends the process, with the stacks of all threads, when `reset` was not called for `minutes` (0: never).
+
+    Ending is by os._exit: a thread that hangs in native code answers nothing gentler. Checkpoints are untouched, so
+    the run resumes from the last one.
+    """
+
+    def __init__(self, minutes: float, poll_seconds: float = 5.0):
+        self._limit = minutes * 60
+        self._deadline = time.monotonic() + self._limit
+        self._poll = poll_seconds
+        if minutes > 0:
+            threading.Thread(target=self._watch, name="avar-watchdog", daemon=True).start()
+
+    def reset(self) -> None:
+        self._deadline = time.monotonic() + self._limit
+
+    def _watch(self) -> None:
+        while time.monotonic() < self._deadline:
+            time.sleep(self._poll)
+        print(
+            f"no step finished within {self._limit / 60:.1f} minutes (avar.guard.step_minutes): the run hangs and is "
+            "stopped; its threads follow. Run the same command again to resume from the last checkpoint.",
+            file=sys.stderr,
+            flush=True,
+        )
+        faulthandler.dump_traceback(all_threads=True)
+        os._exit(70)
