@@ -1,6 +1,13 @@
-"""Cold start: `torchrun … -m avar_rl.verl_plugin.sft RECIPE [key=value …]`, verl's SFT trainer with the guided loss."""
+"""Cold start: `python -m avar_rl.verl_plugin.sft RECIPE [key=value …]`, verl's SFT trainer with the guided loss.
+
+Starts torchrun by itself where the recipe asks for more than one rank (trainer.n_gpus_per_node, trainer.nnodes); on
+several nodes run the same command on each, with MASTER_ADDR, MASTER_PORT and NODE_RANK set.
+"""
 
 import argparse
+import os
+import socket
+import subprocess
 import sys
 
 
@@ -10,7 +17,7 @@ def parse_arguments(argv: list[str] | None, description: str) -> argparse.Namesp
     parser.add_argument("overrides", nargs="*", help="Hydra overrides, for example optim.lr=1e-5 avar.guidance.beta=0")
     parser.add_argument("--profile", choices=["cpu", "gpu"], default="gpu", help="hardware profile (default: gpu)")
     parser.add_argument("--dry-run", action="store_true", help="print the resolved, checked configuration and stop")
-    return parser.parse_args(argv)
+    return parser.parse_intermixed_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -35,7 +42,34 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"avar_rl sft: {error}", file=sys.stderr)
         return 2
+    if "RANK" not in os.environ:
+        if config.trainer.n_gpus_per_node * config.trainer.nnodes > 1:
+            return _launch_ranks(config, argv if argv is not None else sys.argv[1:])
+        os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
+        os.environ.setdefault("MASTER_PORT", str(_free_port()))
     return _train(config, ours)
+
+
+def _launch_ranks(config, argv: list[str]) -> int:
+    """Checked once here, so that a mistake is one sentence and not a traceback from every rank."""
+    nodes = config.trainer.nnodes
+    where = ["--standalone"]
+    if nodes > 1:
+        absent = [name for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK") if name not in os.environ]
+        if absent:
+            print(f"avar_rl sft: {nodes} nodes need {', '.join(absent)} in the environment of each", file=sys.stderr)
+            return 2
+        where = [f"--master_addr={os.environ['MASTER_ADDR']}", f"--master_port={os.environ['MASTER_PORT']}"]
+        where += [f"--node_rank={os.environ['NODE_RANK']}"]
+    command = [sys.executable, "-m", "torch.distributed.run", *where, f"--nnodes={nodes}"]
+    command += [f"--nproc_per_node={config.trainer.n_gpus_per_node}", "-m", "avar_rl.verl_plugin.sft", *argv]
+    return subprocess.call(command)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 def _train(config, ours) -> int:
