@@ -1,1 +1,1 @@
-"""Data for the pipeline: the miniature world and model, verl's row formats, the validator, and preparation of real data."""
+"""Data for the pipeline: miniature world and model, verl row formats, validator, preparation of real data."""

@@ -1,8 +1,8 @@
 r"""Question families of the miniature world. Each family draws its answer first and then a scene that has it, so that
 answers are balanced per question text and the text alone says little.
 
-Every chain of thought anchors in the image and enumerates what is seen before it concludes: enumeration is what sampling
-can get wrong and reinforcement can sharpen.
+Every chain of thought anchors in the image and enumerates what is seen before it concludes: enumeration is what
+sampling can get wrong and reinforcement can sharpen.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ class Question:
     @property
     def response(self) -> str:
         return f"<think>{self.thought}</think><answer>{self.answer}</answer>"
+
+
+Family = Callable[[random.Random], Question]
 
 
 def latex_fraction(value: Fraction) -> str:
@@ -155,13 +158,12 @@ def arithmetic(rng: random.Random) -> Question:
     if sign == "-":
         a, b = max(a, b), min(a, b)
     result = {"+": a + b, "-": a - b, "*": a * b}[sign]
-    return Question(
-        "arithmetic", "integer", f"What is {a} {sign} {b}?", str(result), f"{a} {sign} {b} = {result}.", None
-    )
+    sum_text = f"{a} {sign} {b}"
+    return Question("arithmetic", "integer", f"What is {sum_text}?", str(result), f"{sum_text} = {result}.", None)
 
 
 # Family -> share of the image questions. The enumerating families have the most to gain from reinforcement.
-FAMILIES: dict[Callable[[random.Random], Question], float] = {
+FAMILIES: dict[Family, float] = {
     count_form: 0.17,
     count_colour: 0.17,
     compare: 0.12,
@@ -172,6 +174,13 @@ FAMILIES: dict[Callable[[random.Random], Question], float] = {
 }
 
 
-def image_question(rng: random.Random) -> Question:
-    (family,) = rng.choices(list(FAMILIES), weights=list(FAMILIES.values()))
-    return family(rng)
+def family_plan(rng: random.Random, rows: int, text_share: float) -> list[Family]:
+    """Which family each of `rows` questions comes from: exact shares (to one row), in random order."""
+    plan = [arithmetic] * round(rows * text_share)
+    image_rows, drawn, cumulative = rows - len(plan), 0, 0.0
+    for family, share in FAMILIES.items():
+        cumulative += share
+        plan += [family] * (round(image_rows * cumulative) - drawn)
+        drawn = round(image_rows * cumulative)
+    rng.shuffle(plan)
+    return plan

@@ -10,8 +10,15 @@ from pathlib import Path
 
 from data_tools.questions import Question
 from data_tools.rows import chat_row, rl_row, write_rows
-from data_tools.world import MAX_LANGUAGE_PRIOR, SPLITS, TRAINING_SPLITS, WorldConfig
-from data_tools.world import language_prior, make_questions, to_examples
+from data_tools.world import (
+    MAX_LANGUAGE_PRIOR,
+    SPLITS,
+    TRAINING_SPLITS,
+    WorldConfig,
+    language_prior,
+    make_questions,
+    to_examples,
+)
 
 DATA_SOURCE = "tiny_world"
 

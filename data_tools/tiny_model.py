@@ -186,9 +186,7 @@ def save(out: Path, texts: Iterable[str], seed: int) -> int:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder of the model; replaced if it is a model already"
-    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the model; a model there is replaced")
     parser.add_argument("--data", type=Path, required=True, help="folder made by data_tools.tiny")
     parser.add_argument("--seed", type=int, default=0, help="seed of the weights (default 0)")
     args = parser.parse_args(argv)

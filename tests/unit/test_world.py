@@ -1,0 +1,204 @@
+import io
+import random
+import re
+from fractions import Fraction
+
+import pytest
+
+from data_tools.questions import FAMILIES, Question, arithmetic, circle, family_plan, latex_fraction, latex_pi
+from data_tools.scenes import CANVAS, CELL, COLOURS, Block, Scene, Shape, render
+from data_tools.tiny import main, make_world
+from data_tools.world import (
+    MAX_LANGUAGE_PRIOR,
+    TRAINING_SPLITS,
+    WorldConfig,
+    language_prior,
+    make_questions,
+    to_examples,
+)
+
+SMALL = WorldConfig(sft_train=900, sft_val=60, rl_train=300, rl_val=60, test=240)
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return make_questions(SMALL)
+
+
+@pytest.fixture(scope="module")
+def questions(splits):
+    return [question for split in splits.values() for question in split]
+
+
+def recomputed_answer(q: Question) -> str:
+    """The gold answer from the scene and the question's text alone, independently of the generator."""
+    shapes, block = q.scene.shapes, q.scene.block
+    words = q.text.rstrip("?").split()
+    match q.kind:
+        case "count_form":
+            return str(sum(s.form + "s" == words[-1] for s in shapes))
+        case "count_colour":
+            return str(sum(s.colour == words[2] for s in shapes))
+        case "compare":
+            counts = [sum(s.form + "s" == word for s in shapes) for word in (words[3], words[5])]
+            return "yes" if counts[0] > counts[1] else "no"
+        case "shape_share":
+            return latex_fraction(Fraction(sum(s.colour == words[-1] for s in shapes), len(shapes)))
+        case "position":
+            axis, line = re.search(r"(row|column) (\d)", q.text).groups()
+            (shape,) = [s for s in shapes if getattr(s, axis) == int(line) - 1]
+            return re.search(rf"([A-D])\) {shape.colour}", q.text).group(1)
+        case "area":
+            return str(len(block.cells()))
+        case "perimeter":
+            return str(2 * (block.height + block.width))
+        case "grid_share":
+            return latex_fraction(Fraction(len(block.cells()), 16))
+        case "circle_area":
+            return latex_pi(max(block.height, block.width) ** 2)
+        case "circle_circumference":
+            return latex_pi(2 * max(block.height, block.width))
+    raise AssertionError(q.kind)
+
+
+def test_answers_follow_from_scene_and_text(questions):
+    for question in questions:
+        if question.scene:
+            assert question.answer == recomputed_answer(question), question
+
+
+def test_chain_of_thought_anchors_and_ends_in_the_gold_answer(questions):
+    for q in questions:
+        assert re.fullmatch(r"<think>.+</think><answer>(.+)</answer>", q.response).group(1) == q.answer
+        assert (q.scene is None) or q.thought.startswith("Looking at the image: ")
+
+
+def test_enumeration_lists_the_scene_in_reading_order(questions):
+    for q in questions:
+        if q.kind in ("count_form", "count_colour", "compare", "shape_share"):
+            listed = q.thought.split(": ")[1].split(".")[0].split(", ")
+            assert listed == [f"{s.colour} {s.form}" for s in sorted(q.scene.shapes, key=lambda s: (s.row, s.column))]
+
+
+def test_hand_worked_measures():
+    assert latex_fraction(Fraction(6, 16)) == r"\frac{3}{8}"  # 2 x 3 of 16 cells
+    assert latex_fraction(Fraction(16, 16)) == "1"
+    assert latex_pi(1) == r"\pi"
+    assert latex_pi(4) == r"4\pi"  # radius 2: area 2 * 2, circumference 2 * 2
+    assert Block(row=1, column=0, height=2, width=3).cells() == {(1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2)}
+
+
+def test_circle_measures_the_bar():
+    for seed in range(20):
+        q = circle(random.Random(seed))
+        assert min(q.scene.block.height, q.scene.block.width) == 1
+        assert f"the bar is {max(q.scene.block.height, q.scene.block.width)} long" in q.thought
+
+
+def test_arithmetic_is_right_and_has_no_image():
+    for seed in range(50):
+        q = arithmetic(random.Random(seed))
+        a, sign, b = re.search(r"(\d+) (.) (\d+)", q.text).groups()
+        assert int(q.answer) == {"+": int(a) + int(b), "-": int(a) - int(b), "*": int(a) * int(b)}[sign] >= 0
+        assert q.scene is None
+
+
+def test_all_answer_types_and_families_in_test(splits):
+    types = {question.answer_type for question in splits["test"]}
+    assert types == {"integer", "fraction", "expression", "choice", "yes/no"}
+    kinds = {question.kind for question in splits["test"]}
+    assert {"count_form", "count_colour", "compare", "shape_share", "position", "perimeter", "grid_share"} <= kinds
+
+
+def test_text_only_rows_in_training_splits_only(splits):
+    for name, chosen in splits.items():
+        text_only = sum(q.scene is None for q in chosen)
+        # 6 % of 900 = 54, of 300 = 18
+        assert text_only == {"sft_train": 54, "rl_train": 18}.get(name, 0)
+
+
+def test_family_plan_has_exact_shares():
+    plan = family_plan(random.Random(0), 1000, text_share=0.0)
+    assert {family: plan.count(family) for family in FAMILIES} == {f: round(1000 * s) for f, s in FAMILIES.items()}
+    assert sum(FAMILIES.values()) == pytest.approx(1.0)
+
+
+def test_no_scene_is_in_two_splits(splits):
+    keys = [question.scene or question.text for chosen in splits.values() for question in chosen]
+    assert len(keys) == len(set(keys))
+
+
+def test_equal_seeds_give_equal_rows_and_others_do_not(splits):
+    again = make_questions(SMALL)
+    assert again == splits
+    assert to_examples(again["test"][:5], "test") == to_examples(splits["test"][:5], "test")
+    other = make_questions(WorldConfig(seed=1, sft_train=9, sft_val=9, rl_train=9, rl_val=9, test=240))
+    assert other["test"] != splits["test"]
+
+
+def test_held_out_rows_do_not_depend_on_training_size(splits):
+    fewer = make_questions(WorldConfig(sft_train=10, sft_val=60, rl_train=10, rl_val=60, test=240))
+    assert fewer["test"] == splits["test"]
+
+
+def test_language_prior_is_low(splits):
+    train = [q for split in TRAINING_SPLITS for q in splits[split]]
+    assert 0.1 < language_prior(train, splits["test"]) < MAX_LANGUAGE_PRIOR
+
+
+def test_language_prior_by_hand():
+    def asked(text: str, answer: str) -> Question:
+        return Question("k", "integer", text, answer, "", Scene((Shape(0, 0, "red", "circle"),)))
+
+    train = [asked("a", "1"), asked("a", "1"), asked("a", "2"), asked("b", "3")]
+    # a -> 1 (right once of two), b -> 3 (wrong), unseen c -> 1, the most frequent overall (right): 2 of 4
+    test = [asked("a", "1"), asked("a", "2"), asked("b", "1"), asked("c", "1")]
+    assert language_prior(train, test) == 0.5
+
+
+def test_a_guessable_world_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("data_tools.tiny.MAX_LANGUAGE_PRIOR", 0.01)
+    with pytest.raises(ValueError, match="language prior on test is"):
+        make_world(WorldConfig(sft_train=50, sft_val=5, rl_train=20, rl_val=5, test=50), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_render_puts_each_shape_into_its_own_cell():
+    from PIL import Image
+
+    scene = Scene((Shape(0, 3, "red", "square"), Shape(2, 1, "blue", "circle")), Block(3, 0, 1, 2))
+    image = Image.open(io.BytesIO(render(scene)))
+    assert image.size == (CANVAS, CANVAS) == (112, 112)
+    middle = {(r, c): image.getpixel((c * CELL + 14, r * CELL + 14)) for r in range(4) for c in range(4)}
+    assert middle[0, 3] == COLOURS["red"] and middle[2, 1] == COLOURS["blue"]
+    assert middle[3, 0] == middle[3, 1] == (120, 120, 120)
+    assert all(middle[cell] == (255, 255, 255) for cell in middle if cell not in {(0, 3), (2, 1), (3, 0), (3, 1)})
+
+
+@pytest.mark.parametrize(
+    ("shapes", "block", "fault"),
+    [
+        ((Shape(0, 0, "red", "circle"), Shape(0, 0, "red", "square")), None, "two things in one cell"),
+        ((Shape(1, 1, "red", "circle"),), Block(1, 1, 1, 1), "two things in one cell"),
+        ((Shape(0, 4, "red", "circle"),), None, "outside"),
+        ((Shape(1, 0, "red", "circle"), Shape(0, 0, "red", "circle")), None, "reading order"),
+    ],
+)
+def test_impossible_scenes_are_refused(shapes, block, fault):
+    with pytest.raises(ValueError, match=fault):
+        Scene(shapes, block)
+
+
+@pytest.mark.parametrize("wrong", [{"test": 0}, {"text_share": 1.0}, {"text_share": -0.1}])
+def test_config_refuses(wrong):
+    with pytest.raises(ValueError, match="must be"):
+        WorldConfig(**wrong)
+
+
+def test_command_line_writes_all_files_and_reports(tmp_path, capsys):
+    argv = ["--sft-rows", "300", "--rl-rows", "100", "--test-rows", "100", "--sft-val-rows", "8", "--rl-val-rows", "8"]
+    main(["--out", str(tmp_path / "world"), *argv])
+    names = {path.name for path in (tmp_path / "world").iterdir()}
+    assert names == {f"{split}.parquet" for split in ("sft_train", "sft_val", "rl_train", "rl_val", "test")}
+    printed = capsys.readouterr().out
+    assert "language prior on test" in printed and "yes/no" in printed
