@@ -58,18 +58,18 @@ def _figures(rng: random.Random, forms: list[str]) -> list[tuple[str, str]]:
 
 
 def count_form(rng: random.Random) -> Question:
-    form, count = rng.choice(FORMS), rng.randint(1, 4)
+    form, count = rng.choice(FORMS), rng.randint(0, 4)
     others = [f for f in FORMS if f != form]
-    forms = [form] * count + [rng.choice(others) for _ in range(rng.randint(1, 6 - count))]
+    forms = [form] * count + [rng.choice(others) for _ in range(rng.randint(max(1, 2 - count), 6 - count))]
     scene = place(rng, _figures(rng, forms))
     thought = f"{_listing(scene)} I see {_plural(count, form)}."
     return Question("count_form", "integer", f"How many {form}s?", str(count), thought, scene)
 
 
 def count_colour(rng: random.Random) -> Question:
-    colour, count = rng.choice(COLOUR_NAMES), rng.randint(1, 4)
+    colour, count = rng.choice(COLOUR_NAMES), rng.randint(0, 4)
     others = [c for c in COLOUR_NAMES if c != colour]
-    colours = [colour] * count + [rng.choice(others) for _ in range(rng.randint(1, 6 - count))]
+    colours = [colour] * count + [rng.choice(others) for _ in range(rng.randint(max(1, 2 - count), 6 - count))]
     scene = place(rng, [(c, rng.choice(FORMS)) for c in colours])
     thought = f"{_listing(scene)} I see {count} {colour}."
     return Question("count_colour", "integer", f"How many {colour} shapes?", str(count), thought, scene)

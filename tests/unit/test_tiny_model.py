@@ -1,0 +1,164 @@
+import io
+
+import pytest
+import torch
+from PIL import Image
+
+from data_tools.rows import chat_row, read_rows, write_rows
+from data_tools.tiny_model import SPECIAL_TOKENS, main, make_model, make_tokenizer, save
+from data_tools.world import WorldConfig, make_questions, to_examples
+
+WORLD = WorldConfig(sft_train=400, sft_val=1, rl_train=1, rl_val=1, test=1)
+
+
+@pytest.fixture(scope="module")
+def examples():
+    return to_examples(make_questions(WORLD)["sft_train"], "sft_train")
+
+
+@pytest.fixture(scope="module")
+def model_dir(examples, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    write_rows([chat_row(example) for example in examples], folder / "data" / "sft_train.parquet")
+    main(["--out", str(folder / "model"), "--data", str(folder / "data")])
+    return folder / "model"
+
+
+@pytest.fixture(scope="module")
+def processor(model_dir):
+    from transformers import AutoProcessor
+
+    return AutoProcessor.from_pretrained(model_dir)
+
+
+@pytest.fixture(scope="module")
+def model(model_dir):
+    from transformers import AutoModelForImageTextToText
+
+    return AutoModelForImageTextToText.from_pretrained(model_dir)
+
+
+def ask(processor, images, question):
+    content = [{"type": "image"} for _ in images] + [{"type": "text", "text": question}]
+    text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+    return text, processor(text=[text], images=images or None, return_tensors="pt")
+
+
+def test_it_is_a_small_qwen2_5_vl_in_float32(model):
+    assert type(model).__name__ == "Qwen2_5_VLForConditionalGeneration"
+    assert sum(p.numel() for p in model.parameters()) < 3_000_000
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert model.config.text_config.num_hidden_layers == 4
+
+
+def test_vocabulary_is_the_tokenizers(model, processor):
+    assert model.config.text_config.vocab_size == len(processor.tokenizer) == model.lm_head.weight.shape[0]
+
+
+def test_one_image_is_sixteen_tokens_and_is_not_resized(processor, examples):
+    image = Image.open(io.BytesIO(examples[0].images[0]))
+    _, inputs = ask(processor, [image], "How many circles?")
+    # 112 / 14 = 8 patches a side, merged 2 x 2: 4 * 4 = 16 tokens
+    assert inputs["image_grid_thw"].tolist() == [[1, 8, 8]]
+    pad = processor.tokenizer.convert_tokens_to_ids("<|image_pad|>")
+    assert (inputs["input_ids"] == pad).sum() == 16
+
+
+def test_prompt_has_qwens_markup(processor):
+    text, _ = ask(processor, [Image.new("RGB", (112, 112))], "How many circles?")
+    assert text == (
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+        "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>How many circles?<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+
+
+def test_template_takes_own_system_turn_and_video(processor):
+    turns = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": "What moves?"}]},
+        {"role": "assistant", "content": "Nothing."},
+    ]
+    assert processor.apply_chat_template(turns) == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n"
+        "<|im_start|>user\n<|vision_start|><|video_pad|><|vision_end|>What moves?<|im_end|>\n"
+        "<|im_start|>assistant\nNothing.<|im_end|>\n"
+    )
+
+
+def test_tokenizer_keeps_text_and_splits_digits(processor, examples):
+    tokenizer = processor.tokenizer
+    for example in examples:
+        for text in (example.question, example.response):
+            assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    assert tokenizer.tokenize("16") == ["1", "6"]
+    assert tokenizer.tokenize(" circle") == ["Ġcircle"]
+    assert tokenizer.tokenize("system\n") == ["system", "Ċ"]
+    for token in SPECIAL_TOKENS:
+        assert len(tokenizer(token)["input_ids"]) == 1
+    assert len(tokenizer("<think>")["input_ids"]) > 1, "think tags are ordinary text"
+
+
+def test_responses_are_short(processor, examples):
+    lengths = [len(processor.tokenizer(example.response)["input_ids"]) for example in examples]
+    assert max(lengths) <= 50
+    assert 15 <= sum(lengths) / len(lengths) <= 40
+
+
+def test_generation_stops_at_the_end_of_turn(model, processor):
+    end, pad = processor.tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+    assert model.generation_config.eos_token_id == [end, pad]
+    assert model.generation_config.pad_token_id == processor.tokenizer.pad_token_id == pad
+    assert processor.tokenizer.eos_token_id == end
+
+
+def test_the_image_reaches_the_answer(model, processor, examples):
+    pictures = [Image.open(io.BytesIO(e.images[0])) for e in examples if e.images][:2]
+    _, inputs = ask(processor, pictures[:1], "How many circles?")
+    _, others = ask(processor, pictures[1:], "How many circles?")
+    with torch.no_grad():
+        assert not torch.equal(model(**inputs).logits[:, -1], model(**others).logits[:, -1])
+
+
+def test_text_only_prompt_runs(model, processor):
+    _, inputs = ask(processor, [], "What is 1 + 2?")
+    with torch.no_grad():
+        assert torch.isfinite(model(**inputs).logits).all()
+
+
+def test_weights_depend_on_the_seed_only(model, examples):
+    tokenizer = make_tokenizer([text for e in examples for text in (e.question, e.response)])
+    state = torch.get_rng_state()
+    zero, again, one = (make_model(tokenizer, seed).lm_head.weight for seed in (0, 0, 1))
+    assert torch.equal(zero, again) and not torch.equal(zero, one)
+    assert torch.equal(torch.get_rng_state(), state), "the caller's random state is left alone"
+
+
+def test_a_model_is_replaced_whole(model_dir, tmp_path):
+    out = tmp_path / "model"
+    out.mkdir()
+    (out / "config.json").write_text("{}")
+    (out / "stale.bin").write_text("")
+    save(out, ["How many circles?"] * 3, seed=0)
+    assert {p.name for p in out.iterdir()} == {p.name for p in model_dir.iterdir()}
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_refuses_to_replace_other_folders_and_missing_data(tmp_path, capsys):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(SystemExit) as stop:
+        main(["--out", str(tmp_path), "--data", str(tmp_path)])
+    assert stop.value.code == 1 and "is not a model folder" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["--out", str(tmp_path / "new"), "--data", str(tmp_path)])
+    assert "no such data file" in capsys.readouterr().err
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_corpus_is_what_the_rows_say(model_dir):
+    rows = read_rows(model_dir.parent / "data" / "sft_train.parquet")
+    from data_tools.tiny_model import corpus
+
+    texts = corpus(model_dir.parent / "data")
+    assert len(texts) == 2 * len(rows)
+    assert not any("<image>" in text for text in texts)
