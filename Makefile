@@ -1,0 +1,22 @@
+.PHONY: help setup lint format test
+
+export AVAR_VENV ?= $(CURDIR)/.venv
+export OMP_NUM_THREADS = 1
+export HF_HUB_OFFLINE = 1
+
+help:  ## what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup:  ## make .venv with the pinned stack (about a second when done already)
+	@recipes/setup.sh
+
+lint: setup  ## ruff: rules and formatting
+	$(AVAR_VENV)/bin/ruff check .
+	$(AVAR_VENV)/bin/ruff format --check .
+
+format: setup  ## let ruff rewrite the files
+	$(AVAR_VENV)/bin/ruff check --fix .
+	$(AVAR_VENV)/bin/ruff format .
+
+test: lint  ## set up, lint, and run every test that needs no GPU
+	$(AVAR_VENV)/bin/python -m pytest -m "not gpu" --durations=15
