@@ -2,10 +2,9 @@ import pytest
 
 from data_tools.rows import Example, chat_row, read_rows, rl_row, write_rows
 
-EXAMPLE = Example(
-    "a-0", "How many?", "3", images=(b"png",), response="<think>x</think><answer>3</answer>", kind="count"
-)
-TEXT_ONLY = Example("a-1", "What is 1 + 2?", "3", response="<think>y</think><answer>3</answer>")
+RESPONSE = "<think>x</think><answer>3</answer>"
+EXAMPLE = Example("a-0", "How many?", "3", images=(b"png",), response=RESPONSE, kind="count")
+TEXT_ONLY = Example("a-1", "What is 1 + 2?", "3", response=RESPONSE)
 
 
 def test_rl_row_has_verl_columns():
@@ -30,7 +29,7 @@ def test_chat_row_has_both_turns():
     row = chat_row(EXAMPLE)
     assert [turn["role"] for turn in row["messages"]] == ["user", "assistant"]
     assert row["messages"][0]["content"] == "<image>How many?"
-    assert row["messages"][1]["content"] == EXAMPLE.response
+    assert row["messages"][1]["content"] == RESPONSE
     assert row["id"] == "a-0"
 
 

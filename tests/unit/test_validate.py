@@ -1,0 +1,166 @@
+import copy
+import io
+import shutil
+
+import pytest
+from PIL import Image
+
+from data_tools.rows import Example, chat_row, read_rows, rl_row, write_rows
+from data_tools.tiny_model import save
+from data_tools.validate import check_row, load_processor, main, token_length, validate_rows
+
+
+def png(width: int = 112, height: int = 112) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), "red").save(file, "PNG")
+    return file.getvalue()
+
+
+RESPONSE = "<think>Looking at the image: red circle.</think><answer>1</answer>"
+GOOD = Example("good", "How many circles?", "1", images=(png(),), response=RESPONSE)
+RL = rl_row(GOOD, index=0, split="test", data_source="tiny")
+CHAT = chat_row(GOOD)
+TEXT_ONLY = rl_row(Example("text", "What is 1 + 2?", "3"), index=1, split="test", data_source="tiny")
+
+
+def number_or_letter(gold: str) -> None:
+    if not (gold.isdigit() or gold in "ABCD"):
+        raise ValueError("neither a number nor a choice")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("validate") / "model"
+    save(folder, [GOOD.question, RESPONSE] * 5, seed=0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def processor(model):
+    return load_processor(model)
+
+
+def changed(row, **columns):
+    return {**copy.deepcopy(row), **columns}
+
+
+@pytest.mark.parametrize("row", [RL, CHAT, TEXT_ONLY])
+def test_good_rows_have_no_fault(processor, row):
+    faults, length = check_row(row, processor, number_or_letter)
+    assert faults == [] and length > 10
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        (changed(RL, images=[]), "`<image>` stands 1 times in `prompt`, but the row has 0 images"),
+        (changed(RL, images=RL["images"] * 2), "stands 1 times in `prompt`, but the row has 2 images"),
+        (changed(TEXT_ONLY, images=RL["images"]), "stands 0 times in `prompt`, but the row has 1 images"),
+        (changed(CHAT, images=None), "`<image>` stands 1 times in `messages`, but the row has 0 images"),
+        (changed(RL, images=[{"bytes": None}]), "image 0 is missing"),
+        (changed(RL, images=[{"bytes": b""}]), "image 0 is missing"),
+        (changed(RL, images=[{"bytes": b"not a picture"}]), "image 0 cannot be read"),
+        (changed(RL, images=[{"bytes": png()[:60]}]), "image 0 cannot be read"),
+        (changed(RL, images=[{"bytes": png()[:60] + bytes(40) + png()[100:]}]), "image 0 cannot be read"),
+        (changed(RL, reward_model={"style": "rule", "ground_truth": " "}), "ground_truth is empty"),
+        (changed(RL, reward_model={"style": "rule", "ground_truth": None}), "no answer in reward_model.ground_truth"),
+        (changed(RL, reward_model=None), "no answer in reward_model.ground_truth"),
+        (changed(RL, reward_model={"style": "rule", "ground_truth": "??"}), "'??' in reward_model.ground_truth cannot"),
+        (changed(RL, prompt=[]), "`prompt` is empty"),
+        (changed(RL, prompt=[{"role": "user", "content": " "}]), "turn 0 of `prompt` has no role or no text"),
+        (changed(CHAT, messages=CHAT["messages"][:1]), "no answer in <answer></answer> of the last assistant turn"),
+        (
+            changed(CHAT, messages=[CHAT["messages"][0], {"role": "assistant", "content": "<answer> </answer>"}]),
+            "the answer in <answer></answer> of the last assistant turn is empty",
+        ),
+    ],
+)
+def test_each_fault_is_named(processor, row, fault):
+    faults, length = check_row(row, processor, number_or_letter)
+    assert len(faults) == 1 and fault in faults[0]
+    assert length is None
+
+
+def test_all_faults_of_all_rows_are_collected(processor):
+    two = changed(RL, images=[{"bytes": b"x"}], reward_model={"style": "rule", "ground_truth": ""})
+    report = validate_rows([RL, two, changed(RL, images=[])], processor, 100, number_or_letter)
+    assert [(fault.index, fault.id) for fault in report.faults] == [(1, "good"), (1, "good"), (2, "good")]
+    assert str(report.faults[2]).startswith("row 2 (id good): `<image>` stands 1 times")
+
+
+@pytest.mark.parametrize("sizes", [[], [(112, 112)], [(112, 112), (140, 56)], [(300, 200)], [(1000, 900)], [(20, 30)]])
+def test_length_is_the_processors_own(processor, sizes):
+    turns = [{"role": "user", "content": "<image>" * len(sizes) + "How many circles?"}]
+    parts = [{"type": "image"} for _ in sizes] + [{"type": "text", "text": "How many circles?"}]
+    text = processor.apply_chat_template([{"role": "user", "content": parts}], add_generation_prompt=True)
+    images = [Image.new("RGB", (width, height)) for height, width in sizes]
+    expected = len(processor(text=[text], images=images or None)["input_ids"][0])
+    assert token_length(processor, turns, sizes, add_generation_prompt=True) == expected
+
+
+def run(tmp_path, model, rows, *options, limit=100):
+    write_rows(rows, tmp_path / "rows.parquet")
+    return main([str(tmp_path / "rows.parquet"), "--model", str(model), "--max-prompt-length", str(limit), *options])
+
+
+def test_overlong_is_an_error_by_default_at_the_exact_limit(tmp_path, model, processor, capsys):
+    length = token_length(processor, RL["prompt"], [(112, 112)], add_generation_prompt=True)
+    assert run(tmp_path, model, [RL], limit=length) == 0
+    assert run(tmp_path, model, [RL], limit=length - 1) == 1
+    printed = capsys.readouterr().out
+    assert f"row 0 (id good): {length} tokens, over the limit of {length - 1}" in printed
+    assert f"1 rows, 0 faults, 1 over {length - 1} tokens (policy: error)" in printed
+
+
+def test_overlong_rows_are_dropped_where_asked_and_counted(tmp_path, model, capsys):
+    big = changed(RL, images=[{"bytes": png(224, 224)}])  # 8 x 8 = 64 image tokens instead of 16
+    kept = tmp_path / "kept.parquet"
+    assert run(tmp_path, model, [RL, big, TEXT_ONLY], "--overlong", "drop", "--out", str(kept), limit=70) == 0
+    assert read_rows(kept) == [RL, TEXT_ONLY]
+    assert "3 rows, 0 faults, 1 over 70 tokens (policy: drop)" in capsys.readouterr().out
+    assert run(tmp_path, model, [big], "--overlong", "drop", "--out", str(kept), limit=70) == 1
+    assert "all 1 rows are over the limit" in capsys.readouterr().out
+
+
+def test_dropping_needs_an_output_file(tmp_path, model):
+    with pytest.raises(SystemExit):
+        run(tmp_path, model, [RL], "--overlong", "drop")
+
+
+def test_faulty_file_fails_and_writes_nothing(tmp_path, model, capsys):
+    out = tmp_path / "kept.parquet"
+    assert run(tmp_path, model, [RL, changed(RL, images=[])], "--out", str(out)) == 1
+    assert "row 1 (id good): `<image>` stands 1 times" in capsys.readouterr().out
+    assert not out.exists()
+
+
+def test_unscorable_gold_is_found_by_the_real_grader(tmp_path, model, capsys):
+    rows = [
+        changed(RL, reward_model={"style": "rule", "ground_truth": gold}) for gold in (r"\frac{3}{8}", r"2\pi", "yes")
+    ]
+    assert run(tmp_path, model, rows) == 0
+    assert run(tmp_path, model, [changed(RL, reward_model={"style": "rule", "ground_truth": "  "})]) == 1
+    assert "is empty" in capsys.readouterr().out
+
+
+def test_missing_file_and_columns(tmp_path, model, capsys):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    argv = ["--model", str(model), "--max-prompt-length", "100"]
+    assert main([str(tmp_path / "none.parquet"), *argv]) == 1
+    assert "no such data file" in capsys.readouterr().out
+    pq.write_table(pa.table({"prompt": ["a"], "answer": ["b"]}), tmp_path / "columns.parquet")
+    assert main([str(tmp_path / "columns.parquet"), *argv]) == 1
+    printed = capsys.readouterr().out
+    assert "missing columns data_source, images, reward_model; it has prompt, answer" in printed
+
+
+def test_model_without_processor(tmp_path, model):
+    with pytest.raises(ValueError, match="no processor"):
+        load_processor(tmp_path)
+    bare = tmp_path / "bare"
+    shutil.copytree(model, bare)
+    (bare / "processor_config.json").unlink()
+    with pytest.raises(ValueError, match="processor"):
+        load_processor(bare)
