@@ -73,7 +73,9 @@ class SpanMassEngine(FSDPEngineWithLMHead):
 
     def _start_recording(self, micro_batch, model_inputs, output_args, rows: str, layers) -> None:
         if output_args.get("pad_size", 0) or self.use_ulysses_sp:
-            raise ValueError("span masses are not recorded with pad_to_length or Ulysses sequence parallelism; disable it")
+            raise ValueError(
+                "span masses are not recorded with pad_to_length or Ulysses sequence parallelism; disable it"
+            )
         if self._recorder is None:
             self._recorder = SpanMassRecorder(self.module)
         ids_BT = model_inputs["input_ids"]

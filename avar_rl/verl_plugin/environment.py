@@ -13,13 +13,13 @@ _CPU_VARIABLES = {
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
     "VLLM_LOGGING_LEVEL": "ERROR",
     "OMP_NUM_THREADS": "1",
-    "CUDA_VISIBLE_DEVICES": "",  # vLLM and Ray must not look for a device
 }
 
 _ALWAYS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "HYDRA_FULL_ERROR": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",  # verl's way of calling processors warns once a row
     "RAY_DEDUP_LOGS": "1",
 }
 

@@ -61,7 +61,7 @@ class AnchoredGRPOTrainer(PPOTrainerSync):
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
         real = np.array([not tag.get("is_padding", False) for tag in batch.tags])
         scores = list(data["rm_scores"].unbind())
-        parts = _text_parts(data["extra_fields"].tolist(), real)
+        parts = _text_parts(list(data["extra_fields"]), real)
         if weights.visual:
             parts |= _visual_parts(data, parts["accuracy"], real)
             scores = [_add_to_last(s, weights.visual * v) for s, v in zip(scores, parts["visual"], strict=True)]
@@ -70,13 +70,13 @@ class AnchoredGRPOTrainer(PPOTrainerSync):
                 keys=batch.keys, partition_id=batch.partition_id, fields=TensorDict(fields, batch_size=len(batch))
             )
         totals = np.array([float(score.sum()) for score in scores])
-        metrics.update(_part_metrics(parts | {"total": totals}, np.array(data["uid"].tolist()), real))
+        metrics.update(_part_metrics(parts | {"total": totals}, np.array(list(data["uid"])), real))
         return totals
 
     def _zero_equal_groups(self, batch, totals: np.ndarray) -> None:
         """Exactly equal rewards carry no signal, but (r - mean) / std in fp32 turns rounding into advantages up to 0.15."""
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["uid", "advantages"])
-        uids = np.array(data["uid"].tolist())
+        uids = np.array(list(data["uid"]))
         flat = {uid for uid in np.unique(uids) if np.ptp(totals[uids == uid]) == 0.0}
         rows = [torch.zeros_like(a) if u in flat else a for u, a in zip(uids, data["advantages"].unbind(), strict=True)]
         advantages = {"advantages": torch.nested.as_nested_tensor(rows, layout=torch.jagged)}

@@ -11,7 +11,9 @@ def check_files(paths, what: str) -> None:
 
     for path in [paths] if isinstance(paths, str) else list(paths or []):
         if not Path(path).is_file():
-            raise ValueError(f"{what}={path}: no such file; make one with `python -m data_tools.tiny` or data_tools.prepare")
+            raise ValueError(
+                f"{what}={path}: no such file; make one with `python -m data_tools.tiny` or data_tools.prepare"
+            )
         try:
             rows = pq.ParquetFile(path).metadata.num_rows
         except (OSError, ValueError) as error:
