@@ -53,6 +53,8 @@ CHAT_TEMPLATE = (
 HIDDEN = 128
 HEADS = 4  # head size 32 is the smallest that vLLM supports on a CPU
 LAYERS = 4
+# The usual 0.02 suits wide layers; at width 128 a spread near 1/sqrt(128) learns to read the image in far fewer steps.
+INIT_STD, PATCH_INIT_STD = 0.06, 0.02
 
 
 def make_tokenizer(texts: Iterable[str], vocab_size: int = 512):
@@ -107,6 +109,7 @@ def make_config(tokenizer):
         eos_token_id=ids["<|im_end|>"],
         pad_token_id=ids["<|endoftext|>"],
         tie_word_embeddings=False,
+        initializer_range=INIT_STD,
         # Time, height and width share the 16 rotary pairs of a head, in Qwen's proportion 16:24:24.
         rope_parameters={"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": 10000.0},
     )
@@ -121,6 +124,7 @@ def make_config(tokenizer):
         temporal_patch_size=2,
         window_size=112,
         fullatt_block_indexes=[1],
+        initializer_range=INIT_STD,
     )
     return Qwen2_5_VLConfig(
         text_config=text,
@@ -154,6 +158,8 @@ def make_model(tokenizer, seed: int):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Qwen2_5_VLForConditionalGeneration(make_config(tokenizer)).float()
+        # A patch has 1176 inputs: it keeps the small spread, or it drowns what the blocks add.
+        torch.nn.init.normal_(model.model.visual.patch_embed.proj.weight, std=PATCH_INIT_STD)
     end, pad = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
     model.generation_config = GenerationConfig(eos_token_id=[end, pad], pad_token_id=pad)
     return model
