@@ -1,0 +1,79 @@
+"""Checkpoint -> Hugging Face directory: `python -m avar_rl.export CHECKPOINTS OUT --base MODEL`.
+
+verl writes merged weights into a checkpoint (`checkpoint.save_contents` with hf_model), but marks them bfloat16 whatever
+they are. Here they get the base model's dtype, and every file that training does not change (processor, tokenizer, chat
+template, generation settings) is copied from the base model, so that the result loads wherever the base model did.
+"""
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json", "*.pt", "*.pth", "*.gguf")
+
+
+def latest_weights(checkpoints: Path) -> Path:
+    """The Hugging Face folder of the newest complete checkpoint below `checkpoints`. ValueError where there is none."""
+    tracker = checkpoints / "latest_checkpointed_iteration.txt"
+    if not tracker.is_file():
+        raise ValueError(f"{checkpoints} holds no complete checkpoint (no {tracker.name})")
+    step = checkpoints / f"global_step_{tracker.read_text().strip()}"
+    for folder in (step / "actor" / "huggingface", step / "huggingface"):
+        if list(folder.glob("*.safetensors")):
+            return folder
+    raise ValueError(f"{step} has no merged weights; train with checkpoint.save_contents including hf_model")
+
+
+def base_directory(base: str) -> Path:
+    """The local directory of a model, downloaded from the hub where `base` is a hub name."""
+    if Path(base).is_dir():
+        return Path(base)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(base, ignore_patterns=list(WEIGHTS)))
+
+
+def export(checkpoints: Path, out: Path, base: str) -> Path:
+    """Writes `out`, whole or not at all. Returns the checkpoint folder it came from.
+
+    ValueError: no complete checkpoint, or weights that do not match the architecture.
+    """
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    source, origin = latest_weights(checkpoints), base_directory(base)
+    config = AutoConfig.from_pretrained(origin)
+    model, report = AutoModelForImageTextToText.from_pretrained(
+        source, config=config, dtype=config.dtype, output_loading_info=True
+    )
+    faults = {name: keys for name, keys in report.items() if keys and name in ("missing_keys", "unexpected_keys")}
+    if faults:
+        raise ValueError(f"{source} does not match the architecture of {base}: {faults}")
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    model.save_pretrained(partial)
+    for file in origin.iterdir():
+        if file.is_file() and file.name != "config.json" and not any(file.match(pattern) for pattern in WEIGHTS):
+            shutil.copyfile(file, partial / file.name)
+    shutil.rmtree(out, ignore_errors=True)
+    partial.rename(out)
+    return source
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Newest checkpoint of a training stage -> Hugging Face directory.")
+    parser.add_argument("checkpoints", type=Path, help="trainer.default_local_dir of the stage")
+    parser.add_argument("out", type=Path, help="directory to write")
+    parser.add_argument("--base", required=True, help="model that training started from: directory or hub name")
+    arguments = parser.parse_args(argv)
+    try:
+        source = export(arguments.checkpoints, arguments.out, arguments.base)
+    except ValueError as error:
+        print(f"avar_rl export: {error}", file=sys.stderr)
+        return 2
+    print(f"{source} -> {arguments.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
