@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from avar_rl.span_mass import span_mass
 
@@ -114,13 +115,14 @@ class SpanMassRecorder:
                 del _RECORDING[module]
             self._now = None
 
-    def observe(self, module: nn.Module, query: Tensor, key: Tensor, scale: float | None) -> None:
+    def observe(self, module: nn.Module, query: Tensor, key: Tensor, scale: float | None, lse: Tensor | None) -> None:
+        """Called by the module-level `observe`, once a layer and forward pass."""
         now, layer = self._now, self._now.layer_of[module]
         if layer in now.record.masses:
-            if _in_backward():
-                return  # recomputation under activation checkpointing: the masses of the first pass stand
             raise ValueError(f"layer {layer} ran twice in one recording: call start() anew for every forward pass")
-        mass = span_mass(query, key, now.spans, rows=now.rows, scale=scale, cu_seqlens=now.cu_seqlens, valid=now.valid)
+        mass = span_mass(
+            query, key, now.spans, rows=now.rows, scale=scale, cu_seqlens=now.cu_seqlens, lse=lse, valid=now.valid
+        )
         if now.grad and module.training and not mass.requires_grad and _trains_attention(module):
             raise ValueError(
                 f"layer {layer} recorded masses without gradients in training: reentrant activation checkpointing runs "
@@ -183,11 +185,17 @@ def language_attention_modules(model: nn.Module) -> dict[int, nn.Module]:
     return dict(sorted(modules.items()))
 
 
-def observe(module: nn.Module, query: Tensor, key: Tensor, scale: float | None = None) -> None:
-    """The seam for attention functions: takes query (B, H, T, D) and key (B, H_kv, T, D) of a module being recorded."""
-    recorder = _RECORDING.get(module)
-    if recorder is not None:
-        recorder.observe(module, query, key, scale)
+def is_recording(module: nn.Module) -> bool:
+    """Whether this run of an attention module is to be observed; the recomputation of checkpointing is not."""
+    return module in _RECORDING and not _in_backward()
+
+
+def observe(
+    module: nn.Module, query: Tensor, key: Tensor, scale: float | None = None, lse: Tensor | None = None
+) -> None:
+    """The seam for attention functions: query (B, H, T, D), key (B, H_kv, T, D) and lse (B, H, T) as in `span_mass`."""
+    if is_recording(module):
+        _RECORDING[module].observe(module, query, key, scale, lse)
 
 
 def wrap_attention_function(stock: Callable) -> Callable:
@@ -195,15 +203,33 @@ def wrap_attention_function(stock: Callable) -> Callable:
 
     @functools.wraps(stock)
     def recording_attention(module, query, key, value, attention_mask, *args, **kwargs):
-        if module in _RECORDING:
-            window = kwargs.get("sliding_window")
-            if window is not None and window < key.shape[2]:
-                raise ValueError(f"cannot record {key.shape[2]} tokens under a sliding window of {window}")
-            observe(module, query, key, kwargs.get("scaling"))
-        return stock(module, query, key, value, attention_mask, *args, **kwargs)
+        if not is_recording(module):
+            return stock(module, query, key, value, attention_mask, *args, **kwargs)
+        window = kwargs.get("sliding_window")
+        if window is not None and window < key.shape[2]:
+            raise ValueError(f"cannot record {key.shape[2]} tokens under a sliding window of {window}")
+        with _CatchLogSumExp() as kernel:
+            output = stock(module, query, key, value, attention_mask, *args, **kwargs)
+        observe(module, query, key, kwargs.get("scaling"), lse=kernel.lse)
+        return output
 
     recording_attention.records_span_mass = True
     return recording_attention
+
+
+class _CatchLogSumExp(TorchDispatchMode):
+    """Keeps the log-sum-exp that torch's own CPU kernel of scaled_dot_product_attention returns beside its output.
+
+    Every call is passed on as it is. With the log-sum-exp span mass scores no keys but those of the spans.
+    """
+
+    lse: Tensor | None = None
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        output = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default:
+            self.lse = output[1]  # (B, H, T)
+        return output
 
 
 def _install(module: nn.Module) -> None:

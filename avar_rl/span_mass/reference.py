@@ -9,6 +9,7 @@ in T; the backward pass recomputes each chunk's scores.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,8 +19,8 @@ from torch.autograd.function import once_differentiable
 
 # Shapes: B batch, H query heads, G key-value heads, T tokens, D head dim, S spans, R rows, K keys of a chunk.
 
-# Scores held at a time. On a CPU a chunk should stay in its second-level cache, on a GPU it should fill the device.
-_CHUNK_SCORES = {"cpu": 1 << 18}
+# Scores held at a time. On a CPU a chunk should stay in its last-level cache, on a GPU it should fill the device.
+_CHUNK_SCORES = {"cpu": 1 << 20}
 _CHUNK_SCORES_ELSEWHERE = 1 << 26
 
 
@@ -123,14 +124,19 @@ class _Problem:
             if low < high:
                 yield rows, slice(low, high)
 
-    def visible(self, rows: slice, position_k: Tensor) -> Tensor:
-        """bool (B, 1, r, k): which of the keys at `position_k` each row of the slice sees."""
+    def bias(self, rows: slice, position_k: Tensor, dtype: torch.dtype) -> Tensor:
+        """(B, 1, r, k) to be added to scores: 0 where the row sees the key at `position_k`, else hugely negative.
+
+        An added bias is several times faster than masked_fill on a CPU; half the least float cannot overflow.
+        """
         seen = position_k <= self.rows_BR[:, rows, None]
         if self.first_BR is not None:
             seen &= position_k >= self.first_BR[:, rows, None]
         if self.valid_BT is not None:
             seen &= self.valid_BT[:, None, position_k].bool()
-        return seen[:, None]
+        return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, torch.finfo(dtype).min / 2)[
+            :, None
+        ]
 
 
 def _check(query, key, spans, rows, cu_seqlens, lse, valid) -> None:
@@ -180,29 +186,28 @@ class _SpanMass(torch.autograd.Function):
 
 def _masses(query_BHRD: Tensor, key: Tensor, problem: _Problem) -> Tensor:
     """(B, H, R, S)."""
-    query_BHRD, key = _scaled(query_BHRD, problem.scale), _upcast(key)
-    spans_BTS = problem.spans_BST.transpose(1, 2)
-    B, H, R, _ = query_BHRD.shape
+    query_BHRD, key, spans_BST = _upcast(query_BHRD) * problem.scale, _upcast(key), problem.spans_BST
     position_K = torch.arange(key.shape[2], device=key.device)
-    lse_BHR = None
+    lse_BHR1 = None
     if problem.lse_BHT is not None:
         # The normaliser is known, so only keys of a span (in any batch row) need a score.
-        position_K = problem.spans_BST.any(1).any(0).nonzero().squeeze(1)
-        key, spans_BTS = key[:, :, position_K], spans_BTS[:, position_K]
-        lse_BHR = problem.take_rows(problem.lse_BHT[..., None])[..., 0].to(key.dtype)
-    spans_BTS = spans_BTS.to(key.dtype)
-    mass_BHRS = key.new_zeros(B, H, R, spans_BTS.shape[2])
+        position_K = spans_BST.any(1).any(0).nonzero().squeeze(1)
+        key, spans_BST = key[:, :, position_K], spans_BST[..., position_K]
+        lse_BHR1 = problem.take_rows(problem.lse_BHT[..., None]).to(key.dtype)
+    spans_BST = spans_BST.to(key.dtype)
+    B, H, R, _ = query_BHRD.shape
+    mass_BHRS = key.new_zeros(B, H, R, spans_BST.shape[1])
     for rows, keys in problem.chunks(H, position_K):
-        scores = _scores(query_BHRD[:, :, rows], key[:, :, keys], problem.visible(rows, position_K[keys]))
-        weight = scores.softmax(-1) if lse_BHR is None else scores.sub_(lse_BHR[:, :, rows, None]).exp_()
-        mass_BHRS[:, :, rows] = _on_spans(weight, spans_BTS[:, keys])
+        scores = _scores(query_BHRD[:, :, rows], key[:, :, keys], problem.bias(rows, position_K[keys], key.dtype))
+        weight = scores.softmax(-1) if lse_BHR1 is None else _exp(scores.sub_(lse_BHR1[:, :, rows]))
+        mass_BHRS[:, :, rows] = _on_spans(weight, spans_BST[..., keys])
     return mass_BHRS.masked_fill_(~problem.alive_BR[:, None, :, None], 0.0)
 
 
 def _gradients(grad_BHRS: Tensor, mass_BHRS: Tensor, query_BHRD: Tensor, key: Tensor, problem: _Problem):
     """With A the attention weight of a row and M_s its mass on span s:  ∂M_s / ∂score_k = A_k · (1[k ∈ s] − M_s)."""
-    query_BHRD, key = _scaled(query_BHRD, problem.scale), _upcast(key)
-    B, H, R, D = query_BHRD.shape
+    query_BHRD, key = _upcast(query_BHRD) * problem.scale, _upcast(key)
+    B, H, _, D = query_BHRD.shape
     G = key.shape[1]
     position_K = torch.arange(key.shape[2], device=key.device)
     spans_BST = problem.spans_BST.to(key.dtype)
@@ -211,7 +216,7 @@ def _gradients(grad_BHRS: Tensor, mass_BHRS: Tensor, query_BHRD: Tensor, key: Te
     grad_query, grad_key = torch.zeros_like(query_BHRD), torch.zeros_like(key)
     for rows, keys in problem.chunks(H, position_K):
         query_rows, key_part = query_BHRD[:, :, rows], key[:, :, keys]
-        weight = _scores(query_rows, key_part, problem.visible(rows, position_K[keys])).softmax(-1)
+        weight = _scores(query_rows, key_part, problem.bias(rows, position_K[keys], key.dtype)).softmax(-1)
         r, k = weight.shape[2:]
         on_weight = torch.bmm(grad_BHRS[:, :, rows].reshape(B, H * r, -1), spans_BST[..., keys]).view(B, H, r, k)
         on_score = on_weight.sub_(baseline_BHR1[:, :, rows]).mul_(weight).view(B, G, -1, k)
@@ -220,22 +225,23 @@ def _gradients(grad_BHRS: Tensor, mass_BHRS: Tensor, query_BHRD: Tensor, key: Te
     return grad_query.mul_(problem.scale), grad_key
 
 
-def _scores(query_BHrD: Tensor, key_BGkD: Tensor, visible_B1rk: Tensor) -> Tensor:
-    """(B, H, r, k), hugely negative where not visible. All query heads of one key head are rows of one product."""
+def _scores(query_BHrD: Tensor, key_BGkD: Tensor, bias_B1rk: Tensor) -> Tensor:
+    """(B, H, r, k). All query heads of one key head are rows of one product, so keys are never repeated."""
     B, H, r, D = query_BHrD.shape
     G, k = key_BGkD.shape[1:3]
     scores = query_BHrD.reshape(B, G, -1, D) @ key_BGkD.transpose(2, 3)
-    return scores.view(B, H, r, k).masked_fill_(~visible_B1rk, torch.finfo(scores.dtype).min)
+    return scores.view(B, H, r, k).add_(bias_B1rk)
 
 
-def _on_spans(weight_BHrk: Tensor, spans_BkS: Tensor) -> Tensor:
+def _on_spans(weight_BHrk: Tensor, spans_BSk: Tensor) -> Tensor:
     B, H, r, k = weight_BHrk.shape
-    return torch.bmm(weight_BHrk.view(B, H * r, k), spans_BkS).view(B, H, r, -1)
+    return torch.bmm(weight_BHrk.view(B, H * r, k), spans_BSk.transpose(1, 2)).view(B, H, r, -1)
+
+
+def _exp(x: Tensor) -> Tensor:
+    """In place. Through exp2, as torch's exp is ten times slower on a CPU where its argument is hugely negative."""
+    return x.mul_(math.log2(math.e)).exp2_()
 
 
 def _upcast(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
-
-
-def _scaled(query_BHRD: Tensor, scale: float) -> Tensor:
-    return _upcast(query_BHRD) * scale
