@@ -15,6 +15,7 @@ from fractions import Fraction
 from data_tools.scenes import COLOURS, FORMS, GRID, Block, Scene, place
 
 LETTERS = "ABCD"
+ORDINALS = ("first", "second", "third", "fourth")
 COLOUR_NAMES = tuple(COLOURS)
 
 
@@ -50,7 +51,13 @@ def _plural(count: int, noun: str) -> str:
 
 
 def _listing(scene: Scene) -> str:
-    return "Looking at the image: " + ", ".join(map(str, scene.shapes)) + "."
+    """Row by row: naming the row tells the next token where to look."""
+    rows = []
+    for number, ordinal in enumerate(ORDINALS):
+        found = [str(shape) for shape in scene.shapes if shape.row == number]
+        if found:
+            rows.append(f"{ordinal} {', '.join(found)}")
+    return f"Looking at the image: {'; '.join(rows)}."
 
 
 def _figures(rng: random.Random, forms: list[str]) -> list[tuple[str, str]]:
@@ -97,8 +104,9 @@ def position(rng: random.Random) -> Question:
     options = rng.sample(COLOUR_NAMES, len(LETTERS))
     listed = " ".join(f"{letter}) {colour}" for letter, colour in zip(LETTERS, options, strict=True))
     answer = LETTERS[options.index(found[0].colour)]
-    thought = f"Looking at the image: {axis} {line + 1} has a {found[0]}. {found[0].colour} is {answer}."
-    text = f"What colour is the shape in {axis} {line + 1}? {listed}"
+    where = f"{ORDINALS[line]} {axis}"
+    thought = f"Looking at the image: the {where} has a {found[0]}. {found[0].colour} is {answer}."
+    text = f"What colour is the shape in the {where}? {listed}"
     return Question("position", "choice", text, answer, thought, scene)
 
 

@@ -8,6 +8,7 @@ image tokens at the size to which the processor would resize each image.
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import re
 from collections.abc import Callable, Sequence
@@ -206,7 +207,8 @@ def run(path: Path, model: str, max_length: int, overlong: str, out: Path | None
 
     from rewards.accuracy import check_gold
 
-    report = validate_rows(rows, load_processor(model), max_length, check_gold)
+    # Gold answers repeat, and parsing one may start a process.
+    report = validate_rows(rows, load_processor(model), max_length, functools.cache(check_gold))
     _print_report(report, max_length, overlong, path)
     if report.faults or (report.overlong and overlong == "error"):
         return 1

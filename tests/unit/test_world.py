@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 
-from data_tools.questions import FAMILIES, Question, arithmetic, circle, family_plan, latex_fraction, latex_pi
+from data_tools.questions import FAMILIES, Question, _listing, arithmetic, circle, family_plan, latex_fraction, latex_pi
 from data_tools.scenes import CANVAS, CELL, COLOURS, Block, Scene, Shape, render
 from data_tools.tiny import main, make_world
 from data_tools.world import (
@@ -45,8 +45,9 @@ def recomputed_answer(q: Question) -> str:
         case "shape_share":
             return latex_fraction(Fraction(sum(s.colour == words[-1] for s in shapes), len(shapes)))
         case "position":
-            axis, line = re.search(r"(row|column) (\d)", q.text).groups()
-            (shape,) = [s for s in shapes if getattr(s, axis) == int(line) - 1]
+            ordinal, axis = re.search(r"(\w+) (row|column)", q.text).groups()
+            line = ["first", "second", "third", "fourth"].index(ordinal)
+            (shape,) = [s for s in shapes if getattr(s, axis) == line]
             return re.search(rf"([A-D])\) {shape.colour}", q.text).group(1)
         case "area":
             return str(len(block.cells()))
@@ -76,8 +77,13 @@ def test_chain_of_thought_anchors_and_ends_in_the_gold_answer(questions):
 def test_enumeration_lists_the_scene_in_reading_order(questions):
     for q in questions:
         if q.kind in ("count_form", "count_colour", "compare", "shape_share"):
-            listed = q.thought.split(": ")[1].split(".")[0].split(", ")
+            listed = re.findall(r"(\w+ (?:circle|square|triangle))(?=[,;.])", q.thought.split(". ")[0] + ".")
             assert listed == [f"{s.colour} {s.form}" for s in sorted(q.scene.shapes, key=lambda s: (s.row, s.column))]
+
+
+def test_enumeration_by_hand():
+    shapes = (Shape(0, 1, "red", "circle"), Shape(0, 3, "blue", "square"), Shape(2, 0, "red", "square"))
+    assert _listing(Scene(shapes)) == "Looking at the image: first red circle, blue square; third red square."
 
 
 def test_hand_worked_measures():
