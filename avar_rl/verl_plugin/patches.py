@@ -36,6 +36,33 @@ def fix_equal_length_position_ids() -> None:
     tensordict_utils.maybe_fix_3d_position_ids = fix
 
 
+def embed_text_only_batches() -> None:
+    """Any device. verl's forward of a micro-batch without images fails under transformers 5.
+
+    So that all FSDP ranks run the vision tower, verl feeds it a dummy image there, but takes the tower's output object
+    for a tensor (models/transformers/qwen2_vl.py:394); beside images it unpacks it.
+    """
+
+    def fix(module) -> None:
+        original = module._get_input_embeds
+
+        @functools.wraps(original)
+        def get_input_embeds(model, input_ids, attention_mask=None, pixel_values=None, pixel_values_videos=None, *grids):
+            if pixel_values is not None or pixel_values_videos is not None:
+                return original(model, input_ids, attention_mask, pixel_values, pixel_values_videos, *grids)
+            embeds = model.get_input_embeddings()(input_ids)
+            vision = model.config.vision_config
+            patch = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+            pixels = torch.zeros((16, patch), dtype=embeds.dtype, device=embeds.device)
+            grid = torch.tensor([[1, 4, 4]], dtype=torch.long, device=embeds.device)
+            features, _ = module.unpack_visual_output(model.visual(pixels, grid_thw=grid))
+            return embeds + 0.0 * features.mean(), attention_mask
+
+        module._get_input_embeds = get_input_embeds
+
+    wrapt.register_post_import_hook(fix, "verl.models.transformers.qwen2_vl")
+
+
 def deduplicate_process_group_backends() -> None:
     """CPU. verl builds "cpu:gloo,<device>:<backend>" (utils/distributed.py:63,89); torch refuses "cpu:gloo,cpu:gloo"."""
     original = torch.distributed.init_process_group
@@ -89,6 +116,12 @@ def keep_plain_vllm_weights() -> None:
         module.dispatch_cpu_unquantized_gemm = lambda layer, remove_weight: dispatch(layer, remove_weight=False)
 
     wrapt.register_post_import_hook(keep, "vllm.model_executor.layers.utils")
+
+
+def apply_everywhere() -> None:
+    """The patches that every machine needs."""
+    fix_equal_length_position_ids()
+    embed_text_only_batches()
 
 
 def apply_cpu() -> None:

@@ -10,7 +10,7 @@ import wrapt
 
 from avar_rl.verl_plugin import patches
 
-patches.fix_equal_length_position_ids()
+patches.apply_everywhere()
 if os.environ.get("VERL_PLATFORM") == "cpu":
     patches.apply_cpu()
     importlib.import_module("avar_rl.verl_plugin.cpu_platform")

@@ -1,0 +1,52 @@
+"""Run by torchrun from test_guided_gradients.py: gradients of the guided loss through verl's own FSDP2 engine.
+
+usage: guided_gradients_worker.py RECIPE OUT ROWS_PER_RANK OVERRIDE…   (rank r takes rows r*n … r*n+n-1)
+"""
+
+import sys
+
+from avar_rl.verl_plugin import environment
+
+environment.prepare("cpu")
+
+import torch  # noqa: E402
+from verl.utils import tensordict_utils as tu  # noqa: E402
+from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group  # noqa: E402
+
+from avar_rl.verl_plugin import recipe, settings  # noqa: E402
+from avar_rl.verl_plugin.sft_trainer import GuidedSFTTrainer  # noqa: E402
+
+
+def main(recipe_path: str, out: str, per_rank: int, overrides: list[str]) -> None:
+    config = recipe.load(recipe_path, overrides, stage="sft")
+    initialize_global_process_group()
+    trainer = GuidedSFTTrainer(config, settings.parse(settings.SFTSettings, config).guidance)
+    rows = range(trainer.rank * per_rank, (trainer.rank + 1) * per_rank)
+    batch = trainer.collate_fn([trainer.train_dataset[i] for i in rows])
+    data = tu.get_tensordict(
+        tensor_dict=batch,
+        non_tensor_dict={
+            "use_remove_padding": False,
+            "use_dynamic_bsz": config.data.use_dynamic_bsz,
+            "max_token_len_per_gpu": config.data.max_token_len_per_gpu,
+            "micro_batch_size_per_gpu": config.data.micro_batch_size_per_gpu,
+            "temperature": 1.0,
+            "global_batch_size": config.data.train_batch_size,
+            "pad_mode": config.data.pad_mode,
+            "pad_token_id": trainer.model_config.tokenizer.pad_token_id,
+        },
+    )
+    engine = trainer.engine
+    with engine.train_mode():
+        engine.optimizer_zero_grad()
+        output = engine.forward_backward_batch(data, trainer.training_client.loss_fn)
+        gradients = {name: p.grad.full_tensor() for name, p in engine.module.named_parameters() if p.grad is not None}
+    loss = torch.tensor(sum(output["loss"]))
+    torch.distributed.all_reduce(loss, op=torch.distributed.ReduceOp.AVG)
+    if trainer.rank == 0:
+        torch.save({"gradients": gradients, "loss": float(loss)}, out)
+    destroy_global_process_group()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4:])
