@@ -1,0 +1,155 @@
+"""Recording on verl's own patched Qwen2.5-VL path (use_remove_padding), packed (1, nnz).
+
+verl's `apply_monkey_patch` and every function it puts in place run as they are; only the flash-attention kernel, which
+needs a GPU and half precision, is a plain torch one.
+"""
+
+import pytest
+import torch
+from transformers.integrations import flash_attention
+from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as qwen2_5
+from transformers.models.qwen2_vl import modeling_qwen2_vl as qwen2
+from verl.models.transformers import qwen2_vl
+from verl.models.transformers.monkey_patch import apply_monkey_patch
+
+from avar_rl.attention import record_span_mass
+from avar_rl.spans import query_rows
+from avar_rl.verl_plugin import patched_attention
+from tests.numerics.tiny_qwen import IMAGE_PAD, eager_masses, make_batch, make_model, make_sequence, spans_of
+
+
+def torch_varlen_attention(q, k, v, cu_seqlens_q, cu_seqlens_k, softmax_scale=None, causal=True, **_):
+    """(nnz, H, D) → (nnz, H, D), each sequence on its own."""
+    parts = [
+        torch.nn.functional.scaled_dot_product_attention(
+            *(x[start:end].transpose(0, 1)[None] for x in (q, k, v)), scale=softmax_scale, is_causal=causal
+        )[0].transpose(0, 1)
+        for start, end in zip(cu_seqlens_q[:-1].tolist(), cu_seqlens_q[1:].tolist(), strict=True)
+    ]
+    return torch.cat(parts)
+
+
+@pytest.fixture
+def patched_model(monkeypatch):
+    """A model whose classes verl patched for remove_padding, undone after the test."""
+    for modeling, prefix in ((qwen2_5, "Qwen2_5_VL"), (qwen2, "Qwen2VL")):
+        for name in ("ForConditionalGeneration", "Model", "Attention"):
+            cls = getattr(modeling, prefix + name)
+            monkeypatch.setattr(cls, "forward", cls.forward)
+    monkeypatch.setattr(flash_attention, "_flash_attention_forward", flash_attention._flash_attention_forward)
+    for name, value in {
+        "flash_attn_varlen_func": torch_varlen_attention,
+        "_flash_supports_window_size": False,
+        "_flash_supports_deterministic": False,
+        "_flash_use_top_left_mask": False,
+        "fa_peft_integration_check": lambda query, key, value, **_: (
+            query,
+            key,
+            value,
+        ),  # casts to the kernel's bfloat16
+    }.items():
+        monkeypatch.setattr(qwen2_vl, name, value, raising=False)
+    patched_attention.install()
+    model = make_model("sdpa")
+    apply_monkey_patch(model, use_remove_padding=True)
+    return model
+
+
+def pack(model_for_positions):
+    """The three sequences of `make_batch` packed as verl's engine does: model inputs, roles (1, nnz), cu_seqlens."""
+    sequences = [make_sequence(22, 1, 1), make_sequence(30, 2, 2), make_sequence(27, 1, 3)]
+    ids = torch.cat([inputs["input_ids"] for inputs, _ in sequences])[None]
+    positions = []
+    for inputs, _ in sequences:
+        row = inputs["input_ids"][None]
+        vision, _ = model_for_positions.model.get_rope_index(
+            row, mm_token_type_ids=(row == IMAGE_PAD).long(), image_grid_thw=inputs["image_grid_thw"]
+        )  # (3, 1, T)
+        text = torch.arange(row.shape[1])[None, None]
+        positions.append(torch.cat([text, vision]))
+    inputs = {
+        "input_ids": ids,
+        "attention_mask": None,
+        "position_ids": torch.cat(positions, dim=-1),  # (4, 1, nnz)
+        "pixel_values": torch.cat([inputs["pixel_values"] for inputs, _ in sequences]),
+        "image_grid_thw": torch.cat([inputs["image_grid_thw"] for inputs, _ in sequences]),
+        "use_cache": False,
+    }
+    lengths = torch.tensor([0, *(len(inputs["input_ids"]) for inputs, _ in sequences)])
+    return inputs, torch.cat([roles for _, roles in sequences])[None], lengths.cumsum(0).int()
+
+
+@pytest.fixture
+def eager():
+    """(L, 1, S, H, nnz): the masses of every sequence, from its eager map, laid end to end. Made before any patch."""
+    inputs, roles = make_batch("right")
+    masses_LBSHT = eager_masses(make_model("eager"), inputs, roles)
+    lengths = inputs["attention_mask"].sum(1).tolist()
+    return torch.cat([masses_LBSHT[:, i, ..., :n] for i, n in enumerate(lengths)], dim=-1)[:, None]
+
+
+def test_masses_equal_the_eager_maps_and_logits_are_unchanged(eager, patched_model):
+    inputs, roles, cu_seqlens = pack(patched_model)
+    with torch.no_grad():
+        off = patched_model(**inputs).logits
+        with record_span_mass(patched_model, spans_of(roles), cu_seqlens=cu_seqlens) as record:
+            on = patched_model(**inputs).logits
+    assert torch.equal(on, off)
+    torch.testing.assert_close(record.stack(), eager, rtol=0, atol=1e-5)
+
+
+def test_wanted_rows(eager, patched_model):
+    inputs, roles, cu_seqlens = pack(patched_model)
+    rows = query_rows(roles, "response", cu_seqlens=cu_seqlens)
+    with torch.no_grad(), record_span_mass(patched_model, spans_of(roles), rows=rows, cu_seqlens=cu_seqlens) as record:
+        patched_model(**inputs)
+    torch.testing.assert_close(record.stack(), eager[..., rows[0]], rtol=0, atol=1e-5)
+
+
+def gradients(model, checkpointing: bool) -> torch.Tensor:
+    inputs, roles, cu_seqlens = pack(model)
+    rows = query_rows(roles, "user", cu_seqlens=cu_seqlens)
+    model.train()
+    if checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    with record_span_mass(model, spans_of(roles), rows=rows, cu_seqlens=cu_seqlens) as record:
+        loss = model(**inputs).logits.square().mean()
+    (loss - record.stack().log().mean()).backward()
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+def test_gradients_with_checkpointing_equal_those_without_and_those_of_separate_sequences(request):
+    # Separate sequences, unpatched, sdpa: mean over all rows of all sequences, as the packed batch has them.
+    model = make_model("sdpa").train()
+    logits, logs = [], []
+    for seed, (length, images) in enumerate([(22, 1), (30, 2), (27, 1)], start=1):
+        one, roles = make_sequence(length, images, seed)
+        ids, roles = one["input_ids"][None], roles[None]
+        with record_span_mass(model, spans_of(roles), rows=query_rows(roles, "user")) as record:
+            out = model(**{**one, "input_ids": ids}, mm_token_type_ids=(ids == IMAGE_PAD).long())
+        logits.append(out.logits)
+        logs.append(record.stack().log())
+    (torch.cat(logits, 1).square().mean() - torch.cat(logs, -1).mean()).backward()
+    expected = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+    patched = request.getfixturevalue("patched_model")
+    plain = gradients(patched, checkpointing=False)
+    patched.zero_grad()
+    checkpointed = gradients(patched, checkpointing=True)
+    torch.testing.assert_close(checkpointed, plain, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(plain, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_ulysses_is_refused(patched_model, monkeypatch):
+    inputs, roles, cu_seqlens = pack(patched_model)
+    monkeypatch.setattr(patched_attention, "get_ulysses_sequence_parallel_world_size", lambda: 2)
+    with pytest.raises(ValueError, match="ulysses_sequence_parallel_size=1"):
+        with record_span_mass(patched_model, spans_of(roles), cu_seqlens=cu_seqlens):
+            patched_model(**inputs)
+
+
+def test_install_twice_wraps_once():
+    patched_attention.install()
+    before = qwen2_vl._custom_flash_attention_forward
+    patched_attention.install()
+    assert qwen2_vl._custom_flash_attention_forward is before

@@ -1,0 +1,104 @@
+"""A random Qwen2.5-VL of a few thousand parameters and batches with images, for tests of attention."""
+
+import torch
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+from avar_rl.spans import Role, role_spans
+
+PAD, VISION_START, VISION_END, IMAGE_PAD, VIDEO_PAD = 0, 3, 4, 5, 6
+LAYERS = 3
+
+
+def make_model(implementation: str) -> Qwen2_5_VLForConditionalGeneration:
+    """The same weights for every implementation; 4 query heads on 2 key heads."""
+    torch.manual_seed(0)
+    config = Qwen2_5_VLConfig(
+        text_config=dict(
+            vocab_size=100,
+            hidden_size=64,
+            intermediate_size=64,
+            num_hidden_layers=LAYERS,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=512,
+            bos_token_id=None,
+            eos_token_id=2,
+            pad_token_id=PAD,
+            initializer_range=0.2,  # attention far from uniform
+            rope_parameters={"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10000.0},
+        ),
+        vision_config=dict(
+            depth=1,
+            hidden_size=32,
+            intermediate_size=32,
+            num_heads=2,
+            out_hidden_size=64,
+            patch_size=14,
+            spatial_merge_size=2,
+            temporal_patch_size=2,
+            window_size=56,
+            fullatt_block_indexes=[0],
+        ),
+        image_token_id=IMAGE_PAD,
+        video_token_id=VIDEO_PAD,
+        vision_start_token_id=VISION_START,
+        vision_end_token_id=VISION_END,
+    )
+    return Qwen2_5_VLForConditionalGeneration._from_config(config, attn_implementation=implementation).eval()
+
+
+def make_sequence(length: int, images: int, seed: int) -> tuple[dict, torch.Tensor]:
+    """One sequence (T,): system text, `images` images of 4 pads each, user text, response; and its roles."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(10, 100, (length,), generator=generator)
+    roles = torch.full((length,), int(Role.RESPONSE), dtype=torch.int8)
+    roles[0], roles[1:6] = Role.OTHER, Role.SYSTEM
+    at = 6
+    for _ in range(images):
+        ids[at], ids[at + 1 : at + 5], ids[at + 5] = VISION_START, IMAGE_PAD, VISION_END
+        roles[at], roles[at + 1 : at + 5], roles[at + 5] = Role.OTHER, Role.IMAGE, Role.OTHER
+        at += 6
+    roles[at : at + 5] = Role.USER
+    pixels = torch.randn(16 * images, 1176, generator=generator)
+    return {"input_ids": ids, "pixel_values": pixels, "image_grid_thw": torch.tensor([[1, 4, 4]] * images)}, roles
+
+
+def make_batch(padding: str = "right") -> tuple[dict, torch.Tensor]:
+    """Model inputs of three sequences of different lengths and 1, 2 and 1 images, and the roles (B, T)."""
+    sequences = [make_sequence(22, 1, 1), make_sequence(30, 2, 2), make_sequence(27, 1, 3)]
+    width = 30
+
+    def pad(x):
+        fill = x.new_zeros(width - len(x))
+        return torch.cat([fill, x] if padding == "left" else [x, fill])
+
+    ids = torch.stack([pad(inputs["input_ids"]) for inputs, _ in sequences])
+    mask = torch.stack([pad(torch.ones_like(inputs["input_ids"])) for inputs, _ in sequences])
+    inputs = {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "mm_token_type_ids": (ids == IMAGE_PAD).long(),
+        "pixel_values": torch.cat([inputs["pixel_values"] for inputs, _ in sequences]),
+        "image_grid_thw": torch.cat([inputs["image_grid_thw"] for inputs, _ in sequences]),
+    }
+    return inputs, torch.stack([pad(roles) for _, roles in sequences])
+
+
+def make_batch_of_one(length: int = 30, images: int = 2, seed: int = 2) -> tuple[dict, torch.Tensor]:
+    """Without padding, so that sdpa runs its causal kernel and no mask."""
+    inputs, roles = make_sequence(length, images, seed)
+    ids = inputs["input_ids"][None]
+    extra = {"attention_mask": torch.ones_like(ids), "mm_token_type_ids": (ids == IMAGE_PAD).long()}
+    return {**inputs, "input_ids": ids, **extra}, roles[None]
+
+
+def spans_of(roles: torch.Tensor) -> torch.Tensor:
+    return role_spans(roles, [Role.IMAGE, Role.SYSTEM])
+
+
+def eager_masses(model, inputs: dict, roles: torch.Tensor) -> torch.Tensor:
+    """(L, B, S, H, T) from the whole attention maps, 0 at padding queries."""
+    with torch.no_grad():
+        maps_LBHTT = torch.stack(model(**inputs, output_attentions=True).attentions)
+    masses = torch.einsum("lbhqk,bsk->lbshq", maps_LBHTT, spans_of(roles).float())
+    return masses * inputs["attention_mask"][None, :, None, None]
