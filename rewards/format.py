@@ -1,0 +1,15 @@
+"""The format reward: does a response have the shape `<think>...</think><answer>...</answer>`, exactly once?"""
+
+import re
+
+# DOTALL: thoughts run over several lines. Each tag once: a second one would leave open which answer counts.
+_SHAPE = re.compile(r"\s*<think>(?P<think>.*?)</think>\s*<answer>(?P<answer>.*?)</answer>\s*", re.DOTALL)
+_TAG = re.compile(r"</?(?:think|answer)>")
+
+
+def format_reward(response: str) -> float:
+    """1.0 where `response` is one non-empty thought followed by one non-empty answer and nothing else, else 0.0."""
+    if len(_TAG.findall(response)) != 4:
+        return 0.0
+    shape = _SHAPE.fullmatch(response)
+    return float(shape is not None and all(part.strip() for part in shape.groups()))
