@@ -1,8 +1,9 @@
 """Checkpoint -> Hugging Face directory: `python -m avar_rl.export CHECKPOINTS OUT --base MODEL`.
 
-verl writes merged weights into a checkpoint (`checkpoint.save_contents` with hf_model), but marks them bfloat16 whatever
-they are. Here they get the base model's dtype, and every file that training does not change (processor, tokenizer, chat
-template, generation settings) is copied from the base model, so that the result loads wherever the base model did.
+verl writes merged weights into a checkpoint (`checkpoint.save_contents` with hf_model), but marks them bfloat16
+whatever they are. Here they get the base model's dtype, and every file that training does not change (processor,
+tokenizer, chat template, generation settings) is copied from the base model, so that the result loads wherever the base
+model did.
 """
 
 import argparse

@@ -7,7 +7,7 @@ PLUGIN_MODULE = "avar_rl.verl_plugin.register"
 # Each on its own line because each was found by a run that went wrong without it.
 _CPU_VARIABLES = {
     "VERL_PLATFORM": "cpu",  # selects our CPU platform (cpu_platform.py)
-    "VERL_ENGINE_DEVICE": "cuda",  # verl registers FSDP engines for cuda and npu only; this is verl's own look-up override
+    "VERL_ENGINE_DEVICE": "cuda",  # verl registers its engines for cuda and npu; this is its own look-up override
     "TORCHDYNAMO_DISABLE": "1",  # vLLM's sampler is torch.compile'd: 2 x 4 s of C++ compilation
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # bound OpenMP threads on a shared machine are 20-30 x slower
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
@@ -20,7 +20,9 @@ _ALWAYS = {
     "HYDRA_FULL_ERROR": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",  # verl's way of calling processors warns once a row
-    "RAY_DEDUP_LOGS": "1",
+    "TQ_LOGGING_LEVEL": "ERROR",  # verl's queue warns about its thread count some hundred times
+    # verl tries every engine it knows, and we register no Megatron
+    "PYTHONWARNINGS": "ignore:automodel engine,ignore:mindspeed engine,ignore:megatron engine,ignore:veomni engine",
 }
 
 
@@ -43,5 +45,5 @@ def prepare(profile: str) -> None:
 def forwarded() -> dict[str, str]:
     """What Ray workers on other nodes need, where no environment is inherited from the driver."""
     names = [*_ALWAYS, *_CPU_VARIABLES, "VERL_USE_EXTERNAL_MODULES", "HF_HUB_OFFLINE", "VERL_FILE_LOGGER_PATH"]
-    names += ["TENSORBOARD_DIR", "WANDB_MODE", "VLLM_CPU_SGL_KERNEL"]
+    names += ["TENSORBOARD_DIR", "WANDB_MODE"]
     return {name: os.environ[name] for name in names if name in os.environ}

@@ -1,4 +1,4 @@
-"""Reinforcement: `python -m avar_rl.verl_plugin.grpo RECIPE [key=value …]`, verl's GRPO on Ray with the combined reward."""
+"""Reinforcement: `python -m avar_rl.verl_plugin.grpo RECIPE [key=value …]`: verl's GRPO on Ray, combined reward."""
 
 import os
 import signal

@@ -14,6 +14,7 @@ from tensordict import TensorDict
 from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
+from avar_rl.verl_plugin import console
 from avar_rl.verl_plugin.engine import VISUAL_REQUEST
 from avar_rl.verl_plugin.settings import GRPOSettings, parse
 from avar_rl.verl_plugin.startup_guard import check_agreement
@@ -35,6 +36,10 @@ class AnchoredGRPOTrainer(PPOTrainerSync):
     def on_step_begin(self) -> None:
         self.watchdog.reset()
         super().on_step_begin()
+
+    def _compute_metrics(self, batch, metrics: dict, timing_raw, global_steps: int, epoch: int) -> None:
+        super()._compute_metrics(batch, metrics, timing_raw, global_steps=global_steps, epoch=epoch)
+        print(console.line(global_steps, metrics, console.GRPO), flush=True)
 
     def _compute_old_log_prob(self, batch, metrics: dict):
         if self.settings.reward.visual:
@@ -74,7 +79,7 @@ class AnchoredGRPOTrainer(PPOTrainerSync):
         return totals
 
     def _zero_equal_groups(self, batch, totals: np.ndarray) -> None:
-        """Exactly equal rewards carry no signal, but (r - mean) / std in fp32 turns rounding into advantages up to 0.15."""
+        """Equal rewards carry no signal, but (r - mean) / std in fp32 turns rounding into advantages up to 0.15."""
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["uid", "advantages"])
         uids = np.array(list(data["uid"]))
         flat = {uid for uid in np.unique(uids) if np.ptp(totals[uids == uid]) == 0.0}

@@ -1,4 +1,4 @@
-"""The places where verl 0.9.1, torch 2.13 or vLLM 0.28 must be changed from outside: one function each, with its reason.
+"""Where verl 0.9.1 or vLLM 0.28 must be changed from outside: one function a place, with its reason.
 
 tests/contracts/test_patches.py fails for each patch when the version it was written for no longer needs it.
 """
@@ -47,7 +47,9 @@ def embed_text_only_batches() -> None:
         original = module._get_input_embeds
 
         @functools.wraps(original)
-        def get_input_embeds(model, input_ids, attention_mask=None, pixel_values=None, pixel_values_videos=None, *grids):
+        def get_input_embeds(
+            model, input_ids, attention_mask=None, pixel_values=None, pixel_values_videos=None, *grids
+        ):
             if pixel_values is not None or pixel_values_videos is not None:
                 return original(model, input_ids, attention_mask, pixel_values, pixel_values_videos, *grids)
             embeds = model.get_input_embeddings()(input_ids)
@@ -64,7 +66,7 @@ def embed_text_only_batches() -> None:
 
 
 def deduplicate_process_group_backends() -> None:
-    """CPU. verl builds "cpu:gloo,<device>:<backend>" (utils/distributed.py:63,89); torch refuses "cpu:gloo,cpu:gloo"."""
+    """CPU. verl asks for "cpu:gloo,<device>:<backend>" (utils/distributed.py:63,89), twice gloo, which torch refuses."""
     original = torch.distributed.init_process_group
 
     @functools.wraps(original)

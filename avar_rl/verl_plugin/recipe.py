@@ -101,7 +101,7 @@ def check_sft(config: DictConfig) -> None:
 
 
 def check_grpo(config: DictConfig) -> None:
-    """verl's dataclasses and its own validate_config accept the configuration; settings that lose masses are refused."""
+    """verl's dataclasses and its own validate_config accept the configuration."""
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import omega_conf_to_dataclass, validate_config
 
@@ -137,7 +137,7 @@ def refuse_lost_masses(config: DictConfig) -> None:
             actor.ulysses_sequence_parallel_size > 1 or actor.fsdp_config.ulysses_sequence_parallel_size > 1
         ),
         "actor.pad_to_length=True moves the tokens that masses are recorded for": actor.pad_to_length,
-        "model.use_prefix_grouper / actor.use_prefix_grouper shares prompts between responses": actor.use_prefix_grouper,
+        "actor.use_prefix_grouper=True shares prompts between responses": actor.use_prefix_grouper,
         "override_config.attn_implementation=eager or flex_attention is not recorded; use sdpa or flash_attention_2": (
             model.override_config.get("attn_implementation", "flash_attention_2") not in ("sdpa", "flash_attention_2")
         ),

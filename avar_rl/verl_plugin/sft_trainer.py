@@ -14,7 +14,10 @@ from verl.utils.metric import AggregationType, Metric
 from verl.workers.utils.losses import sft_loss
 
 from avar_rl.guidance import GuidanceConfig
+from avar_rl.verl_plugin import console
 from avar_rl.verl_plugin.engine import SpanMassEngine
+
+_REPORT_EVERY = 10  # steps between two lines on the console
 
 
 def guided_sft_loss(
@@ -39,25 +42,35 @@ class GuidedSFTTrainer(SFTTrainer):
 
     def __init__(self, config, guidance: GuidanceConfig):
         self.guidance = guidance
+        self._reported_steps = 0
         super().__init__(config=config)
 
     def _build_engine(self) -> None:
         super()._build_engine()
-        if not self.guidance.enabled:
-            return
-        if not isinstance(self.engine, SpanMassEngine):
-            raise RuntimeError(f"verl built a {type(self.engine).__name__}; the guided loss needs our SpanMassEngine")
-        self.engine.guidance = self.guidance
-        self.training_client.set_loss_fn(partial(guided_sft_loss, config=None, guidance=self.guidance))
-        train_batch = self.training_client.train_batch
-        self.training_client.train_batch = lambda data: _reduce_metrics(train_batch(data=data))
+        if self.guidance.enabled:
+            if not isinstance(self.engine, SpanMassEngine):
+                raise RuntimeError(
+                    f"verl built a {type(self.engine).__name__}; the guided loss needs our SpanMassEngine"
+                )
+            self.engine.guidance = self.guidance
+            self.training_client.set_loss_fn(partial(guided_sft_loss, config=None, guidance=self.guidance))
+        self._train_batch = self.training_client.train_batch
+        self.training_client.train_batch = self._train_and_report
+
+    def _train_and_report(self, data: TensorDict) -> TensorDict:
+        output = self._train_batch(data=data)
+        if self.engine.is_mp_src_rank_with_outputs():
+            _reduce_metrics(tu.get(output, "metrics"))
+        self._reported_steps += 1
+        if self.rank == 0 and self._reported_steps % _REPORT_EVERY == 0:
+            metrics = {name if "/" in name else f"train/{name}": v for name, v in tu.get(output, "metrics").items()}
+            print(console.line(self.resume_global_step + self._reported_steps, metrics, console.SFT), flush=True)
+        return output
 
 
-def _reduce_metrics(output: TensorDict) -> TensorDict:
-    """verl's SFT loop logs numbers only; a loss's own metrics arrive as one `Metric` a rank, one value a micro-batch."""
-    metrics = tu.get(output, "metrics")
+def _reduce_metrics(metrics: dict) -> None:
+    """verl's SFT loop logs numbers; a loss's own metrics arrive as one `Metric` a rank, one value a micro-batch."""
     for name, value in metrics.items():
         ranks = value if isinstance(value, list) else [value]
         if isinstance(ranks[0], Metric):
             metrics[name] = float(Metric.aggregate_dp(ranks))
-    return output
