@@ -47,9 +47,7 @@ def embed_text_only_batches() -> None:
         original = module._get_input_embeds
 
         @functools.wraps(original)
-        def get_input_embeds(
-            model, input_ids, attention_mask=None, pixel_values=None, pixel_values_videos=None, *grids
-        ):
+        def embed(model, input_ids, attention_mask=None, pixel_values=None, pixel_values_videos=None, *grids):
             if pixel_values is not None or pixel_values_videos is not None:
                 return original(model, input_ids, attention_mask, pixel_values, pixel_values_videos, *grids)
             embeds = model.get_input_embeddings()(input_ids)
@@ -60,13 +58,13 @@ def embed_text_only_batches() -> None:
             features, _ = module.unpack_visual_output(model.visual(pixels, grid_thw=grid))
             return embeds + 0.0 * features.mean(), attention_mask
 
-        module._get_input_embeds = get_input_embeds
+        module._get_input_embeds = embed
 
     wrapt.register_post_import_hook(fix, "verl.models.transformers.qwen2_vl")
 
 
 def deduplicate_process_group_backends() -> None:
-    """CPU. verl asks for "cpu:gloo,<device>:<backend>" (utils/distributed.py:63,89), twice gloo, which torch refuses."""
+    """CPU. verl asks for "cpu:gloo,cpu:gloo" (utils/distributed.py:63,89); torch refuses to name a device twice."""
     original = torch.distributed.init_process_group
 
     @functools.wraps(original)

@@ -21,11 +21,10 @@ def check_agreement(metrics: dict[str, float], guard: GuardSettings, rollout_dty
     correlation, difference = (float(metrics[name]) for name in names)
     fp32 = str(rollout_dtype) in ("float32", "fp32")
     if correlation > guard.min_correlation and (not fp32 or difference < guard.max_difference_fp32):
-        print(
-            f"start-up guard: rollout and actor agree (correlation {correlation:.6f}, largest difference {difference:.2g})"
-        )
+        print(f"start-up guard: rollout and actor agree (correlation {correlation:.6f}, largest {difference:.2g})")
         return
     raise RuntimeError(
-        f"rollout and actor disagree at the first step: correlation {correlation:.4f} (needs > {guard.min_correlation}), "
-        f"largest difference of a token's probability {difference:.2g} (fp32 needs < {guard.max_difference_fp32}).\n{_CAUSES}"
+        f"rollout and actor disagree at the first step: correlation {correlation:.4f} "
+        f"(needs > {guard.min_correlation}), largest difference of a token's probability {difference:.2g} "
+        f"(fp32 needs < {guard.max_difference_fp32}).\n{_CAUSES}"
     )
