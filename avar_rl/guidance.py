@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from avar_rl.spans import Role, role_counts, sequence_ids
+from avar_rl.spans import Role, role_counts
 
 # Shapes: L layers, B batch, S spans (image, system), H heads, R rows, N samples (B, or the sequences of a packed
 # batch).
@@ -116,13 +116,10 @@ def sum_rows(x_LBSHR: Tensor, rows_BR: Tensor, cu_seqlens: Tensor | None = None)
         return (x_LBSHR * alive_BR[:, None, None, :]).sum(-1), alive_BR.sum(1)
     L, _, S, H, _ = x_LBSHR.shape
     N = cu_seqlens.numel() - 1
-    tokens = torch.zeros(1, int(cu_seqlens[-1]), dtype=torch.int64, device=rows_BR.device)
-    sample_R = sequence_ids(tokens, cu_seqlens)[0][rows_BR[0].clamp(min=0)]
-    x_LSHR = x_LBSHR[:, 0] * alive_BR[0]
-    sums_LSHN = x_LSHR.new_zeros(L, S, H, N).index_add(-1, sample_R, x_LSHR)
-    return sums_LSHN.permute(0, 3, 1, 2), torch.zeros_like(cu_seqlens[1:], dtype=torch.int64).index_add_(
-        0, sample_R, alive_BR[0].long()
-    )
+    sample_R = torch.bucketize(rows_BR[0], cu_seqlens[1:-1].to(rows_BR), right=True)
+    sums_LSHN = x_LBSHR.new_zeros(L, S, H, N).index_add(-1, sample_R, x_LBSHR[:, 0] * alive_BR[0])
+    counts_N = torch.zeros(N, dtype=torch.int64, device=rows_BR.device).index_add_(0, sample_R, alive_BR[0].long())
+    return sums_LSHN.permute(0, 3, 1, 2), counts_N
 
 
 def _mean_log(x_LNH: Tensor, counts_N: Tensor) -> Tensor:
