@@ -45,6 +45,7 @@ class SpanMassEngine(FSDPEngineWithLMHead):
 
     guidance: GuidanceConfig | None = None  # set by the SFT trainer; None or zero weights: plain SFT, nothing recorded
     _recorder: SpanMassRecorder | None = None
+    _markup: Markup | None = None
     _layout: _Layout | None = None
 
     def prepare_model_inputs(self, micro_batch: TensorDict):
@@ -78,6 +79,7 @@ class SpanMassEngine(FSDPEngineWithLMHead):
             )
         if self._recorder is None:
             self._recorder = SpanMassRecorder(self.module)
+            self._markup = Markup.from_tokenizer(self.model_config.tokenizer)
         ids_BT = model_inputs["input_ids"]
         offsets = micro_batch["input_ids"].offsets()
         packed = model_inputs["attention_mask"] is None
@@ -87,7 +89,7 @@ class SpanMassEngine(FSDPEngineWithLMHead):
         response_BT[valid_BT] = _response_tokens(micro_batch, offsets)
         roles_BT = token_roles(
             ids_BT,
-            Markup.from_tokenizer(self.model_config.tokenizer),
+            self._markup,
             attention_mask=valid_BT,
             cu_seqlens=cu_seqlens,
             response_mask=response_BT,

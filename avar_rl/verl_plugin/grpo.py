@@ -19,9 +19,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         config = recipe.load(arguments.recipe, arguments.overrides, stage="grpo")
         ours = settings.parse(settings.GRPOSettings, config)
-        recipe.check_grpo(config)
         if ours.reward.visual:
             recipe.refuse_lost_masses(config)
+        recipe.check_grpo(config)
         if arguments.dry_run:
             print(OmegaConf.to_yaml(config, resolve=True))
             return 0

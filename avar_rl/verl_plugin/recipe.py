@@ -5,6 +5,7 @@ not in a YAML file, and verl ignores them; here both are errors.
 """
 
 import difflib
+import functools
 import inspect
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -33,8 +34,7 @@ def load(recipe: str, overrides: list[str], stage: str) -> DictConfig:
         OmegaConf.resolve(config)
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(f"{path.name}: {str(error).splitlines()[0]}") from error
-    base = _compose(_verl_config_dir(), VERL_BASES[stage], [])
-    OmegaConf.set_struct(config, True)
+    base = _verl_base(stage)
     unknown = [f for key in config if key != "avar" for f in _unknown_keys(base, config, key, "")]
     if unknown:
         raise ValueError(f"{path.name}: " + "; ".join(unknown))
@@ -45,6 +45,11 @@ def _compose(directory: Path, name: str, overrides: list[str]) -> DictConfig:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(directory), version_base=None):
         return compose(name, overrides=[f"hydra.searchpath=[file://{_verl_config_dir()}]", *overrides])
+
+
+@functools.cache
+def _verl_base(stage: str) -> DictConfig:
+    return _compose(_verl_config_dir(), VERL_BASES[stage], [])
 
 
 def _verl_config_dir() -> Path:
@@ -113,6 +118,8 @@ def check_grpo(config: DictConfig) -> None:
         validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
     except AssertionError as error:
         raise ValueError(f"verl refuses the configuration: {error}") from error
+    if config.algorithm.adv_estimator == "grpo" and config.actor_rollout_ref.rollout.n < 2:
+        raise ValueError("actor_rollout_ref.rollout.n=1: GRPO compares the responses of a group; use at least 2")
     devices = config.trainer.nnodes * config.trainer.n_gpus_per_node
     parallel = config.actor_rollout_ref.rollout.tensor_model_parallel_size
     if devices % parallel:
@@ -138,8 +145,8 @@ def refuse_lost_masses(config: DictConfig) -> None:
         ),
         "actor.pad_to_length=True moves the tokens that masses are recorded for": actor.pad_to_length,
         "actor.use_prefix_grouper=True shares prompts between responses": actor.use_prefix_grouper,
-        "override_config.attn_implementation=eager or flex_attention is not recorded; use sdpa or flash_attention_2": (
-            model.override_config.get("attn_implementation", "flash_attention_2") not in ("sdpa", "flash_attention_2")
+        "override_config.attn_implementation is not recorded; use sdpa, flash_attention_2 or eager": (
+            model.override_config.get("attn_implementation", "sdpa") not in ("sdpa", "flash_attention_2", "eager")
         ),
     }
     for reason, applies in refused.items():

@@ -16,6 +16,13 @@ if os.environ.get("VERL_PLATFORM") == "cpu":
     importlib.import_module("avar_rl.verl_plugin.cpu_platform")
 
 
+def _record_patched_attention(_) -> None:
+    importlib.import_module("avar_rl.verl_plugin.patched_attention").install()
+
+
+wrapt.register_post_import_hook(_record_patched_attention, "verl.models.transformers.qwen2_vl")
+
+
 def _import_beside(verl_module: str, ours: str) -> None:
     wrapt.register_post_import_hook(lambda _: importlib.import_module(ours), verl_module)
 

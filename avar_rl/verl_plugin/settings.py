@@ -54,6 +54,10 @@ class GRPOSettings:
     visual: VisualSettings = field(default_factory=VisualSettings)
     guard: GuardSettings = field(default_factory=GuardSettings)
 
+    def __post_init__(self) -> None:
+        if self.reward.visual and not self.reward.accuracy:
+            raise ValueError("avar.reward: the visual reward is gated by correctness, but avar.reward.accuracy is 0")
+
 
 def parse(cls: type, config: DictConfig) -> Any:
     """The `avar:` block of `config` as a `cls`. ValueError names an unknown key or a value of the wrong kind."""

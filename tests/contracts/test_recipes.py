@@ -1,0 +1,90 @@
+"""Every shipped recipe is composed and checked against verl's own configuration classes; mistakes get one sentence."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from avar_rl.verl_plugin import environment
+
+environment.prepare("cpu")  # before anything imports verl
+
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted(path.stem for path in (ROOT / "recipes" / "config").glob("*_*.yaml"))
+
+
+def run(capsys, stage: str, *arguments: str) -> tuple[int, str, str]:
+    """The command of a stage, in this process: its exit status, standard output and standard error."""
+    from avar_rl.verl_plugin import grpo, sft
+
+    status = {"sft": sft, "grpo": grpo}[stage].main(list(arguments))
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_composes_and_verl_accepts_it(recipe, capsys):
+    stage = recipe.rsplit("_", 1)[1]
+    status, out, err = run(capsys, stage, f"recipes/config/{recipe}", "--profile", "cpu", "--dry-run")
+    assert status == 0, err
+    assert f"profile: {'cpu' if recipe.startswith('tiny') else 'gpu'}" in out
+
+
+@pytest.mark.parametrize("script", ["avar_tiny.sh", "avar_qwen7b.sh"])
+def test_dry_run_of_a_recipe_prints_both_training_configurations_and_writes_nothing(script, tmp_path):
+    knobs = {"DRY_RUN": "1", "OUT": str(tmp_path / "out"), "PROFILE": "cpu"}
+    knobs["AVAR_VENV"] = str(Path(sys.executable).parents[1])
+    done = subprocess.run(
+        ["bash", str(ROOT / "recipes" / script)],
+        env={**os.environ, **knobs}, capture_output=True, text=True, timeout=280,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    assert done.stdout.count("avar:\n") == 2 and "# stage evaluation" in done.stdout
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("stage", "overrides", "expected"),
+    [
+        ("sft", ["+data.max_lenght=5"], "unknown configuration key data.max_lenght (did you mean max_length"),
+        ("sft", ["+avar.guidance.gamma=1"], "unknown configuration key avar.guidance.gamma"),
+        ("sft", ["avar.guidance.alpha=-1"], "alpha=-1"),
+        ("sft", ["data.train_batch_size=33", "trainer.n_gpus_per_node=2"], "33 is not a multiple of the 2 ranks"),
+        ("sft", ["data.micro_batch_size_per_gpu=5"], "not a multiple of data.micro_batch_size_per_gpu=5"),
+        ("sft", ["data.train_files=/nowhere.parquet"], "/nowhere.parquet: no such file"),
+        ("grpo", ["+trainer.colour=red"], "unknown configuration key trainer.colour"),
+        ("grpo", ["algorithm.rollout_correction.bypass_mode=true"], "bypass_mode=True skips the forward pass"),
+        ("grpo", ["trainer.v1.trainer_mode=colocate_async"], "is not 'sync'"),
+        ("grpo", ["actor_rollout_ref.actor.ulysses_sequence_parallel_size=2"], "splits the heads"),
+        ("grpo", ["actor_rollout_ref.model.override_config.attn_implementation=flex_attention"], "is not recorded"),
+        ("grpo", ["avar.visual.mode=loud"], "must be 'ratio' or 'share', not 'loud'"),
+        ("grpo", ["avar.reward.accuracy=0"], "the visual reward is gated by correctness"),
+        ("grpo", ["actor_rollout_ref.rollout.n=1"], "rollout.n=1"),
+        ("grpo", ["data.train_batch_size=12", "trainer.n_gpus_per_node=5"], "verl refuses the configuration"),
+    ],
+)
+def test_a_mistake_is_one_sentence(stage, overrides, expected, capsys):
+    status, _, err = run(capsys, stage, f"recipes/config/tiny_{stage}", "--profile", "cpu", *overrides)
+    assert status == 2
+    assert expected in err and "Traceback" not in err
+
+
+def test_without_a_visual_weight_nothing_is_refused(capsys):
+    overrides = ["avar.reward.visual=0", "algorithm.rollout_correction.bypass_mode=true", "--dry-run"]
+    assert run(capsys, "grpo", "recipes/config/tiny_grpo", "--profile", "cpu", *overrides)[0] == 0
+
+
+@pytest.mark.parametrize("module", ["avar_rl.verl_plugin.sft", "avar_rl.verl_plugin.grpo", "avar_rl.export"])
+def test_help_imports_none_of_the_stack(module):
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", module, "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0 and "usage:" in done.stdout
+    imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time")}
+    assert not imported & {"torch", "verl", "ray", "vllm", "transformers"}
