@@ -1,7 +1,7 @@
 """The `avar:` block of a recipe, parsed once into frozen dataclasses; the rest of the configuration is verl's own."""
 
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -69,28 +69,40 @@ def parse(cls: type, config: DictConfig) -> Any:
 def _build(cls: type, values: Any, where: str) -> Any:
     if not isinstance(values, dict):
         raise ValueError(f"{where} must be a mapping, not {values!r}")
-    known = {item.name: item for item in fields(cls)}
+    known = {item.name for item in fields(cls)}
     for key in values:
         if key not in known:
             raise ValueError(f"unknown configuration key {where}.{key}; known: {', '.join(sorted(known))}")
-    built = {}
-    for key, value in values.items():
-        default = known[key].default_factory() if callable(known[key].default_factory) else known[key].default
-        if is_dataclass(default):
-            value = _build(type(default), value, f"{where}.{key}")
-        elif isinstance(value, list):
-            value = tuple(value)
-        elif isinstance(default, float) and isinstance(value, int | str):
-            value = _number(value, f"{where}.{key}")
-        built[key] = value
-    return cls(**built)
+    kinds = get_type_hints(cls)
+    return cls(**{key: _value(kinds[key], value, f"{where}.{key}") for key, value in values.items()})
 
 
-def _number(value: int | str, where: str) -> float:
-    try:  # YAML 1.1 reads 1e-6 as text
-        return float(value)
-    except ValueError:
+def _value(kind: Any, value: Any, where: str) -> Any:
+    """`value` as the kind that a dataclass field is annotated with."""
+    if is_dataclass(kind):
+        return _build(kind, value, where)
+    if value is None and type(None) in get_args(kind):
+        return None
+    if kind in (float, float | None):
+        return _number(value, where)
+    if kind == tuple[int, ...] | None:
+        return _layers(value, where)
+    return value
+
+
+def _number(value: Any, where: str) -> float:
+    try:
+        if isinstance(value, bool):  # float(True) is 1.0
+            raise TypeError
+        return float(value)  # text, too: YAML 1.1 reads 1e-6 as such
+    except (TypeError, ValueError):
         raise ValueError(f"{where} must be a number, not {value!r}") from None
+
+
+def _layers(value: Any, where: str) -> tuple[int, ...]:
+    if not isinstance(value, list) or not all(type(layer) is int for layer in value):
+        raise ValueError(f"{where} must be a list of layer indices or null, not {value!r}")
+    return tuple(value)
 
 
 __all__ = ["GRPOSettings", "GuardSettings", "SFTSettings", "VisualSettings", "parse"]
