@@ -27,7 +27,9 @@ def fix_equal_length_position_ids() -> None:
         if not (position_ids.is_nested and position_ids.dim() == 3):
             return
         values, offsets = position_ids._values, position_ids._offsets
-        if int(offsets[-1]) == values.shape[-1]:  # already ragged along the tokens
+        # Values are (4, tokens), or (4 samples, T) when laid out along the "4". The first dimension tells, not the
+        # last: 8 samples of 32 tokens are (32, 32).
+        if int(offsets[-1]) != values.shape[0]:
             position_ids._ragged_idx = 2
             return
         rows = list(values.reshape(len(offsets) - 1, -1, values.shape[-1]).unbind())
