@@ -68,7 +68,7 @@ def _row_id(row: dict[str, Any]) -> str:
     return str(found) if found else "none"
 
 
-def _structured(turns: list[dict[str, str]]) -> list[dict[str, Any]]:
+def structured_turns(turns: list[dict[str, str]]) -> list[dict[str, Any]]:
     """`<image>` in the text becomes an image part, as verl does it."""
 
     def parts(content: str) -> list[dict[str, str]]:
@@ -83,7 +83,7 @@ def token_length(
 ) -> int:
     """Tokens of a conversation whose images have `sizes` (height, width) in pixels, as the processor counts."""
     text = processor.apply_chat_template(
-        _structured(turns), add_generation_prompt=add_generation_prompt, tokenize=False
+        structured_turns(turns), add_generation_prompt=add_generation_prompt, tokenize=False
     )
     images = processor.image_processor
     patches = [images.get_number_of_image_patches(height, width, {}) for height, width in sizes]

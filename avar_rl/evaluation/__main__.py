@@ -1,0 +1,121 @@
+"""Evaluate models: `python -m avar_rl.evaluation base=DIR sft=DIR --data test.parquet --out OUT [--limit N]`.
+
+For each model OUT/NAME.json (figures) and OUT/NAME.responses.jsonl (every response, graded). A model whose file is
+there already, from the same weights, data and settings, is not evaluated again.
+"""
+
+import argparse
+import faulthandler
+import json
+import re
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def parse_models(arguments: Sequence[str]) -> dict[str, str]:
+    """`NAME=MODEL` or `MODEL` (then named after its last part) → name: model. ValueError: a bad or repeated name."""
+    models: dict[str, str] = {}
+    for argument in arguments:
+        name, separator, model = argument.partition("=")
+        if not separator:
+            name, model = Path(argument).name, argument
+        if not model or not re.fullmatch(r"[\w.-]+", name):
+            raise ValueError(f"{argument!r} is not NAME=MODEL, with a name of letters, digits, '_', '-' and '.'")
+        if name in models:
+            raise ValueError(f"two models are called {name}; write NAME=MODEL with different names")
+        models[name] = model
+    return models
+
+
+def fingerprint(path: str) -> dict[str, list[int]]:
+    """Size and time of change of a file, or of a directory's files; nothing for the name of a model on the hub."""
+    files = [Path(path)] if Path(path).is_file() else sorted(Path(path).glob("*"))
+    return {file.name: [file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.is_file()}
+
+
+def evaluate(name: str, model: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Evaluates one model and writes its files; returns what is in OUT/NAME.json."""
+    from dataclasses import asdict
+
+    from avar_rl.evaluation.generate import GenerationSettings, generate
+    from avar_rl.evaluation.questions import check_weights, load_processor, load_questions
+    from avar_rl.evaluation.result import figures, grade, write_json, write_responses
+    from avar_rl.evaluation.visual_attention import measure
+    from avar_rl.spans import Markup
+
+    names = ("max_new_tokens", "samples", "temperature", "seed", "tensor_parallel")
+    settings = GenerationSettings(**{setting: getattr(options, setting) for setting in names})
+    origin = {
+        "model": {"path": model, "files": fingerprint(model)},
+        "data": {"path": str(options.data), "limit": options.limit, "files": fingerprint(str(options.data))},
+        "generation": asdict(settings),
+    }
+    path = options.out / f"{name}.json"
+    if path.is_file() and (before := json.loads(path.read_text())).get("origin") == origin:
+        print(f"{name}: evaluated before ({path})", flush=True)
+        return before
+
+    check_weights(model)
+    processor = load_processor(model)
+    Markup.from_tokenizer(processor.tokenizer)  # refuses a model type without span support before minutes are spent
+    data = load_questions(options.data, processor, options.limit)
+    times = [time.monotonic()]
+    responses = generate(model, data, processor, settings)
+    times.append(time.monotonic())
+    graded = grade(data.questions, responses)
+    times.append(time.monotonic())
+    vas = measure(model, data.questions, processor, batch_size=options.vas_batch_size)
+    times.append(time.monotonic())
+    seconds = {
+        part: round(end - start, 2)
+        for part, start, end in zip(("generate", "grade", "attention"), times, times[1:], strict=False)
+    }
+    result = figures(name, graded, vas) | {"seconds": seconds, "origin": origin}
+    write_responses(graded, options.out / f"{name}.responses.jsonl")
+    write_json(result, path)
+    print(
+        f"{name}: {len(data.questions)} questions, " + ", ".join(f"{p} {s} s" for p, s in seconds.items()), flush=True
+    )
+    return result
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m avar_rl.evaluation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("models", nargs="+", metavar="NAME=MODEL", help="model directory or hub name")
+    parser.add_argument("--data", type=Path, required=True, help="parquet file of RL rows")
+    parser.add_argument("--out", type=Path, required=True, help="directory for the results")
+    parser.add_argument("--limit", type=int, help="evaluate the first N rows (default: all)")
+    parser.add_argument("--samples", type=int, default=4, help="sampled responses per question (default 4)")
+    parser.add_argument("--temperature", type=float, default=1.0, help="of the samples (default 1)")
+    parser.add_argument("--max-new-tokens", type=int, default=1024, help="limit of a response (default 1024)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--vas-batch-size", type=int, default=16, help="prompts per forward pass (default 16)")
+    parser.add_argument("--tensor-parallel", type=int, default=1, help="GPUs that share a model (default 1)")
+    parser.add_argument(
+        "--minutes", type=float, default=0, help="stop with all stacks after this long (default: never)"
+    )
+    options = parser.parse_args(argv)
+    if options.minutes > 0:  # a hang in native code answers to nothing gentler
+        faulthandler.dump_traceback_later(60 * options.minutes, exit=True)
+    try:
+        models = parse_models(options.models)
+        from avar_rl.evaluation.environment import prepare_environment
+
+        prepare_environment()
+        results = [evaluate(name, model, options) for name, model in models.items()]
+    except ValueError as error:
+        print(f"evaluation: {error}", file=sys.stderr)
+        return 2
+    from avar_rl.evaluation.result import print_table
+
+    print_table(results)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

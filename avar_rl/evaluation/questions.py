@@ -1,0 +1,88 @@
+"""RL rows (see data_tools.rows) as questions: checked before any model is loaded, and put into a processor's words."""
+
+import functools
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_tools.rows import read_rows
+from data_tools.validate import check_columns, load_processor, structured_turns, validate_rows
+from rewards.accuracy import check_gold
+
+MAX_NAMED = 5  # faults spelt out in an error
+
+
+@dataclass(frozen=True)
+class Question:
+    """One row: its conversation so far, the encoded images in the order of their `<image>` marks, the gold answer."""
+
+    id: str
+    kind: str
+    turns: tuple[dict[str, str], ...]
+    images: tuple[bytes, ...]
+    gold: str
+
+    def text(self, processor) -> str:
+        """The conversation as the chat template writes it, ready for the model's turn; one pad token per image."""
+        return processor.apply_chat_template(
+            structured_turns(list(self.turns)), add_generation_prompt=True, tokenize=False
+        )
+
+    def pictures(self) -> list:
+        """The images, decoded to RGB."""
+        from PIL import Image
+
+        return [Image.open(io.BytesIO(data)).convert("RGB") for data in self.images]
+
+
+@dataclass(frozen=True)
+class QuestionSet:
+    """`questions`, and the length in tokens of the longest prompt, image tokens counted."""
+
+    questions: tuple[Question, ...]
+    longest_prompt: int
+
+
+def check_weights(model: str) -> None:
+    """ValueError where `model` is a directory without weights (the name of a model on the hub passes)."""
+    folder = Path(model)
+    if folder.is_dir() and not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
+        raise ValueError(
+            f"{model} holds no weights (*.safetensors); is it an export of avar_rl or a Hugging Face model?"
+        )
+
+
+def load_questions(path: str | Path, processor, limit: int | None = None) -> QuestionSet:
+    """The first `limit` rows of a parquet file of RL rows.
+
+    Raises:
+        ValueError: the file is missing, empty or no RL data, or a row is faulty (missing or broken image, unscorable
+            answer, ...); names the rows.
+    """
+    rows = read_rows(path)
+    check_columns(rows, path)
+    if "messages" in rows[0]:
+        raise ValueError(f"{path} holds chat rows (for SFT); evaluation needs RL rows, which have a gold answer")
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit is {limit}; it must be at least 1")
+    rows = rows[:limit]
+    report = validate_rows(rows, processor, max_length=2**31, check_gold=functools.cache(check_gold))
+    if report.faults:
+        named = "\n  ".join(str(fault) for fault in report.faults[:MAX_NAMED])
+        raise ValueError(f"{path}: {len(report.faults)} faults; the first are\n  {named}")
+    return QuestionSet(tuple(_question(index, row) for index, row in enumerate(rows)), report.longest)
+
+
+def _question(index: int, row: dict[str, Any]) -> Question:
+    extra = row.get("extra_info") or {}
+    return Question(
+        id=str(extra.get("id") or index),
+        kind=str(extra.get("kind") or ""),
+        turns=tuple(row["prompt"]),
+        images=tuple(image["bytes"] for image in row["images"] or []),
+        gold=row["reward_model"]["ground_truth"],
+    )
+
+
+__all__ = ["Question", "QuestionSet", "check_weights", "load_processor", "load_questions"]

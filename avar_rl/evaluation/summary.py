@@ -1,0 +1,79 @@
+"""All stages of a run in one file and one table: `python -m avar_rl.evaluation.summary outputs/NAME`.
+
+Reads RUN/evaluation/*.json (of `avar_rl.evaluation`) and RUN/stages/* (first line: seconds), writes RUN/summary.json:
+{"stages": [{"name", "accuracy", ...}], "seconds": {stage: s}, "versions": {package: version}}.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+ORDER = ("base", "sft", "grpo")  # of the recipes; other names follow, sorted
+
+
+def read_stages(folder: Path) -> list[dict[str, Any]]:
+    """The figures of every evaluated model, in the order of training. ValueError: none, or a file is no such result."""
+    from avar_rl.evaluation.result import STAGE_KEYS
+
+    files = sorted(folder.glob("*.json"), key=lambda path: (path.stem not in ORDER, _place(path.stem), path.stem))
+    if not files:
+        raise ValueError(f"{folder} holds no results; run `python -m avar_rl.evaluation` first")
+    stages = []
+    for path in files:
+        result = json.loads(path.read_text())
+        missing = [key for key in STAGE_KEYS if key not in result]
+        if missing:
+            raise ValueError(f"{path} lacks {', '.join(missing)}: it was not written by avar_rl.evaluation")
+        stages.append({key: result[key] for key in STAGE_KEYS})
+    return stages
+
+
+def _place(name: str) -> int:
+    return ORDER.index(name) if name in ORDER else 0
+
+
+def read_seconds(folder: Path) -> dict[str, float]:
+    """Seconds of every finished stage, in the order in which they finished."""
+    files = [path for path in folder.glob("*") if path.is_file() and path.suffix != ".new"]
+    files.sort(key=lambda path: path.stat().st_mtime_ns)
+    return {path.name: float(path.read_text().split("\n", 1)[0]) for path in files}
+
+
+def summarise(run: Path) -> dict[str, Any]:
+    """Writes RUN/summary.json and returns what is in it."""
+    from avar_rl.evaluation.result import write_json
+    from avar_rl.versions import stack_versions
+
+    summary = {
+        "stages": read_stages(run / "evaluation"),
+        "seconds": read_seconds(run / "stages"),
+        "versions": stack_versions(),
+    }
+    write_json(summary, run / "summary.json")
+    return summary
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="output directory of a recipe")
+    options = parser.parse_args(argv)
+    try:
+        summary = summarise(options.run)
+    except ValueError as error:
+        print(f"summary: {error}", file=sys.stderr)
+        return 2
+    from avar_rl.evaluation.result import print_table
+
+    print_table(summary["stages"])
+    if summary["seconds"]:
+        parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in summary["seconds"].items())
+        print(f"time: {parts}; together {sum(summary['seconds'].values()) / 60:.1f} minutes")
+    print(options.run / "summary.json")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""Evaluation without an engine: command line, data, grading, figures, summary."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from avar_rl.evaluation.__main__ import main, parse_models
+from avar_rl.evaluation.generate import GenerationSettings, Response, Responses
+from avar_rl.evaluation.questions import Question, check_weights, load_processor, load_questions
+from avar_rl.evaluation.result import STAGE_KEYS, figures, grade, print_table, write_json, write_responses
+from avar_rl.evaluation.same_text import _difference
+from avar_rl.evaluation.summary import summarise
+from avar_rl.evaluation.visual_attention import measure
+from avar_rl.vas import VasSummary
+from data_tools.rows import read_rows, write_rows
+
+
+def test_models_have_names():
+    assert parse_models(["base=/a/b", "/c/sft/", "org/name"]) == {"base": "/a/b", "sft": "/c/sft/", "name": "org/name"}
+    for bad in (["a="], ["=b"], ["x/y=b"]):
+        with pytest.raises(ValueError, match="NAME=MODEL"):
+            parse_models(bad)
+    with pytest.raises(ValueError, match="two models are called b"):
+        parse_models(["/a/b", "/c/b"])
+
+
+def test_command_line_parses_before_torch_is_imported():
+    code = "import sys, avar_rl.evaluation.__main__, avar_rl.evaluation.summary, avar_rl.evaluation.same_text"
+    subprocess.run([sys.executable, "-c", f"{code}; sys.exit('torch' in sys.modules)"], check=True)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"max_new_tokens": 0}, {"samples": -1}, {"temperature": 0.0}, {"tensor_parallel": 0}]
+)
+def test_impossible_settings_are_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        GenerationSettings(**wrong)
+    GenerationSettings(samples=0, temperature=0.0)  # greedy alone
+
+
+def thought(answer: str) -> str:
+    return f"<think>I see it.</think><answer>{answer}</answer>"
+
+
+QUESTIONS = [
+    Question("q1", "count", ({"role": "user", "content": "<image>How many?"},), (b"",), "3"),
+    Question("q2", "area", ({"role": "user", "content": "<image>Which area?"},), (b"",), r"2\pi"),
+]
+RESPONSES = [
+    Responses(
+        Response(thought("3"), (7, 8), False),
+        (Response(thought("3"), (7,), False), Response("3", (7, 8, 9), False)),
+    ),
+    Responses(
+        Response(r"<answer>\pi2</answer>", (7, 8), False),
+        (Response("<think>cut", (1, 2, 3, 4), True), Response(thought("2*pi"), (7, 8), False)),
+    ),
+]
+
+
+def test_figures_by_hand():
+    graded = grade(QUESTIONS, RESPONSES)
+    assert [(g.id, g.sample) for g in graded] == [(q, s) for q in ("q1", "q2") for s in (None, 0, 1)]
+    assert [g.answer for g in graded] == ["3", "3", None, r"\pi2", None, "2*pi"]
+    vas = VasSummary(8.0, 4.0, 0.5, 0.1, 0.2, 5.0, 2.5, 2, 0)
+    found = figures("sft", graded, vas)
+    assert found["name"] == "sft" and found["n"] == 2 and found["samples"] == 2
+    assert found["accuracy"] == 1.0  # both greedy answers are right
+    assert found["accuracy_sampled"] == 0.5  # (1 + 0 + 0 + 1) / 4: an answer without a tag does not count
+    assert (
+        found["format"] == 0.5 and found["format_sampled"] == 0.5
+    )  # q2's greedy has no thought; 2 of 4 samples are whole
+    assert found["truncated"] == pytest.approx(1 / 6)
+    assert found["response_tokens"] == pytest.approx(14 / 6)  # 2+1+3 + 2+4+2
+    assert found["accuracy_by_kind"] == {"area": 1.0, "count": 1.0}
+    assert (found["vas"], found["image_mass"], found["system_mass"]) == (8.0, 0.5, 0.1)
+    assert found["attention"]["ratio_of_means"] == 5.0
+
+
+def test_without_samples_and_images_those_figures_are_null():
+    greedy_only = [Responses(Response(thought("4"), (1,), False), ())]
+    found = figures("base", grade(QUESTIONS[:1], greedy_only), None)
+    assert found["accuracy"] == 0.0 and found["accuracy_sampled"] is None and found["vas"] is None
+    print_table([found])
+
+
+def test_files_are_written_whole(tmp_path):
+    graded = grade(QUESTIONS, RESPONSES)
+    write_responses(graded, tmp_path / "new" / "sft.responses.jsonl")
+    lines = (tmp_path / "new" / "sft.responses.jsonl").read_text().splitlines()
+    assert len(lines) == 6 and json.loads(lines[3])["gold"] == r"2\pi"
+    write_json({"a": 1}, tmp_path / "x.json")
+    with pytest.raises(TypeError):
+        write_json({"a": object()}, tmp_path / "x.json")
+    assert json.loads((tmp_path / "x.json").read_text()) == {"a": 1}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "x.json"]  # no half files
+
+
+def test_summary_collects_stages_in_order_with_seconds_and_versions(tmp_path):
+    for name in ("sft", "base", "ablation", "grpo"):
+        write_json(figures(name, grade(QUESTIONS, RESPONSES), None), tmp_path / "evaluation" / f"{name}.json")
+    (tmp_path / "stages").mkdir()
+    for place, (stage, seconds) in enumerate((("sft", 7), ("data", 3))):
+        (tmp_path / "stages" / stage).write_text(f"{seconds}\nthe command\n")
+        os.utime(tmp_path / "stages" / stage, (place, place))
+    summary = summarise(tmp_path)
+    assert summary == json.loads((tmp_path / "summary.json").read_text())
+    assert [stage["name"] for stage in summary["stages"]] == ["base", "sft", "grpo", "ablation"]
+    assert all(tuple(stage) == STAGE_KEYS for stage in summary["stages"])
+    assert summary["seconds"] == {"sft": 7.0, "data": 3.0}
+    assert summary["versions"]["verl"] == "0.9.1" and "python" in summary["versions"]
+
+
+def test_summary_names_what_is_missing(tmp_path):
+    with pytest.raises(ValueError, match="holds no results"):
+        summarise(tmp_path)
+    write_json({"name": "sft"}, tmp_path / "evaluation" / "sft.json")
+    with pytest.raises(ValueError, match="sft.json lacks accuracy"):
+        summarise(tmp_path)
+
+
+def test_questions_of_the_miniature_world(tiny_world):
+    processor = load_processor(tiny_world / "base")
+    path = tiny_world / "data" / "test.parquet"
+    data = load_questions(path, processor, limit=5)
+    rows = read_rows(path)[:5]
+    assert [q.gold for q in data.questions] == [row["reward_model"]["ground_truth"] for row in rows]
+    text = data.questions[0].text(processor)
+    assert text.count("<|image_pad|>") == 1 and text.endswith("<|im_start|>assistant\n")
+    inputs = processor(text=[text], images=data.questions[0].pictures(), return_tensors="pt")
+    assert inputs["input_ids"].shape[1] <= data.longest_prompt
+
+
+def test_bad_data_is_named(tiny_world, tmp_path):
+    processor = load_processor(tiny_world / "base")
+    with pytest.raises(ValueError, match="no such data file"):
+        load_questions(tmp_path / "missing.parquet", processor)
+    with pytest.raises(ValueError, match="chat rows"):
+        load_questions(tiny_world / "data" / "sft_val.parquet", processor)
+    with pytest.raises(ValueError, match="limit is 0"):
+        load_questions(tiny_world / "data" / "test.parquet", processor, limit=0)
+    rows = read_rows(tiny_world / "data" / "test.parquet")[:4]
+    rows[1]["reward_model"]["ground_truth"] = "((("
+    rows[3]["images"] = []
+    write_rows(rows, tmp_path / "faulty.parquet")
+    with pytest.raises(ValueError) as caught:
+        load_questions(tmp_path / "faulty.parquet", processor)
+    message = str(caught.value)
+    assert "2 faults" in message and rows[1]["extra_info"]["id"] in message and rows[3]["extra_info"]["id"] in message
+
+
+def test_bad_models_are_named_in_one_sentence(tiny_world, tmp_path, capfd, monkeypatch):
+    for name in ("OMP_NUM_THREADS", "VLLM_ENABLE_V1_MULTIPROCESSING", "TORCHDYNAMO_DISABLE"):
+        monkeypatch.setenv(name, "1")  # main() sets what is not set; monkeypatch puts it back
+    (tmp_path / "empty").mkdir()
+    common = ["--data", str(tiny_world / "data" / "test.parquet"), "--out", str(tmp_path / "out")]
+    assert main([str(tmp_path / "empty"), *common]) == 2
+    assert "holds no weights" in capfd.readouterr().err
+    (tmp_path / "empty" / "model.safetensors").touch()
+    assert main([str(tmp_path / "empty"), *common]) == 2
+    assert "no processor" in capfd.readouterr().err
+    check_weights("org/model-on-the-hub")
+
+
+def test_attention_figures_do_not_depend_on_batching(tiny_world):
+    processor = load_processor(tiny_world / "base")
+    questions = load_questions(tiny_world / "data" / "test.parquet", processor, limit=5).questions
+    alone = measure(str(tiny_world / "base"), questions, processor, batch_size=1)
+    padded = measure(str(tiny_world / "base"), questions, processor, batch_size=5)
+    assert alone.n == padded.n == 5
+    assert padded.vas == pytest.approx(alone.vas, rel=1e-4) and alone.vas > 0
+    assert padded.image_mass == pytest.approx(alone.image_mass, rel=1e-4) and 0 < alone.image_mass < 1
+    assert measure(str(tiny_world / "base"), [], processor) is None
+
+
+class Words:
+    def decode(self, ids):
+        return " ".join(map(str, ids))
+
+
+def test_where_two_greedy_texts_part():
+    logits_TV = torch.tensor([[0.0, 9.0, 0.0, 0.0], [0.0, 0.0, 5.0, 4.5], [0.0, 0.0, 0.0, 1.0]])
+    found = _difference("q1", [1, 2, 3], [1, 3, 3], logits_TV, Words())
+    assert (found.position, found.transformers, found.vllm, found.gap) == (1, "2 3", "3 3", 0.5)  # 5.0 - 4.5
+    ended = _difference("q1", [1, 2], [1, 2, 3], logits_TV, Words())
+    assert ended.position == 2 and ended.gap == float("inf")
