@@ -6,6 +6,7 @@ before the advantage.
 """
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -81,9 +82,7 @@ class AnchoredGRPOTrainer(PPOTrainerSync):
     def _zero_equal_groups(self, batch, totals: np.ndarray) -> None:
         """Equal rewards carry no signal, but (r - mean) / std in fp32 turns rounding into advantages up to 0.15."""
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["uid", "advantages"])
-        uids = np.array(list(data["uid"]))
-        flat = {uid for uid in np.unique(uids) if np.ptp(totals[uids == uid]) == 0.0}
-        rows = [torch.zeros_like(a) if u in flat else a for u, a in zip(uids, data["advantages"].unbind(), strict=True)]
+        rows = _without_flat_groups(data["advantages"].unbind(), np.array(list(data["uid"])), totals)
         advantages = {"advantages": torch.nested.as_nested_tensor(rows, layout=torch.jagged)}
         tq.kv_batch_put(
             keys=batch.keys, partition_id=batch.partition_id, fields=TensorDict(advantages, batch_size=len(batch))
@@ -121,6 +120,12 @@ def _add_to_last(score_T: torch.Tensor, value: float) -> torch.Tensor:
     score_T = score_T.clone()
     score_T[-1] += value
     return score_T
+
+
+def _without_flat_groups(rows: Sequence[torch.Tensor], uids: np.ndarray, totals: np.ndarray) -> list[torch.Tensor]:
+    """The advantages (T,) of each response, zeroed where all responses of its group have the same total."""
+    flat = {uid for uid in np.unique(uids) if np.ptp(totals[uids == uid]) == 0.0}
+    return [torch.zeros_like(row) if uid in flat else row for uid, row in zip(uids, rows, strict=True)]
 
 
 def _part_metrics(parts: dict[str, np.ndarray], uids: np.ndarray, real: np.ndarray) -> dict[str, float]:
