@@ -8,15 +8,17 @@ sampling can get wrong and reinforcement can sharpen.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from data_tools.scenes import COLOURS, FORMS, GRID, Block, Scene, place
+from data_tools.scenes import COLOURS, FORMS, GRID, Block, Scene, Shape, place
 
 LETTERS = "ABCD"
 ORDINALS = ("first", "second", "third", "fourth")
 COLOUR_NAMES = tuple(COLOURS)
+MAX_SHAPES = 5  # in a counting question: keeps responses under 60 tokens
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,38 @@ def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _listing(scene: Scene) -> str:
-    """Row by row: naming the row tells the next token where to look."""
+def _listing(scene: Scene, note: Callable[[Shape], str] = lambda shape: "") -> str:
+    """Row by row: naming the row tells the next token where to look. `note` adds what is known after each shape."""
     rows = []
     for number, ordinal in enumerate(ORDINALS):
-        found = [str(shape) for shape in scene.shapes if shape.row == number]
+        found = [f"{shape}{note(shape)}" for shape in scene.shapes if shape.row == number]
         if found:
             rows.append(f"{ordinal} {', '.join(found)}")
     return f"Looking at the image: {'; '.join(rows)}."
+
+
+def _running_count(attribute: str, *values: str) -> Callable[[Shape], str]:
+    """Numbers the shapes whose `attribute` is one of `values`, each value on its own."""
+    counts: Counter[str] = Counter()
+
+    def note(shape: Shape) -> str:
+        value = getattr(shape, attribute)
+        counts[value] += 1
+        return f" {counts[value]}" if value in values else ""
+
+    return note
+
+
+def _running_share(colour: str) -> Callable[[Shape], str]:
+    """After each shape: how many of this colour so far / how many shapes so far."""
+    hits = total = 0
+
+    def note(shape: Shape) -> str:
+        nonlocal hits, total
+        hits, total = hits + (shape.colour == colour), total + 1
+        return f" {hits}/{total}"
+
+    return note
 
 
 def _figures(rng: random.Random, forms: list[str]) -> list[tuple[str, str]]:
@@ -67,18 +93,18 @@ def _figures(rng: random.Random, forms: list[str]) -> list[tuple[str, str]]:
 def count_form(rng: random.Random) -> Question:
     form, count = rng.choice(FORMS), rng.randint(0, 4)
     others = [f for f in FORMS if f != form]
-    forms = [form] * count + [rng.choice(others) for _ in range(rng.randint(max(1, 2 - count), 6 - count))]
+    forms = [form] * count + [rng.choice(others) for _ in range(rng.randint(max(1, 2 - count), MAX_SHAPES - count))]
     scene = place(rng, _figures(rng, forms))
-    thought = f"{_listing(scene)} I see {_plural(count, form)}."
+    thought = f"{_listing(scene, _running_count('form', form))} I see {_plural(count, form)}."
     return Question("count_form", "integer", f"How many {form}s?", str(count), thought, scene)
 
 
 def count_colour(rng: random.Random) -> Question:
     colour, count = rng.choice(COLOUR_NAMES), rng.randint(0, 4)
     others = [c for c in COLOUR_NAMES if c != colour]
-    colours = [colour] * count + [rng.choice(others) for _ in range(rng.randint(max(1, 2 - count), 6 - count))]
+    colours = [colour] * count + [rng.choice(others) for _ in range(rng.randint(max(1, 2 - count), MAX_SHAPES - count))]
     scene = place(rng, [(c, rng.choice(FORMS)) for c in colours])
-    thought = f"{_listing(scene)} I see {count} {colour}."
+    thought = f"{_listing(scene, _running_count('colour', colour))} I see {count} {colour}."
     return Question("count_colour", "integer", f"How many {colour} shapes?", str(count), thought, scene)
 
 
@@ -89,7 +115,8 @@ def compare(rng: random.Random) -> Question:
     counts = (high, low) if yes else (low, high)
     rest = [f for f in FORMS if f not in (more, less)] * rng.randint(0, 1)
     scene = place(rng, _figures(rng, [more] * counts[0] + [less] * counts[1] + rest))
-    thought = f"{_listing(scene)} I see {_plural(counts[0], more)} and {_plural(counts[1], less)}."
+    listing = _listing(scene, _running_count("form", more, less))
+    thought = f"{listing} I see {_plural(counts[0], more)} and {_plural(counts[1], less)}."
     answer = "yes" if yes else "no"
     return Question("compare", "yes/no", f"Are there more {more}s than {less}s?", answer, thought, scene)
 
@@ -102,10 +129,10 @@ def position(rng: random.Random) -> Question:
     if len(found) != 1:
         return position(rng)
     options = rng.sample(COLOUR_NAMES, len(LETTERS))
-    listed = " ".join(f"{letter}) {colour}" for letter, colour in zip(LETTERS, options, strict=True))
+    listed = ", ".join(f"{colour}: {letter}" for letter, colour in zip(LETTERS, options, strict=True))
     answer = LETTERS[options.index(found[0].colour)]
     where = f"{ORDINALS[line]} {axis}"
-    thought = f"Looking at the image: the {where} has a {found[0]}. {found[0].colour} is {answer}."
+    thought = f"Looking at the image: the {where} has a {found[0]}. {found[0].colour}: {answer}."
     text = f"What colour is the shape in the {where}? {listed}"
     return Question("position", "choice", text, answer, thought, scene)
 
@@ -150,12 +177,12 @@ def shape_share(rng: random.Random) -> Question:
     colour = rng.choice(COLOUR_NAMES)
     shares = [Fraction(1, 2), *(Fraction(n, d) for n, d in ((1, 3), (2, 3), (1, 4), (3, 4), (1, 5), (2, 5), (3, 5)))]
     share = rng.choice(shares)
-    total = rng.choice([n for n in range(2, 7) if n % share.denominator == 0])
+    total = rng.choice([n for n in range(2, MAX_SHAPES + 1) if n % share.denominator == 0])
     count = int(share * total)
     others = [c for c in COLOUR_NAMES if c != colour]
     colours = [colour] * count + [rng.choice(others) for _ in range(total - count)]
     scene = place(rng, [(c, rng.choice(FORMS)) for c in colours])
-    thought = f"{_listing(scene)} I see {count} {colour} of {total}."
+    thought = _listing(scene, _running_share(colour))
     text = f"What fraction of the shapes is {colour}?"
     return Question("shape_share", "fraction", text, latex_fraction(share), thought, scene)
 

@@ -5,7 +5,18 @@ from fractions import Fraction
 
 import pytest
 
-from data_tools.questions import FAMILIES, Question, _listing, arithmetic, circle, family_plan, latex_fraction, latex_pi
+from data_tools.questions import (
+    FAMILIES,
+    Question,
+    _listing,
+    _running_count,
+    _running_share,
+    arithmetic,
+    circle,
+    family_plan,
+    latex_fraction,
+    latex_pi,
+)
 from data_tools.scenes import CANVAS, CELL, COLOURS, Block, Scene, Shape, render
 from data_tools.tiny import main, make_world
 from data_tools.world import (
@@ -48,7 +59,7 @@ def recomputed_answer(q: Question) -> str:
             ordinal, axis = re.search(r"(\w+) (row|column)", q.text).groups()
             line = ["first", "second", "third", "fourth"].index(ordinal)
             (shape,) = [s for s in shapes if getattr(s, axis) == line]
-            return re.search(rf"([A-D])\) {shape.colour}", q.text).group(1)
+            return re.search(rf"{shape.colour}: ([A-D])", q.text).group(1)
         case "area":
             return str(len(block.cells()))
         case "perimeter":
@@ -77,13 +88,20 @@ def test_chain_of_thought_anchors_and_ends_in_the_gold_answer(questions):
 def test_enumeration_lists_the_scene_in_reading_order(questions):
     for q in questions:
         if q.kind in ("count_form", "count_colour", "compare", "shape_share"):
-            listed = re.findall(r"(\w+ (?:circle|square|triangle))(?=[,;.])", q.thought.split(". ")[0] + ".")
+            listed = re.findall(r"\w+ (?:circle|square|triangle)\b", q.thought.split(". ")[0])
             assert listed == [f"{s.colour} {s.form}" for s in sorted(q.scene.shapes, key=lambda s: (s.row, s.column))]
 
 
 def test_enumeration_by_hand():
     shapes = (Shape(0, 1, "red", "circle"), Shape(0, 3, "blue", "square"), Shape(2, 0, "red", "square"))
-    assert _listing(Scene(shapes)) == "Looking at the image: first red circle, blue square; third red square."
+    scene = Scene(shapes)
+    assert _listing(scene) == "Looking at the image: first red circle, blue square; third red square."
+    by_colour = "Looking at the image: first red circle 1, blue square; third red square 2."
+    assert _listing(scene, _running_count("colour", "red")) == by_colour
+    by_form = "Looking at the image: first red circle 1, blue square 1; third red square 2."
+    assert _listing(scene, _running_count("form", "circle", "square")) == by_form
+    by_share = "Looking at the image: first red circle 1/1, blue square 1/2; third red square 2/3."
+    assert _listing(scene, _running_share("red")) == by_share
 
 
 def test_hand_worked_measures():
