@@ -18,7 +18,7 @@ from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 from avar_rl.attention import SpanMassRecorder
 from avar_rl.guidance import GUIDED_ROLES, GuidanceConfig, guidance_terms
-from avar_rl.spans import Markup, Role, query_rows, require_roles, role_spans, token_roles
+from avar_rl.spans import Markup, Role, query_rows, role_counts, role_spans, token_roles
 from avar_rl.verl_plugin.settings import VisualSettings
 from rewards.visual import token_visual_score
 
@@ -94,11 +94,22 @@ class SpanMassEngine(FSDPEngineWithLMHead):
             cu_seqlens=cu_seqlens,
             response_mask=response_BT,
         )
-        require_roles(roles_BT, [Role.SYSTEM], cu_seqlens=cu_seqlens)
+        _require_system(roles_BT, cu_seqlens)
         rows_BR = query_rows(roles_BT, rows, cu_seqlens=cu_seqlens)
         self._layout = _Layout(ids_BT, valid_BT, cu_seqlens, offsets, roles_BT, rows_BR)
         spans_BST = role_spans(roles_BT, GUIDED_ROLES)
         self._recorder.start(spans_BST, rows=rows_BR, layers=layers, cu_seqlens=cu_seqlens, valid=valid_BT)
+
+
+def _require_system(roles_BT: torch.Tensor, cu_seqlens: torch.Tensor | None) -> None:
+    """Every sequence with a response has a system turn. verl's filler rows (padding_utils.py:139) have neither."""
+    counts_NS = role_counts(roles_BT, [Role.SYSTEM, Role.RESPONSE], cu_seqlens=cu_seqlens)
+    without = ((counts_NS[:, 0] == 0) & (counts_NS[:, 1] > 0)).nonzero()[:, 0].tolist()
+    if without:
+        raise ValueError(
+            f"rows {without} of a micro-batch have no SYSTEM token, which span masses are measured against: "
+            "the chat template must write a system turn, as Qwen's does by default"
+        )
 
 
 def _response_tokens(micro_batch: TensorDict, offsets: torch.Tensor) -> torch.Tensor:
