@@ -1,0 +1,87 @@
+"""Run by test_engine_masses.py: the old-log-prob pass of verl's FSDP2 engine with a visual request, in one process.
+
+usage: engine_masses_worker.py TINY_WORLD OUT OVERRIDE…
+"""
+
+import os
+import sys
+import tempfile
+
+from avar_rl.verl_plugin import environment
+
+environment.prepare("cpu")
+
+import pandas as pd  # noqa: E402
+import torch  # noqa: E402
+from verl.utils import tensordict_utils as tu  # noqa: E402
+from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group  # noqa: E402
+
+from avar_rl.verl_plugin import recipe, settings  # noqa: E402
+from avar_rl.verl_plugin.engine import VISUAL_REQUEST  # noqa: E402
+from avar_rl.verl_plugin.sft_trainer import GuidedSFTTrainer  # noqa: E402
+
+CASES = {
+    "ratio": settings.VisualSettings(),
+    "share": settings.VisualSettings(mode="share"),
+    "layer 1": settings.VisualSettings(layers=(1,)),
+    "no request": None,
+    "filler": settings.VisualSettings(),
+}
+
+
+def infer(trainer, batch: dict, visual: settings.VisualSettings | None) -> dict[str, list[torch.Tensor]]:
+    request = {
+        "use_remove_padding": False,
+        "use_dynamic_bsz": False,
+        "micro_batch_size_per_gpu": 3,
+        "temperature": 1.0,
+        "pad_mode": trainer.config.data.pad_mode,
+        "pad_token_id": trainer.model_config.tokenizer.pad_token_id,
+        "return_model_output": True,
+        "compute_loss": False,
+        "calculate_entropy": False,
+    }
+    if visual is not None:
+        request[VISUAL_REQUEST] = visual
+    data = tu.get_tensordict(tensor_dict=dict(batch), non_tensor_dict=request)
+    with trainer.engine.eval_mode():
+        output = trainer.engine.forward_backward_batch(data, None, forward_only=True)["model_output"]
+    return {name: list(value.unbind()) for name, value in output.items()}
+
+
+def filler(items: list[dict], token: int) -> list[dict]:
+    """As verl fills a batch up: one token again and again, no response, no image."""
+    short = {name: value[..., :4] for name, value in items[0].items() if isinstance(value, torch.Tensor)}
+    short |= {"input_ids": torch.full((4,), token), "loss_mask": torch.zeros(4, dtype=torch.long)}
+    return [items[0] | short | {"multi_modal_inputs": {}}] * 3
+
+
+def main(world: str, out: str, overrides: list[str]) -> None:
+    data = f"{world}/data/sft_train.parquet"
+    overrides = [f"data.train_files={data}", f"model.path={world}/base", "data.num_workers=0", *overrides]
+    overrides += ["data.train_batch_size=3", "data.micro_batch_size_per_gpu=3", "trainer.resume_mode=disable"]
+    config = recipe.load("recipes/config/tiny_sft", overrides, stage="sft")
+    os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "unused", "MASTER_PORT": "0"}
+    os.environ["DIST_INIT_METHOD"] = f"file://{tempfile.mkdtemp()}/rendezvous?rank=0&world_size=1"
+    initialize_global_process_group()
+    trainer = GuidedSFTTrainer(config, settings.parse(settings.SFTSettings, config).guidance)
+    has_image = pd.read_parquet(data)["images"].map(len) > 0
+    rows = [*has_image[~has_image].index[:1], *has_image[has_image].index[:2]]
+    items = [trainer.train_dataset[int(row)] for row in rows]
+    fillers = filler(items, trainer.model_config.tokenizer.eos_token_id)
+    found = {}
+    for case, visual in CASES.items():
+        used = fillers if case == "filler" else items
+        outputs = infer(trainer, trainer.collate_fn(used), visual)
+        found[case] = [
+            {name: values[i] for name, values in outputs.items()}
+            | {"input_ids": item["input_ids"], "response": item["loss_mask"].bool()}
+            | {"multi_modal_inputs": dict(item["multi_modal_inputs"])}
+            for i, item in enumerate(used)
+        ]
+    torch.save(found, out)
+    destroy_global_process_group()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], sys.argv[3:])

@@ -1,0 +1,192 @@
+"""The recording engine: layouts of hand-made micro-batches, and its masses against eager maps of plain transformers."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tensordict import TensorDict
+
+from avar_rl.verl_plugin import environment
+
+environment.prepare("cpu")  # before anything imports verl
+
+from avar_rl.spans import Role, mask_to_rows  # noqa: E402
+from avar_rl.verl_plugin.engine import (  # noqa: E402
+    _Layout,
+    _per_token,
+    _require_system,
+    _response_tokens,
+    _visual_outputs,
+)
+from avar_rl.verl_plugin.settings import VisualSettings  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+
+
+def jagged(*rows) -> torch.Tensor:
+    return torch.nested.as_nested_tensor([torch.tensor(row) for row in rows], layout=torch.jagged)
+
+
+def rows_of(nested: torch.Tensor) -> list[list[float]]:
+    return [[round(value, 5) for value in row.tolist()] for row in nested.unbind()]
+
+
+OFFSETS = torch.tensor([0, 5, 8])  # two sequences, of 5 and 3 tokens
+
+
+def test_in_sft_the_response_is_the_loss_mask():
+    batch = TensorDict({"loss_mask": jagged([0, 0, 0, 1, 1], [0, 1, 0])}, batch_size=2)
+    assert _response_tokens(batch, OFFSETS).int().tolist() == [0, 0, 0, 1, 1, 0, 1, 0]
+
+
+def test_in_grpo_the_response_is_the_tail_of_each_sequence():
+    # 3 and 1 response tokens; the first one's second token is masked (a tool's, say)
+    batch = TensorDict({"response_mask": jagged([1, 0, 1], [1])}, batch_size=2)
+    assert _response_tokens(batch, OFFSETS).int().tolist() == [0, 0, 1, 0, 1, 0, 0, 1]
+
+
+def test_the_response_mask_goes_before_the_loss_mask():
+    batch = TensorDict({"response_mask": jagged([1, 1], [1]), "loss_mask": jagged([1] * 5, [1] * 3)}, batch_size=2)
+    assert _response_tokens(batch, OFFSETS).int().tolist() == [0, 0, 0, 1, 1, 0, 0, 1]
+
+
+def layout(packed: bool) -> _Layout:
+    """Responses: tokens 3 and 4 of the first sequence, token 2 of the second."""
+    if packed:
+        valid = torch.ones(1, 8, dtype=torch.bool)
+        response = torch.tensor([[0, 0, 0, 1, 1, 0, 0, 1]]).bool()
+    else:
+        valid = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]).bool()
+        response = torch.tensor([[0, 0, 0, 1, 1], [0, 0, 1, 0, 0]]).bool()
+    cu_seqlens = OFFSETS.int() if packed else None
+    roles = torch.where(response, int(Role.RESPONSE), int(Role.USER)).to(torch.int8)
+    return _Layout(torch.zeros_like(valid, dtype=torch.long), valid, cu_seqlens, OFFSETS, roles, mask_to_rows(response))
+
+
+def in_rows(packed: bool, first: list[float], second: float) -> torch.Tensor:
+    """Values of the response tokens as recorded: (1, 3) packed, else (2, 2) with a slot of padding."""
+    return torch.tensor([[*first, second]]) if packed else torch.tensor([first, [second, 9.0]])
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_values_of_rows_are_put_at_their_tokens(packed):
+    values = _per_token(in_rows(packed, [0.3, 0.4], 0.7), layout(packed))
+    assert rows_of(values) == [[0, 0, 0, 0.3, 0.4], [0, 0, 0.7]]
+    assert values.offsets().tolist() == OFFSETS.tolist()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("visual", "expected"),
+    [
+        # ratio of head means, then the mean over layers. Token 3: layer 0 (0.6 / 0.2 = 3), layer 1 (0.1 / 0.1 = 1): 2
+        # Token 4: layer 0 (0.2 / 0.4 = 0.5), layer 1 (0.3 / 0.2 = 1.5): 1. Token 2 of the second: 0 and 0.4 / 0.1: 2
+        (VisualSettings(eps=1e-12), [[0, 0, 0, 2.0, 1.0], [0, 0, 2.0]]),
+        (VisualSettings(eps=1e-12, clip=1.5), [[0, 0, 0, 1.5, 1.0], [0, 0, 1.5]]),
+        # 0.6 / 0.8 and 0.1 / 0.2; 0.2 / 0.6 and 0.3 / 0.5; 0 and 0.4 / 0.5
+        (VisualSettings(mode="share"), [[0, 0, 0, 0.625, 0.46667], [0, 0, 0.4]]),
+    ],
+)
+def test_scores_and_masses_of_response_tokens(packed, visual, expected):
+    # two heads around the mean: averaging ratios instead of masses would give other numbers
+    means = [
+        [in_rows(packed, [0.6, 0.2], 0.0), in_rows(packed, [0.2, 0.4], 0.2)],  # layer 0: image, system
+        [in_rows(packed, [0.1, 0.3], 0.4), in_rows(packed, [0.1, 0.2], 0.1)],  # layer 1
+    ]
+    mean_LSBR = torch.stack([torch.stack(layer) for layer in means])
+    masses_LBSHR = torch.stack([1.5 * mean_LSBR, 0.5 * mean_LSBR], dim=3).transpose(1, 2)
+    outputs = _visual_outputs(masses_LBSHR, layout(packed), visual)
+    assert rows_of(outputs["visual_score"]) == expected
+    assert rows_of(outputs["image_mass"]) == [[0, 0, 0, 0.35, 0.25], [0, 0, 0.2]]  # (0.6 + 0.1) / 2, (0.2 + 0.3) / 2
+    assert rows_of(outputs["system_mass"]) == [[0, 0, 0, 0.15, 0.3], [0, 0, 0.15]]
+
+
+def test_a_response_without_a_system_turn_is_refused_but_a_filler_row_is_not():
+    system, user, response = int(Role.SYSTEM), int(Role.USER), int(Role.RESPONSE)
+    roles = torch.tensor([[system, user, response], [user, user, user]], dtype=torch.int8)
+    _require_system(roles, None)  # verl's filler row has neither
+    roles[1, 2] = response
+    with pytest.raises(ValueError, match=r"rows \[1\] of a micro-batch have no SYSTEM token"):
+        _require_system(roles, None)
+    with pytest.raises(ValueError, match=r"rows \[1\]"):
+        _require_system(roles.view(1, 6), torch.tensor([0, 3, 6]))
+
+
+@pytest.fixture(scope="module")
+def recorded(tiny_world, tmp_path_factory):
+    """What engine_masses_worker.py recorded through a real engine: {case: [per row: ids, masses, …]}."""
+    folder = tmp_path_factory.mktemp("engine_masses")
+    command = [sys.executable, str(ROOT / "tests/contracts/engine_masses_worker.py")]
+    command += [str(tiny_world), str(folder / "out.pt"), f"trainer.default_local_dir={folder / 'checkpoints'}"]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=ROOT, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
+    return torch.load(folder / "out.pt", weights_only=False)
+
+
+def eager_masses(model, row: dict, markup: dict[str, int]) -> dict[str, torch.Tensor]:
+    """Every token's image and system mass per layer, heads averaged, (L, T), from whole maps of plain transformers."""
+    ids = row["input_ids"][None]
+    types = (ids == markup["image_pad"]).long()
+    with torch.no_grad():
+        output = model(input_ids=ids, mm_token_type_ids=types, **row["multi_modal_inputs"], output_attentions=True)
+    maps_LTT = torch.stack(output.attentions)[:, 0].mean(1)
+    starts, ends = (row["input_ids"] == markup["im_start"]).nonzero(), (row["input_ids"] == markup["im_end"]).nonzero()
+    system = torch.zeros(ids.shape[1], dtype=torch.bool)
+    system[int(starts[0]) + markup["header"] : int(ends[0])] = True
+    return {"image": maps_LTT[..., types[0].bool()].sum(-1), "system": maps_LTT[..., system].sum(-1)}
+
+
+@pytest.fixture(scope="module")
+def eager(tiny_world):
+    """A function: a row of the batch -> its eager masses."""
+    from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_world / "base")
+    names = {"im_start": "<|im_start|>", "im_end": "<|im_end|>", "image_pad": "<|image_pad|>"}
+    markup = {name: tokenizer.convert_tokens_to_ids(token) for name, token in names.items()}
+    markup["header"] = 1 + len(tokenizer("system\n")["input_ids"])
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(tiny_world / "base", attn_implementation="eager").eval()
+    return lambda row: eager_masses(model, row, markup)
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("case", ["ratio", "share"])
+def test_masses_of_a_real_forward_equal_eager_maps(case, recorded, eager):
+    rows = recorded[case]
+    assert [bool(row["multi_modal_inputs"]) for row in rows] == [False, True, True]  # one without an image
+    for row in rows:
+        masses, response = eager(row), row["response"]
+        assert 0 < int(response.sum()) < len(response)
+        image, system = masses["image"], masses["system"]
+        score = (image / (system + 1e-6) if case == "ratio" else image / (image + system)).mean(0)
+        for name, expected in {
+            "visual_score": score,
+            "image_mass": image.mean(0),
+            "system_mass": system.mean(0),
+        }.items():
+            torch.testing.assert_close(row[name], torch.where(response, expected, 0.0), rtol=1e-5, atol=1e-5, msg=name)
+
+
+@pytest.mark.e2e
+def test_wanted_layers_only(recorded, eager):
+    for row in recorded["layer 1"]:
+        image = torch.where(row["response"], eager(row)["image"][1], 0.0)
+        torch.testing.assert_close(row["image_mass"], image, rtol=0, atol=1e-5)
+
+
+@pytest.mark.e2e
+def test_recording_leaves_log_probs_as_they_are_and_ends_with_the_request(recorded):
+    for with_masses, without in zip(recorded["ratio"], recorded["no request"], strict=True):
+        assert torch.equal(with_masses["log_probs"], without["log_probs"])
+        assert "visual_score" not in without
+
+
+@pytest.mark.e2e
+def test_a_micro_batch_of_verls_filler_rows_only_has_masses_of_zero(recorded):
+    for row in recorded["filler"]:
+        assert not row["response"].any() and float(row["image_mass"].abs().sum()) == 0.0
