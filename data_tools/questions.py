@@ -16,7 +16,7 @@ from fractions import Fraction
 from data_tools.scenes import COLOURS, FORMS, GRID, Block, Scene, Shape, place
 
 LETTERS = "ABCD"
-ORDINALS = ("first", "second", "third", "fourth")
+ORDINALS = ("first", "second", "third")
 COLOUR_NAMES = tuple(COLOURS)
 MAX_SHAPES = 5  # in a counting question: keeps responses under 60 tokens
 
@@ -53,12 +53,12 @@ def _plural(count: int, noun: str) -> str:
 
 
 def _listing(scene: Scene, note: Callable[[Shape], str] = lambda shape: "") -> str:
-    """Row by row: naming the row tells the next token where to look. `note` adds what is known after each shape."""
-    rows = []
-    for number, ordinal in enumerate(ORDINALS):
-        found = [f"{shape}{note(shape)}" for shape in scene.shapes if shape.row == number]
-        if found:
-            rows.append(f"{ordinal} {', '.join(found)}")
+    """Cell by cell in reading order, "-" for an empty one: each word of the list looks at one place of the image.
+
+    `note` adds what is known after each shape.
+    """
+    seen = {(shape.row, shape.column): f"{shape}{note(shape)}" for shape in scene.shapes}
+    rows = [" ".join(seen.get((row, column), "-") for column in range(GRID)) for row in range(GRID)]
     return f"Looking at the image: {'; '.join(rows)}."
 
 
@@ -132,7 +132,7 @@ def position(rng: random.Random) -> Question:
     listed = ", ".join(f"{colour}: {letter}" for letter, colour in zip(LETTERS, options, strict=True))
     answer = LETTERS[options.index(found[0].colour)]
     where = f"{ORDINALS[line]} {axis}"
-    thought = f"Looking at the image: the {where} has a {found[0]}. {found[0].colour}: {answer}."
+    thought = f"{_listing(scene)} The {where} has {found[0].colour}: {answer}."
     text = f"What colour is the shape in the {where}? {listed}"
     return Question("position", "choice", text, answer, thought, scene)
 
@@ -156,7 +156,7 @@ def rectangle(rng: random.Random) -> Question:
         step = f"2 * {width + height} = {perimeter}."
     else:
         text, answer = "What fraction of the grid is grey?", latex_fraction(Fraction(area, GRID * GRID))
-        step = f"{width} * {height} = {area} of 16."
+        step = f"{width} * {height} = {area} of {GRID * GRID}."
     answer_type = "fraction" if kind == "grid_share" else "integer"
     return Question(kind, answer_type, text, answer, f"{seen} {step}", scene)
 

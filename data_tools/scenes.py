@@ -1,6 +1,6 @@
 """What an image of the miniature world contains, and how it is drawn.
 
-The canvas is a 4x4 grid of 28-pixel cells: with patch size 14 and 2x2 merging, one image token sees exactly one cell.
+The canvas is a 3x3 grid of 28-pixel cells: with patch size 14 and 2x2 merging, one image token sees exactly one cell.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import io
 import random
 from dataclasses import dataclass
 
-GRID = 4
+GRID = 3
 CELL = 28
 CANVAS = GRID * CELL
 COLOURS = {"red": (220, 30, 30), "green": (30, 160, 60), "blue": (40, 70, 220), "yellow": (240, 200, 20)}

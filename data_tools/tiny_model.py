@@ -138,7 +138,7 @@ def make_config(tokenizer):
 
 
 def make_processor(tokenizer):
-    """112x112 pixels pass unchanged (8x8 patches, 16 tokens); at most 64 tokens per image."""
+    """84x84 pixels pass unchanged (6x6 patches, 9 tokens); at most 64 tokens per image."""
     from transformers import Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
     size = {"shortest_edge": 56 * 56, "longest_edge": 224 * 224}

@@ -55,13 +55,13 @@ def test_vocabulary_is_the_tokenizers(model, processor):
     assert model.config.text_config.vocab_size == len(processor.tokenizer) == model.lm_head.weight.shape[0]
 
 
-def test_one_image_is_sixteen_tokens_and_is_not_resized(processor, examples):
+def test_one_image_is_nine_tokens_and_is_not_resized(processor, examples):
     image = Image.open(io.BytesIO(examples[0].images[0]))
     _, inputs = ask(processor, [image], "How many circles?")
-    # 112 / 14 = 8 patches a side, merged 2 x 2: 4 * 4 = 16 tokens
-    assert inputs["image_grid_thw"].tolist() == [[1, 8, 8]]
+    # 84 / 14 = 6 patches a side, merged 2 x 2: 3 * 3 = 9 tokens
+    assert inputs["image_grid_thw"].tolist() == [[1, 6, 6]]
     pad = processor.tokenizer.convert_tokens_to_ids("<|image_pad|>")
-    assert (inputs["input_ids"] == pad).sum() == 16
+    assert (inputs["input_ids"] == pad).sum() == 9
 
 
 def test_prompt_has_qwens_markup(processor):

@@ -65,7 +65,7 @@ def recomputed_answer(q: Question) -> str:
         case "perimeter":
             return str(2 * (block.height + block.width))
         case "grid_share":
-            return latex_fraction(Fraction(len(block.cells()), 16))
+            return latex_fraction(Fraction(len(block.cells()), 9))
         case "circle_area":
             return latex_pi(max(block.height, block.width) ** 2)
         case "circle_circumference":
@@ -93,14 +93,14 @@ def test_enumeration_lists_the_scene_in_reading_order(questions):
 
 
 def test_enumeration_by_hand():
-    shapes = (Shape(0, 1, "red", "circle"), Shape(0, 3, "blue", "square"), Shape(2, 0, "red", "square"))
+    shapes = (Shape(0, 1, "red", "circle"), Shape(0, 2, "blue", "square"), Shape(2, 0, "red", "square"))
     scene = Scene(shapes)
-    assert _listing(scene) == "Looking at the image: first red circle, blue square; third red square."
-    by_colour = "Looking at the image: first red circle 1, blue square; third red square 2."
+    assert _listing(scene) == "Looking at the image: - red circle blue square; - - -; red square - -."
+    by_colour = "Looking at the image: - red circle 1 blue square; - - -; red square 2 - -."
     assert _listing(scene, _running_count("colour", "red")) == by_colour
-    by_form = "Looking at the image: first red circle 1, blue square 1; third red square 2."
+    by_form = "Looking at the image: - red circle 1 blue square 1; - - -; red square 2 - -."
     assert _listing(scene, _running_count("form", "circle", "square")) == by_form
-    by_share = "Looking at the image: first red circle 1/1, blue square 1/2; third red square 2/3."
+    by_share = "Looking at the image: - red circle 1/1 blue square 1/2; - - -; red square 2/3 - -."
     assert _listing(scene, _running_share("red")) == by_share
 
 
@@ -190,13 +190,13 @@ def test_a_guessable_world_is_refused(tmp_path, monkeypatch):
 def test_render_puts_each_shape_into_its_own_cell():
     from PIL import Image
 
-    scene = Scene((Shape(0, 3, "red", "square"), Shape(2, 1, "blue", "circle")), Block(3, 0, 1, 2))
+    scene = Scene((Shape(0, 2, "red", "square"), Shape(1, 1, "blue", "circle")), Block(2, 0, 1, 2))
     image = Image.open(io.BytesIO(render(scene)))
-    assert image.size == (CANVAS, CANVAS) == (112, 112)
-    middle = {(r, c): image.getpixel((c * CELL + 14, r * CELL + 14)) for r in range(4) for c in range(4)}
-    assert middle[0, 3] == COLOURS["red"] and middle[2, 1] == COLOURS["blue"]
-    assert middle[3, 0] == middle[3, 1] == (120, 120, 120)
-    assert all(middle[cell] == (255, 255, 255) for cell in middle if cell not in {(0, 3), (2, 1), (3, 0), (3, 1)})
+    assert image.size == (CANVAS, CANVAS) == (84, 84)
+    middle = {(r, c): image.getpixel((c * CELL + 14, r * CELL + 14)) for r in range(3) for c in range(3)}
+    assert middle[0, 2] == COLOURS["red"] and middle[1, 1] == COLOURS["blue"]
+    assert middle[2, 0] == middle[2, 1] == (120, 120, 120)
+    assert all(middle[cell] == (255, 255, 255) for cell in middle if cell not in {(0, 2), (1, 1), (2, 0), (2, 1)})
 
 
 @pytest.mark.parametrize(

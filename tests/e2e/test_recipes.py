@@ -1,0 +1,167 @@
+"""Both recipes for real, a few steps each: data, SFT, Ray + FSDP2 + vLLM GRPO, export, evaluation, summary."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+STAGE_KEYS = {"name", "accuracy", "accuracy_sampled", "format", "vas", "image_mass", "system_mass", "n"}
+LOGGED = ["reward/accuracy", "reward/visual", "reward/format", "reward/total", "reward/groups_without_accuracy_spread"]
+LOGGED += ["attention/image_mass", "attention/system_mass", "training/rollout_actor_probs_pearson_corr"]
+SMALL_GRPO = [
+    "data.train_batch_size=4",
+    "actor_rollout_ref.actor.ppo_mini_batch_size=4",
+    "actor_rollout_ref.rollout.n=2",
+]
+SMALL_SFT = "data.train_batch_size=8 data.micro_batch_size_per_gpu=8"
+
+
+def recipe(script: str, *overrides: str, limit: int = 540, **knobs: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "AVAR_VENV": str(Path(sys.executable).parents[1]), "STAGE_LIMIT": "8m", **knobs}
+    return subprocess.run(
+        ["bash", str(ROOT / "recipes" / script), *overrides],
+        env=environment, capture_output=True, text=True, timeout=limit,
+    )  # fmt: skip
+
+
+def metrics(path: Path) -> list[dict]:
+    return [json.loads(line)["data"] for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """One short run of avar_tiny.sh, shared by the tests below."""
+    out = tmp_path_factory.mktemp("recipe") / "tiny"
+    knobs = {"OUT": str(out), "SFT_STEPS": "4", "GRPO_STEPS": "2", "EVAL_LIMIT": "8", "SFT_ARGS": SMALL_SFT}
+    knobs["DATA_ARGS"] = "--sft-rows 200 --rl-rows 32"
+    return out, knobs, recipe("avar_tiny.sh", *SMALL_GRPO, **knobs)
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+@pytest.mark.timeout(700)
+def test_tiny_recipe_runs_every_stage(tiny):
+    out, _, done = tiny
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    summary = json.loads((out / "summary.json").read_text())
+    assert [stage["name"] for stage in summary["stages"]] == ["base", "sft", "grpo"]
+    assert all(STAGE_KEYS <= stage.keys() and stage["n"] == 8 for stage in summary["stages"])
+    assert {"data", "sft", "grpo", "evaluation"} <= summary["seconds"].keys()
+    assert "Ray dashboard: http://127.0.0.1" in done.stdout
+    assert "start-up guard: rollout and actor agree" in done.stdout
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_tiny_recipe_logs_every_part(tiny):
+    out, _, _ = tiny
+    sft = metrics(out / "logs" / "sft.metrics.jsonl")
+    assert {"train/loss_lm", "train/loss_enhance", "train/loss_suppress"} <= sft[-1].keys()
+    assert sft[-1]["train/loss"] == pytest.approx(
+        sft[-1]["train/loss_lm"] + 0.02 * sft[-1]["train/loss_enhance"] + 0.02 * sft[-1]["train/loss_suppress"],
+        rel=1e-4,
+    )
+    steps = metrics(out / "logs" / "grpo.metrics.jsonl")
+    assert len(steps) == 2
+    assert all(name in step for step in steps for name in LOGGED)
+    assert all(0 < step["attention/image_mass"] < 1 and 0 < step["attention/system_mass"] < 1 for step in steps)
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_second_run_skips_all_and_other_settings_are_refused(tiny):
+    out, knobs, _ = tiny
+    again = recipe("avar_tiny.sh", *SMALL_GRPO, **knobs, limit=60)
+    assert again.returncode == 0 and again.stdout.count("done before") >= 9
+    other = recipe("avar_tiny.sh", *SMALL_GRPO, **(knobs | {"SFT_STEPS": "5"}), limit=60)
+    assert other.returncode == 1 and "finished with another command" in other.stderr
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+@pytest.mark.timeout(700)
+def test_qwen7b_recipe_runs_its_own_commands_with_the_miniature_on_a_cpu(tiny, tmp_path):
+    out, _, _ = tiny
+    table = questions_table(out / "data" / "sft_train.parquet", tmp_path / "questions.parquet")
+    knobs = {"OUT": str(tmp_path / "seven"), "PROFILE": "cpu", "MODEL": str(out / "base"), "NGPUS": "1"}
+    knobs |= {"SFT_DATA": str(table), "RL_DATA": str(table), "MAX_PROMPT": "128", "MAX_RESPONSE": "64"}
+    prepare = "--question-column question --answer-column answer --images-column images --val-rows 4 --test-rows 8"
+    knobs |= {"RL_COLUMNS": prepare, "SFT_COLUMNS": f"{prepare} --response-column response"}
+    knobs["SFT_ARGS"] = f"{SMALL_SFT} data.use_dynamic_bsz=false trainer.total_training_steps=2"
+    small = [
+        "data.train_batch_size=4",
+        "actor_rollout_ref.actor.ppo_mini_batch_size=4",
+        "actor_rollout_ref.rollout.n=2",
+    ]
+    small += ["trainer.total_training_steps=1", "actor_rollout_ref.rollout.max_model_len=256"]
+    done = recipe("avar_qwen7b.sh", *small, **knobs, EVAL_ARGS="--samples 2")
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert [s["name"] for s in json.loads((tmp_path / "seven/summary.json").read_text())["stages"]] == [
+        "base",
+        "sft",
+        "grpo",
+    ]
+    assert (tmp_path / "seven/model/chat_template.jinja").is_file()
+
+
+def questions_table(sft_rows: Path, out: Path) -> Path:
+    """Plain columns (question, answer, images, response), as a user's own data would have them."""
+    import re
+
+    import pandas as pd
+
+    rows = pd.read_parquet(sft_rows)
+    rows = rows[rows["images"].map(len) > 0].head(80)
+    turns = rows["messages"].map(list)
+    table = {
+        "question": turns.map(lambda t: t[0]["content"].replace("<image>", "")),
+        "response": turns.map(lambda t: t[1]["content"]),
+        "images": rows["images"],
+    }
+    table["answer"] = table["response"].map(lambda text: re.search(r"<answer>(.*?)</answer>", text)[1])
+    pd.DataFrame(table).to_parquet(out)
+    return out
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+@pytest.mark.timeout(500)
+def test_interrupted_grpo_shuts_ray_down_and_resumes(tiny, tmp_path):
+    """Ctrl-C after the first checkpoint; the same command goes on from it."""
+    out, _, _ = tiny
+    command = [sys.executable, "-m", "avar_rl.verl_plugin.grpo", "recipes/config/tiny_grpo", "--profile", "cpu"]
+    command += [f"data.train_files={out}/data/rl_train.parquet", f"data.val_files={out}/data/rl_val.parquet"]
+    command += [f"actor_rollout_ref.model.path={out}/sft", f"trainer.default_local_dir={tmp_path}/checkpoints"]
+    command += [*SMALL_GRPO, "trainer.save_freq=1", "avar.reward.visual=0"]
+    log = (tmp_path / "log").open("w+")
+    environment = {
+        **os.environ,
+        "VERL_FILE_LOGGER_PATH": str(tmp_path / "metrics.jsonl"),
+        "TENSORBOARD_DIR": str(tmp_path),
+    }
+    first = subprocess.Popen(
+        [*command, "trainer.total_training_steps=50"], cwd=ROOT, env=environment, stdout=log, stderr=log
+    )
+    tracker = tmp_path / "checkpoints" / "latest_checkpointed_iteration.txt"
+    deadline = time.monotonic() + 240
+    while not tracker.is_file() and first.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert tracker.is_file(), Path(log.name).read_text()[-4000:]
+    first.send_signal(signal.SIGINT)
+    assert first.wait(timeout=90) == 130
+    assert "run the same command again to resume" in Path(log.name).read_text()
+    step = int(tracker.read_text())
+    resumed = subprocess.run(
+        [*command, f"trainer.total_training_steps={step + 1}"],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert resumed.returncode == 0, resumed.stdout[-3000:] + resumed.stderr[-3000:]
+    last = metrics(tmp_path / "metrics.jsonl")[-1]
+    assert last["training/global_step"] == step + 1
+    assert "reward/visual" not in last and "attention/image_mass" not in last  # no weight, no recording
