@@ -45,9 +45,10 @@ def export(checkpoints: Path, out: Path, base: str) -> Path:
     source, origin = latest_weights(checkpoints), base_directory(base)
     config = AutoConfig.from_pretrained(origin)
     model, report = AutoModelForImageTextToText.from_pretrained(
-        source, config=config, dtype=config.dtype, output_loading_info=True
+        source, config=config, dtype=config.dtype, output_loading_info=True, ignore_mismatched_sizes=True
     )
-    faults = {name: keys for name, keys in report.items() if keys and name in ("missing_keys", "unexpected_keys")}
+    wrong = ("missing_keys", "unexpected_keys", "mismatched_keys")
+    faults = {name: sorted(keys)[:5] for name, keys in report.items() if keys and name in wrong}
     if faults:
         raise ValueError(f"{source} does not match the architecture of {base}: {faults}")
     partial = out.with_name(out.name + ".partial")

@@ -12,7 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 NAME=${NAME:-tiny}
 OUT=${OUT:-outputs/$NAME}
 SEED=${SEED:-0}
-SFT_STEPS=${SFT_STEPS:-400}
+SFT_STEPS=${SFT_STEPS:-600}
 SFT_ARGS=${SFT_ARGS:-}      # overrides of the SFT stage, for example SFT_ARGS="avar.guidance.alpha=0"
 GRPO_STEPS=${GRPO_STEPS:-50}
 DATA_ARGS=${DATA_ARGS:-}    # for example DATA_ARGS="--sft-rows 500"
@@ -37,5 +37,5 @@ stage grpo "$PYTHON" -m avar_rl.verl_plugin.grpo recipes/config/tiny_grpo --prof
 stage model "$PYTHON" -m avar_rl.export "$OUT/checkpoints/grpo" "$OUT/model" --base "$OUT/base"
 
 stage evaluation "$PYTHON" -m avar_rl.evaluation base="$OUT/base" sft="$OUT/sft" grpo="$OUT/model" \
-  --data "$OUT/data/test.parquet" --out "$OUT/evaluation" --limit "$EVAL_LIMIT" --max-new-tokens 96 --seed "$SEED"
+  --data "$OUT/data/test.parquet" --out "$OUT/evaluation" --limit "$EVAL_LIMIT" --max-new-tokens 80 --seed "$SEED"
 stage summary "$PYTHON" -m avar_rl.evaluation.summary "$OUT"

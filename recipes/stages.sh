@@ -38,7 +38,9 @@ stage() {
   fi
   mkdir -p "$OUT/stages" "$OUT/logs"
   echo "== $name"
-  export TENSORBOARD_DIR=$OUT/tensorboard/$name VERL_FILE_LOGGER_PATH=$OUT/logs/$name.metrics.jsonl
+  local attempt="" # verl's file logger starts its file anew: a resumed stage gets one of its own
+  while [ -e "$OUT/logs/$name.metrics$attempt.jsonl" ]; do attempt=.$((${attempt#.} + 1)); done
+  export TENSORBOARD_DIR=$OUT/tensorboard/$name VERL_FILE_LOGGER_PATH=$OUT/logs/$name.metrics$attempt.jsonl
   # tee ignores Ctrl-C, so that what the stage says on its way out is still seen
   timeout --foreground -k 60 "${STAGE_LIMIT:-90m}" "$@" 2>&1 | tee -ia "$OUT/logs/$name.log" || status=${PIPESTATUS[0]}
   if [ "$status" != 0 ]; then
