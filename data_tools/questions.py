@@ -18,6 +18,8 @@ from data_tools.scenes import COLOURS, FORMS, GRID, Block, Scene, Shape, place
 LETTERS = "ABCD"
 ORDINALS = ("first", "second", "third")
 COLOUR_NAMES = tuple(COLOURS)
+# One order of the options in all questions: looking a letter up in the text is not what this world is about.
+OPTIONS = " ".join(f"{letter}) {colour}" for letter, colour in zip(LETTERS, COLOUR_NAMES, strict=True))
 MAX_SHAPES = 5  # in a counting question: keeps responses under 60 tokens
 
 
@@ -128,12 +130,10 @@ def position(rng: random.Random) -> Question:
     found = [shape for shape in scene.shapes if getattr(shape, axis) == line]
     if len(found) != 1:
         return position(rng)
-    options = rng.sample(COLOUR_NAMES, len(LETTERS))
-    listed = ", ".join(f"{colour}: {letter}" for letter, colour in zip(LETTERS, options, strict=True))
-    answer = LETTERS[options.index(found[0].colour)]
+    answer = LETTERS[COLOUR_NAMES.index(found[0].colour)]
     where = f"{ORDINALS[line]} {axis}"
-    thought = f"{_listing(scene)} The {where} has {found[0].colour}: {answer}."
-    text = f"What colour is the shape in the {where}? {listed}"
+    thought = f"{_listing(scene)} The {where} has {found[0].colour}, {answer}."
+    text = f"What colour is the shape in the {where}? {OPTIONS}"
     return Question("position", "choice", text, answer, thought, scene)
 
 

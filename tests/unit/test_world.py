@@ -59,7 +59,7 @@ def recomputed_answer(q: Question) -> str:
             ordinal, axis = re.search(r"(\w+) (row|column)", q.text).groups()
             line = ["first", "second", "third", "fourth"].index(ordinal)
             (shape,) = [s for s in shapes if getattr(s, axis) == line]
-            return re.search(rf"{shape.colour}: ([A-D])", q.text).group(1)
+            return re.search(rf"([A-D])\) {shape.colour}", q.text).group(1)
         case "area":
             return str(len(block.cells()))
         case "perimeter":
