@@ -14,7 +14,6 @@ CPU_VARIABLES = {
     "TORCHDYNAMO_DISABLE": "1",  # vLLM's sampler is torch.compile'd: seconds of C++ compilation
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # bound OpenMP threads on a shared machine are 20-30 x slower
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine in this process: one import of vLLM for all models
 }
 
 
@@ -27,5 +26,6 @@ def prepare_environment() -> None:
     import torch
 
     if not torch.cuda.is_available():
-        for name, value in CPU_VARIABLES.items():
+        # The engine in this process: one import of vLLM for all models.
+        for name, value in (CPU_VARIABLES | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}).items():
             os.environ.setdefault(name, value)

@@ -2,27 +2,27 @@
 
 import os
 
+from avar_rl.evaluation.environment import CPU_VARIABLES, VARIABLES
+
 PLUGIN_MODULE = "avar_rl.verl_plugin.register"
 
 # Each on its own line because each was found by a run that went wrong without it.
 _CPU_VARIABLES = {
     "VERL_PLATFORM": "cpu",  # selects our CPU platform (cpu_platform.py)
     "VERL_ENGINE_DEVICE": "cuda",  # verl registers its engines for cuda and npu; this is its own look-up override
-    "TORCHDYNAMO_DISABLE": "1",  # vLLM's sampler is torch.compile'd: 2 x 4 s of C++ compilation
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # bound OpenMP threads on a shared machine are 20-30 x slower
-    "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
-    "VLLM_LOGGING_LEVEL": "ERROR",
-    "OMP_NUM_THREADS": "1",
+    **CPU_VARIABLES,
+    **VARIABLES,
 }
 
 _ALWAYS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "HYDRA_FULL_ERROR": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "TRANSFORMERS_VERBOSITY": "error",  # verl's way of calling processors warns once a row
+    "TOKENIZERS_PARALLELISM": VARIABLES["TOKENIZERS_PARALLELISM"],
+    "TRANSFORMERS_VERBOSITY": VARIABLES["TRANSFORMERS_VERBOSITY"],  # verl's way of calling processors warns once a row
     "TQ_LOGGING_LEVEL": "ERROR",  # verl's queue warns about its thread count some hundred times
     # verl tries every engine it knows, and we register no Megatron
-    "PYTHONWARNINGS": "ignore:automodel engine,ignore:mindspeed engine,ignore:megatron engine,ignore:veomni engine",
+    "PYTHONWARNINGS": "ignore:automodel engine,ignore:mindspeed engine,ignore:megatron engine,ignore:veomni engine,"
+    "ignore:torchtitan engine",
 }
 
 

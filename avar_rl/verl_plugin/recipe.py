@@ -120,6 +120,12 @@ def check_grpo(config: DictConfig) -> None:
         raise ValueError(f"verl refuses the configuration: {error}") from error
     if config.algorithm.adv_estimator == "grpo" and config.actor_rollout_ref.rollout.n < 2:
         raise ValueError("actor_rollout_ref.rollout.n=1: GRPO compares the responses of a group; use at least 2")
+    rollout = config.actor_rollout_ref.rollout
+    if rollout.logprobs_mode == "raw_logprobs" and rollout.temperature != 1.0:
+        raise ValueError(
+            f"rollout.temperature={rollout.temperature} scales the actor's log-probabilities but, with "
+            "logprobs_mode=raw_logprobs, not the rollout's; set rollout.logprobs_mode=processed_logprobs"
+        )
     devices = config.trainer.nnodes * config.trainer.n_gpus_per_node
     parallel = config.actor_rollout_ref.rollout.tensor_model_parallel_size
     if devices % parallel:

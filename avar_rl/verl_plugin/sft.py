@@ -6,6 +6,7 @@ several nodes run the same command on each, with MASTER_ADDR, MASTER_PORT and NO
 
 import argparse
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -83,6 +84,15 @@ def _train(config, ours) -> int:
     except KeyboardInterrupt:
         print("interrupted; run the same command again to resume from the last checkpoint", file=sys.stderr)
         return 130
+    except (OSError, RuntimeError) as error:  # torch.save gives either where the disk is full
+        if shutil.disk_usage(config.trainer.default_local_dir).free > 2**26 and "No space left" not in str(error):
+            raise
+        print(
+            f"No space left on device for {config.trainer.default_local_dir}: the checkpoint being saved is "
+            "incomplete, the one before it is intact. Free some space and run the same command again to resume.",
+            file=sys.stderr,
+        )
+        return 1
     finally:
         destroy_global_process_group()
     return 0
