@@ -83,6 +83,8 @@ def _start_ray(config, variables: dict[str, str]):
     if os.environ.get("RAY_ADDRESS"):
         wanted.pop("num_cpus", None)
         wanted.pop("num_gpus", None)
+    else:
+        wanted["address"] = "local"  # never somebody else's cluster that happens to run on this machine
     return ray.init(**{**wanted, "runtime_env": environment})
 
 
