@@ -25,7 +25,7 @@ class Training:
         data = world / "data" / "sft_train.parquet"
         self.arguments = [str(ROOT / "recipes/config/tiny_sft"), "--profile", "cpu", f"model.path={self.base}"]
         self.arguments += [f"data.train_files={data}", "data.num_workers=1", "trainer.logger=[file]"]
-        self.arguments += ["data.train_batch_size=8", "data.micro_batch_size_per_gpu=8"]
+        self.arguments += ["data.train_batch_size=8", "data.micro_batch_size_per_gpu=8", "trainer.n_gpus_per_node=1"]
         self.arguments += [f"trainer.total_training_steps={steps}", f"trainer.save_freq={save}"]
         self.arguments += [f"trainer.default_local_dir={self.checkpoints}"]
 

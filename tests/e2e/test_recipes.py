@@ -19,7 +19,7 @@ SMALL_GRPO = [
     "actor_rollout_ref.actor.ppo_mini_batch_size=4",
     "actor_rollout_ref.rollout.n=2",
 ]
-SMALL_SFT = "data.train_batch_size=8 data.micro_batch_size_per_gpu=8"
+SMALL_SFT = "data.train_batch_size=8 data.micro_batch_size_per_gpu=4"
 
 
 def recipe(script: str, *overrides: str, limit: int = 540, **knobs: str) -> subprocess.CompletedProcess:
