@@ -126,10 +126,27 @@ def check_grpo(config: DictConfig) -> None:
             f"rollout.temperature={rollout.temperature} scales the actor's log-probabilities but, with "
             "logprobs_mode=raw_logprobs, not the rollout's; set rollout.logprobs_mode=processed_logprobs"
         )
+    _check_micro_batches(config)
     devices = config.trainer.nnodes * config.trainer.n_gpus_per_node
     parallel = config.actor_rollout_ref.rollout.tensor_model_parallel_size
     if devices % parallel:
         raise ValueError(f"rollout.tensor_model_parallel_size={parallel} does not divide the {devices} devices")
+
+
+def _check_micro_batches(config: DictConfig) -> None:
+    """verl finds these out in the first step, minutes after the start."""
+    parts, devices = config.actor_rollout_ref, config.trainer.nnodes * config.trainer.n_gpus_per_node
+    samples = config.data.train_batch_size * parts.rollout.n // devices
+    mini = parts.actor.ppo_mini_batch_size * parts.rollout.n // devices
+    sizes = {
+        "actor.ppo_micro_batch_size_per_gpu": (mini, parts.actor, "use_dynamic_bsz"),
+        "rollout.log_prob_micro_batch_size_per_gpu": (samples, parts.rollout, "log_prob_use_dynamic_bsz"),
+        "ref.log_prob_micro_batch_size_per_gpu": (samples, parts.ref, "log_prob_use_dynamic_bsz"),
+    }
+    for name, (total, part, dynamic) in sizes.items():
+        micro = part[name.split(".")[1]]
+        if not part[dynamic] and micro and total % micro:
+            raise ValueError(f"{total} samples a device are not a multiple of actor_rollout_ref.{name}={micro}")
 
 
 def refuse_lost_masses(config: DictConfig) -> None:

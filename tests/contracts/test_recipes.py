@@ -62,6 +62,7 @@ def test_dry_run_of_a_recipe_prints_both_training_configurations_and_writes_noth
         ("grpo", ["avar.visual.mode=loud"], "must be 'ratio' or 'share', not 'loud'"),
         ("grpo", ["avar.reward.accuracy=0"], "the visual reward is gated by correctness"),
         ("grpo", ["actor_rollout_ref.rollout.n=1"], "rollout.n=1"),
+        ("grpo", ["data.train_batch_size=20"], "160 samples a device are not a multiple of actor_rollout_ref.rollout"),
         ("grpo", ["data.train_batch_size=12", "trainer.n_gpus_per_node=5"], "verl refuses the configuration"),
     ],
 )

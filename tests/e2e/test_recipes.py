@@ -19,6 +19,8 @@ SMALL_GRPO = [
     "actor_rollout_ref.actor.ppo_mini_batch_size=4",
     "actor_rollout_ref.rollout.n=2",
 ]
+SMALL_MICRO = [f"actor_rollout_ref.{part}_micro_batch_size_per_gpu=8" for part in ("actor.ppo", "rollout.log_prob")]
+SMALL_MICRO += ["actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=8"]
 SMALL_SFT = "data.train_batch_size=8 data.micro_batch_size_per_gpu=4"
 
 
@@ -40,7 +42,7 @@ def tiny(tmp_path_factory):
     out = tmp_path_factory.mktemp("recipe") / "tiny"
     knobs = {"OUT": str(out), "SFT_STEPS": "4", "GRPO_STEPS": "2", "EVAL_LIMIT": "8", "SFT_ARGS": SMALL_SFT}
     knobs["DATA_ARGS"] = "--sft-rows 200 --rl-rows 32"
-    return out, knobs, recipe("avar_tiny.sh", *SMALL_GRPO, **knobs)
+    return out, knobs, recipe("avar_tiny.sh", *SMALL_GRPO, *SMALL_MICRO, **knobs)
 
 
 @pytest.mark.e2e
@@ -77,9 +79,9 @@ def test_tiny_recipe_logs_every_part(tiny):
 @pytest.mark.slow
 def test_second_run_skips_all_and_other_settings_are_refused(tiny):
     out, knobs, _ = tiny
-    again = recipe("avar_tiny.sh", *SMALL_GRPO, **knobs, limit=60)
+    again = recipe("avar_tiny.sh", *SMALL_GRPO, *SMALL_MICRO, **knobs, limit=60)
     assert again.returncode == 0 and again.stdout.count("done before") >= 9
-    other = recipe("avar_tiny.sh", *SMALL_GRPO, **(knobs | {"SFT_STEPS": "5"}), limit=60)
+    other = recipe("avar_tiny.sh", *SMALL_GRPO, *SMALL_MICRO, **(knobs | {"SFT_STEPS": "5"}), limit=60)
     assert other.returncode == 1 and "finished with another command" in other.stderr
 
 
@@ -138,7 +140,7 @@ def test_interrupted_grpo_shuts_ray_down_and_resumes(tiny, tmp_path):
     command = [sys.executable, "-m", "avar_rl.verl_plugin.grpo", "recipes/config/tiny_grpo", "--profile", "cpu"]
     command += [f"data.train_files={out}/data/rl_train.parquet", f"data.val_files={out}/data/rl_val.parquet"]
     command += [f"actor_rollout_ref.model.path={out}/sft", f"trainer.default_local_dir={tmp_path}/checkpoints"]
-    command += [*SMALL_GRPO, "trainer.save_freq=1", "avar.reward.visual=0"]
+    command += [*SMALL_GRPO, *SMALL_MICRO, "trainer.save_freq=1", "avar.reward.visual=0"]
     log = (tmp_path / "log").open("w+")
     environment = {
         **os.environ,
