@@ -20,6 +20,7 @@ SFT_COLUMNS=${SFT_COLUMNS:---question-column question --answer-column answer --i
 RL_COLUMNS=${RL_COLUMNS:---question-column question --answer-column answer --images-column images}
 NGPUS=${NGPUS:-8}
 NNODES=${NNODES:-1}
+TENSOR_PARALLEL=${TENSOR_PARALLEL:-2} # GPUs that share a rollout engine
 MAX_PROMPT=${MAX_PROMPT:-2048}
 MAX_RESPONSE=${MAX_RESPONSE:-2048}
 OVERLONG=${OVERLONG:-error}
@@ -44,9 +45,11 @@ stage sft_model "$PYTHON" -m avar_rl.export "$OUT/checkpoints/sft" "$OUT/sft" --
 stage grpo "$PYTHON" -m avar_rl.verl_plugin.grpo recipes/config/qwen7b_grpo --profile "$PROFILE" profile="${PROFILE}_grpo" \
   data.train_files="$OUT/data/rl/rl_checked.parquet" data.val_files="$OUT/data/rl/rl_val.parquet" \
   data.max_prompt_length="$MAX_PROMPT" data.max_response_length="$MAX_RESPONSE" actor_rollout_ref.model.path="$OUT/sft" \
+  actor_rollout_ref.rollout.tensor_model_parallel_size="$TENSOR_PARALLEL" \
   trainer.n_gpus_per_node="$NGPUS" trainer.nnodes="$NNODES" trainer.default_local_dir="$OUT/checkpoints/grpo" "$@"
 stage model "$PYTHON" -m avar_rl.export "$OUT/checkpoints/grpo" "$OUT/model" --base "$MODEL"
 
 stage evaluation "$PYTHON" -m avar_rl.evaluation base="$MODEL" sft="$OUT/sft" grpo="$OUT/model" \
-  --data "$TEST_DATA" --out "$OUT/evaluation" --max-new-tokens "$MAX_RESPONSE" $EVAL_ARGS
+  --data "$TEST_DATA" --out "$OUT/evaluation" --max-new-tokens "$MAX_RESPONSE" \
+  --tensor-parallel "$TENSOR_PARALLEL" $EVAL_ARGS
 stage summary "$PYTHON" -m avar_rl.evaluation.summary "$OUT"
