@@ -5,6 +5,13 @@ from pathlib import Path
 from avar_rl.spans import Markup
 
 
+def check_inputs(data, model_path: str) -> None:
+    """The data files and the model of a training stage. `data`: verl's `data` node. ValueError names what is wrong."""
+    check_files(data.train_files, "data.train_files")
+    check_files(data.val_files, "data.val_files")
+    check_model(model_path)
+
+
 def check_files(paths, what: str) -> None:
     """Every data file exists, is parquet and has rows. ValueError names the file and the command that makes one."""
     import pyarrow.parquet as pq

@@ -37,9 +37,7 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.dry_run:
             print(OmegaConf.to_yaml(config, resolve=True))
             return 0
-        preflight.check_files(config.data.train_files, "data.train_files")
-        preflight.check_files(config.data.val_files, "data.val_files")
-        preflight.check_model(config.model.path)
+        preflight.check_inputs(config.data, config.model.path)
     except ValueError as error:
         print(f"avar_rl sft: {error}", file=sys.stderr)
         return 2
