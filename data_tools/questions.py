@@ -1,8 +1,9 @@
 r"""Question families of the miniature world. Each family draws its answer first and then a scene that has it, so that
 answers are balanced per question text and the text alone says little.
 
-Every chain of thought anchors in the image and enumerates what is seen before it concludes: enumeration is what
-sampling can get wrong and reinforcement can sharpen.
+Where there is something to enumerate a question has two chains of thought, both anchored in the image: `thought` looks
+at every cell before it concludes; `glance` concludes at once and is right less often. A cold start on a mixture of the
+two leaves reinforcement something to find out: that looking pays.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from data_tools.scenes import COLOURS, FORMS, GRID, Block, Scene, Shape, place
+from data_tools.scenes import COLOURS, FORMS, GRID, Block, Scene, place
 
 LETTERS = "ABCD"
-ORDINALS = ("first", "second", "third")
+LINES = {"row": ("top", "middle", "bottom"), "column": ("left", "middle", "right")}
 COLOUR_NAMES = tuple(COLOURS)
 # One order of the options in all questions: looking a letter up in the text is not what this world is about.
 OPTIONS = " ".join(f"{letter}) {colour}" for letter, colour in zip(LETTERS, COLOUR_NAMES, strict=True))
@@ -25,7 +26,10 @@ MAX_SHAPES = 5  # in a counting question: keeps responses under 60 tokens
 
 @dataclass(frozen=True)
 class Question:
-    """A question about a scene (None: text-only), its gold answer, and the thought that leads there."""
+    """A question about a scene (None: text-only), its gold answer, and the thought that leads there.
+
+    `glance` is the short thought where the family has one, else None.
+    """
 
     kind: str
     answer_type: str  # integer, fraction, expression, choice, yes/no
@@ -33,10 +37,11 @@ class Question:
     answer: str
     thought: str
     scene: Scene | None
+    glance: str | None = None
 
-    @property
-    def response(self) -> str:
-        return f"<think>{self.thought}</think><answer>{self.answer}</answer>"
+    def response(self, *, glance: bool = False) -> str:
+        thought = self.glance if glance and self.glance else self.thought
+        return f"<think>{thought}</think><answer>{self.answer}</answer>"
 
 
 Family = Callable[[random.Random], Question]
@@ -54,35 +59,39 @@ def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _listing(scene: Scene, note: Callable[[Shape], str] = lambda shape: "") -> str:
-    """Cell by cell in reading order, "-" for an empty one: each word of the list looks at one place of the image.
+def _listing(scene: Scene, attribute: str, note: Callable[[str], str] = lambda value: "") -> str:
+    """Colour or form of every cell in reading order, "-" for an empty one: each word looks at one place of the image.
 
     `note` adds what is known after each shape.
     """
-    seen = {(shape.row, shape.column): f"{shape}{note(shape)}" for shape in scene.shapes}
-    rows = [" ".join(seen.get((row, column), "-") for column in range(GRID)) for row in range(GRID)]
+    values = {(shape.row, shape.column): getattr(shape, attribute) for shape in scene.shapes}
+    seen = {cell: f"{value}{note(value)}" for cell, value in values.items()}
+    rows = [" ".join([name, *(seen.get((r, c), "-") for c in range(GRID))]) for r, name in enumerate(LINES["row"])]
     return f"Looking at the image: {'; '.join(rows)}."
 
 
-def _running_count(attribute: str, *values: str) -> Callable[[Shape], str]:
-    """Numbers the shapes whose `attribute` is one of `values`, each value on its own."""
+def _glance(conclusion: str) -> str:
+    return f"Glancing at the image: {conclusion}"
+
+
+def _running_count(*counted: str) -> Callable[[str], str]:
+    """Numbers the shapes that have one of these colours or forms, each on its own."""
     counts: Counter[str] = Counter()
 
-    def note(shape: Shape) -> str:
-        value = getattr(shape, attribute)
+    def note(value: str) -> str:
         counts[value] += 1
-        return f" {counts[value]}" if value in values else ""
+        return f" {counts[value]}" if value in counted else ""
 
     return note
 
 
-def _running_share(colour: str) -> Callable[[Shape], str]:
+def _running_share(colour: str) -> Callable[[str], str]:
     """After each shape: how many of this colour so far / how many shapes so far."""
     hits = total = 0
 
-    def note(shape: Shape) -> str:
+    def note(value: str) -> str:
         nonlocal hits, total
-        hits, total = hits + (shape.colour == colour), total + 1
+        hits, total = hits + (value == colour), total + 1
         return f" {hits}/{total}"
 
     return note
@@ -97,8 +106,9 @@ def count_form(rng: random.Random) -> Question:
     others = [f for f in FORMS if f != form]
     forms = [form] * count + [rng.choice(others) for _ in range(rng.randint(max(1, 2 - count), MAX_SHAPES - count))]
     scene = place(rng, _figures(rng, forms))
-    thought = f"{_listing(scene, _running_count('form', form))} I see {_plural(count, form)}."
-    return Question("count_form", "integer", f"How many {form}s?", str(count), thought, scene)
+    seen = f"I see {_plural(count, form)}."
+    thought = f"{_listing(scene, 'form', _running_count(form))} {seen}"
+    return Question("count_form", "integer", f"How many {form}s?", str(count), thought, scene, _glance(seen))
 
 
 def count_colour(rng: random.Random) -> Question:
@@ -106,8 +116,9 @@ def count_colour(rng: random.Random) -> Question:
     others = [c for c in COLOUR_NAMES if c != colour]
     colours = [colour] * count + [rng.choice(others) for _ in range(rng.randint(max(1, 2 - count), MAX_SHAPES - count))]
     scene = place(rng, [(c, rng.choice(FORMS)) for c in colours])
-    thought = f"{_listing(scene, _running_count('colour', colour))} I see {count} {colour}."
-    return Question("count_colour", "integer", f"How many {colour} shapes?", str(count), thought, scene)
+    seen = f"I see {count} {colour}."
+    thought = f"{_listing(scene, 'colour', _running_count(colour))} {seen}"
+    return Question("count_colour", "integer", f"How many {colour} shapes?", str(count), thought, scene, _glance(seen))
 
 
 def compare(rng: random.Random) -> Question:
@@ -117,10 +128,11 @@ def compare(rng: random.Random) -> Question:
     counts = (high, low) if yes else (low, high)
     rest = [f for f in FORMS if f not in (more, less)] * rng.randint(0, 1)
     scene = place(rng, _figures(rng, [more] * counts[0] + [less] * counts[1] + rest))
-    listing = _listing(scene, _running_count("form", more, less))
-    thought = f"{listing} I see {_plural(counts[0], more)} and {_plural(counts[1], less)}."
+    seen = f"I see {_plural(counts[0], more)} and {_plural(counts[1], less)}."
+    thought = f"{_listing(scene, 'form', _running_count(more, less))} {seen}"
     answer = "yes" if yes else "no"
-    return Question("compare", "yes/no", f"Are there more {more}s than {less}s?", answer, thought, scene)
+    text = f"Are there more {more}s than {less}s?"
+    return Question("compare", "yes/no", text, answer, thought, scene, _glance(seen))
 
 
 def position(rng: random.Random) -> Question:
@@ -131,10 +143,10 @@ def position(rng: random.Random) -> Question:
     if len(found) != 1:
         return position(rng)
     answer = LETTERS[COLOUR_NAMES.index(found[0].colour)]
-    where = f"{ORDINALS[line]} {axis}"
-    thought = f"{_listing(scene)} The {where} has {found[0].colour}, {answer}."
+    where = f"{LINES[axis][line]} {axis}"
+    seen = f"The {where} has {found[0].colour}, {answer}."
     text = f"What colour is the shape in the {where}? {OPTIONS}"
-    return Question("position", "choice", text, answer, thought, scene)
+    return Question("position", "choice", text, answer, f"{_listing(scene, 'colour')} {seen}", scene, _glance(seen))
 
 
 def _block_scene(rng: random.Random, height: int, width: int) -> Scene:
@@ -182,9 +194,9 @@ def shape_share(rng: random.Random) -> Question:
     others = [c for c in COLOUR_NAMES if c != colour]
     colours = [colour] * count + [rng.choice(others) for _ in range(total - count)]
     scene = place(rng, [(c, rng.choice(FORMS)) for c in colours])
-    thought = _listing(scene, _running_share(colour))
+    thought, glance = _listing(scene, "colour", _running_share(colour)), _glance(f"I see {count} of {total}.")
     text = f"What fraction of the shapes is {colour}?"
-    return Question("shape_share", "fraction", text, latex_fraction(share), thought, scene)
+    return Question("shape_share", "fraction", text, latex_fraction(share), thought, scene, glance)
 
 
 def arithmetic(rng: random.Random) -> Question:

@@ -1,11 +1,13 @@
 """What an image of the miniature world contains, and how it is drawn.
 
 The canvas is a 3x3 grid of 28-pixel cells: with patch size 14 and 2x2 merging, one image token sees exactly one cell.
+The paper is shaded from top to bottom and from left to right, so that a cell shows where it lies.
 """
 
 from __future__ import annotations
 
 import io
+import itertools
 import random
 from dataclasses import dataclass
 
@@ -15,6 +17,7 @@ CANVAS = GRID * CELL
 COLOURS = {"red": (220, 30, 30), "green": (30, 160, 60), "blue": (40, 70, 220), "yellow": (240, 200, 20)}
 FORMS = ("circle", "square", "triangle")
 BLOCK_COLOUR = (120, 120, 120)
+SHADE = 20  # less red in the paper per row, less blue per column
 
 Cell = tuple[int, int]  # (row, column), each 0..GRID-1, row 0 on top
 
@@ -90,11 +93,14 @@ def render(scene: Scene) -> bytes:
     """The scene as PNG bytes, CANVAS x CANVAS pixels."""
     from PIL import Image, ImageDraw
 
-    image = Image.new("RGB", (CANVAS, CANVAS), "white")
+    image = Image.new("RGB", (CANVAS, CANVAS))
     draw = ImageDraw.Draw(image)
-    for row, column in scene.block.cells() if scene.block else ():
+    block = scene.block.cells() if scene.block else set()
+    for row, column in itertools.product(range(GRID), repeat=2):
         left, top = column * CELL, row * CELL
-        draw.rectangle((left, top, left + CELL - 1, top + CELL - 1), fill=BLOCK_COLOUR)
+        paper = (255 - SHADE * row, 255, 255 - SHADE * column)
+        fill = BLOCK_COLOUR if (row, column) in block else paper
+        draw.rectangle((left, top, left + CELL - 1, top + CELL - 1), fill=fill)
     for edge in range(0, CANVAS, CELL):
         draw.line((edge, 0, edge, CANVAS), fill=(205, 205, 205))
         draw.line((0, edge, CANVAS, edge), fill=(205, 205, 205))

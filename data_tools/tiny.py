@@ -54,7 +54,7 @@ def make_world(config: WorldConfig, out: Path) -> str:
             f"too few test rows ({config.test}) or unbalanced answers"
         )
     for split in tqdm(SPLITS, desc="drawing and writing", unit="file"):
-        examples = to_examples(splits[split], split)
+        examples = to_examples(splits[split], split, config)
         if split.startswith("sft"):
             rows = [chat_row(example) for example in examples]
         else:
@@ -73,6 +73,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.add_argument(flag, dest=split, type=int, default=getattr(defaults, split), help=f"rows of {split}")
     parser.add_argument(
         "--text-share", type=float, default=defaults.text_share, help="share of text-only rows in the training splits"
+    )
+    parser.add_argument(
+        "--glance-share", type=float, default=defaults.glance_share, help="share of short thoughts where there are two"
     )
     options = vars(parser.parse_args(argv))
     out = options.pop("out")

@@ -20,7 +20,8 @@ TRAINING_SPLITS = ("rl_train", "sft_train")
 
 @dataclass(frozen=True)
 class WorldConfig:
-    """Rows per split, and the share of text-only rows in the training splits (held-out splits are all images)."""
+    """Rows per split; the share of text-only rows in the training splits (held-out splits are all images); and of the
+    questions with two chains of thought, the share whose SFT rows show the short one (`Question.glance`)."""
 
     seed: int = 0
     sft_train: int = 8000
@@ -29,6 +30,7 @@ class WorldConfig:
     rl_val: int = 120
     test: int = 240
     text_share: float = 0.06
+    glance_share: float = 0.4
 
     def __post_init__(self) -> None:
         for split in SPLITS:
@@ -36,6 +38,8 @@ class WorldConfig:
                 raise ValueError(f"rows of {split} must be at least 1, not {getattr(self, split)}")
         if not 0.0 <= self.text_share < 1.0:
             raise ValueError(f"text share must be in [0, 1), not {self.text_share}")
+        if not 0.0 <= self.glance_share <= 1.0:
+            raise ValueError(f"glance share must be in [0, 1], not {self.glance_share}")
 
 
 def make_questions(
@@ -66,14 +70,15 @@ def _unseen(family: Family, rng: random.Random, seen: set[object]) -> Question:
     raise ValueError(f"{family.__name__}: no unseen question in {MAX_REDRAWS} draws; ask for fewer rows")
 
 
-def to_examples(questions: Sequence[Question], split: str) -> list[Example]:
+def to_examples(questions: Sequence[Question], split: str, config: WorldConfig) -> list[Example]:
+    rng = random.Random(f"{config.seed}/{split}/glance")
     return [
         Example(
             id=f"{split}-{index:05d}",
             question=q.text,
             answer=q.answer,
             images=(render(q.scene),) if q.scene else (),
-            response=q.response,
+            response=q.response(glance=rng.random() < config.glance_share),
             kind=q.kind,
             answer_type=q.answer_type,
         )

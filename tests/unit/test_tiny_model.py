@@ -13,7 +13,7 @@ WORLD = WorldConfig(sft_train=400, sft_val=1, rl_train=1, rl_val=1, test=1)
 
 @pytest.fixture(scope="module")
 def examples():
-    return to_examples(make_questions(WORLD)["sft_train"], "sft_train")
+    return to_examples(make_questions(WORLD)["sft_train"], "sft_train", WORLD)
 
 
 @pytest.fixture(scope="module")

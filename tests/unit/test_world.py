@@ -7,6 +7,7 @@ import pytest
 
 from data_tools.questions import (
     FAMILIES,
+    LINES,
     Question,
     _listing,
     _running_count,
@@ -56,8 +57,8 @@ def recomputed_answer(q: Question) -> str:
         case "shape_share":
             return latex_fraction(Fraction(sum(s.colour == words[-1] for s in shapes), len(shapes)))
         case "position":
-            ordinal, axis = re.search(r"(\w+) (row|column)", q.text).groups()
-            line = ["first", "second", "third", "fourth"].index(ordinal)
+            line_name, axis = re.search(r"(\w+) (row|column)", q.text).groups()
+            line = {"top": 0, "left": 0, "middle": 1, "bottom": 2, "right": 2}[line_name]
             (shape,) = [s for s in shapes if getattr(s, axis) == line]
             return re.search(rf"([A-D])\) {shape.colour}", q.text).group(1)
         case "area":
@@ -81,27 +82,56 @@ def test_answers_follow_from_scene_and_text(questions):
 
 def test_chain_of_thought_anchors_and_ends_in_the_gold_answer(questions):
     for q in questions:
-        assert re.fullmatch(r"<think>.+</think><answer>(.+)</answer>", q.response).group(1) == q.answer
+        for glance in (False, True):
+            response = q.response(glance=glance)
+            assert re.fullmatch(r"<think>.+</think><answer>(.+)</answer>", response).group(1) == q.answer
         assert (q.scene is None) or q.thought.startswith("Looking at the image: ")
 
 
-def test_enumeration_lists_the_scene_in_reading_order(questions):
+def test_a_glance_concludes_without_listing(questions):
     for q in questions:
-        if q.kind in ("count_form", "count_colour", "compare", "shape_share"):
-            listed = re.findall(r"\w+ (?:circle|square|triangle)\b", q.thought.split(". ")[0])
-            assert listed == [f"{s.colour} {s.form}" for s in sorted(q.scene.shapes, key=lambda s: (s.row, s.column))]
+        enumerates = q.kind in ("count_form", "count_colour", "compare", "shape_share", "position")
+        assert (q.glance is not None) == enumerates
+        if enumerates:
+            assert q.glance.startswith("Glancing at the image: ") and ";" not in q.glance
+            assert "Looking" not in q.response(glance=True)
+        else:
+            assert q.response(glance=True) == q.response()
+
+
+def test_share_of_glances_in_the_examples(splits):
+    two = [q for q in splits["sft_train"] if q.glance]
+
+    def glances(share: float) -> int:
+        config = WorldConfig(glance_share=share)
+        return sum("Glancing" in example.response for example in to_examples(two, "sft_train", config))
+
+    assert (glances(0.0), glances(1.0)) == (0, len(two))
+    assert abs(glances(0.4) - 0.4 * len(two)) < 4 * (0.24 * len(two)) ** 0.5  # four standard deviations
+    with pytest.raises(ValueError, match=r"glance share must be in \[0, 1\], not 1.5"):
+        WorldConfig(glance_share=1.5)
+
+
+def test_enumeration_lists_the_scene_in_reading_order(questions):
+    attributes = dict(count_form="form", compare="form", count_colour="colour", shape_share="colour", position="colour")
+    for q in questions:
+        if q.kind in attributes:
+            listed = [w for w in re.findall("[a-z]+", q.thought.split(": ")[1].split(".")[0]) if w not in LINES["row"]]
+            assert listed == [getattr(s, attributes[q.kind]) for s in sorted(q.scene.shapes)]
 
 
 def test_enumeration_by_hand():
     shapes = (Shape(0, 1, "red", "circle"), Shape(0, 2, "blue", "square"), Shape(2, 0, "red", "square"))
     scene = Scene(shapes)
-    assert _listing(scene) == "Looking at the image: - red circle blue square; - - -; red square - -."
-    by_colour = "Looking at the image: - red circle 1 blue square; - - -; red square 2 - -."
-    assert _listing(scene, _running_count("colour", "red")) == by_colour
-    by_form = "Looking at the image: - red circle 1 blue square 1; - - -; red square 2 - -."
-    assert _listing(scene, _running_count("form", "circle", "square")) == by_form
-    by_share = "Looking at the image: - red circle 1/1 blue square 1/2; - - -; red square 2/3 - -."
-    assert _listing(scene, _running_share("red")) == by_share
+    assert _listing(scene, "colour") == "Looking at the image: top - red blue; middle - - -; bottom red - -."
+    assert (
+        _listing(scene, "colour", _running_count("red"))
+        == "Looking at the image: top - red 1 blue; middle - - -; bottom red 2 - -."
+    )
+    by_form = "Looking at the image: top - circle 1 square 1; middle - - -; bottom square 2 - -."
+    assert _listing(scene, "form", _running_count("circle", "square")) == by_form
+    by_share = "Looking at the image: top - red 1/1 blue 1/2; middle - - -; bottom red 2/3 - -."
+    assert _listing(scene, "colour", _running_share("red")) == by_share
 
 
 def test_hand_worked_measures():
@@ -155,7 +185,7 @@ def test_no_scene_is_in_two_splits(splits):
 def test_equal_seeds_give_equal_rows_and_others_do_not(splits):
     again = make_questions(SMALL)
     assert again == splits
-    assert to_examples(again["test"][:5], "test") == to_examples(splits["test"][:5], "test")
+    assert to_examples(again["test"][:5], "test", SMALL) == to_examples(splits["test"][:5], "test", SMALL)
     other = make_questions(WorldConfig(seed=1, sft_train=9, sft_val=9, rl_train=9, rl_val=9, test=240))
     assert other["test"] != splits["test"]
 
@@ -196,7 +226,9 @@ def test_render_puts_each_shape_into_its_own_cell():
     middle = {(r, c): image.getpixel((c * CELL + 14, r * CELL + 14)) for r in range(3) for c in range(3)}
     assert middle[0, 2] == COLOURS["red"] and middle[1, 1] == COLOURS["blue"]
     assert middle[2, 0] == middle[2, 1] == (120, 120, 120)
-    assert all(middle[cell] == (255, 255, 255) for cell in middle if cell not in {(0, 2), (1, 1), (2, 0), (2, 1)})
+    # The paper loses 20 of its red a row and 20 of its blue a column.
+    assert middle[0, 0] == (255, 255, 255) and middle[0, 1] == (255, 255, 235)
+    assert middle[1, 0] == (235, 255, 255) and middle[1, 2] == (235, 255, 215) and middle[2, 2] == (215, 255, 215)
 
 
 @pytest.mark.parametrize(
