@@ -132,6 +132,19 @@ class SampleWriter(BatchWriter):
         super().add(_row(sample))
 
 
+def is_sample_file(path: str | Path) -> bool:
+    """Is it a parquet file with the columns of samples?"""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not (Path(path).suffix == ".parquet" and Path(path).is_file()):
+        return False
+    try:
+        return set(COLUMNS) <= set(pq.read_schema(path).names)
+    except pa.ArrowInvalid:
+        return False
+
+
 def read_samples(path: str | Path) -> Iterator[Sample]:
     """Samples of a file, in order, a small batch in memory at a time.
 

@@ -34,8 +34,8 @@ class Columns:
             row[self.response] if self.response else None,
         )
 
-    def source(self) -> Source:
-        return Source("columns", self.named(), self.draft)
+    def source(self, name: str = "columns") -> Source:
+        return Source(name, self.named(), self.draft)
 
 
 SOURCE = Columns().source()
