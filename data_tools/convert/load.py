@@ -33,6 +33,8 @@ def open_rows(source: Source, data: str, split: str) -> Rows:
         raise ValueError(f"{data}: no such data file")
     if path.is_file() and path.suffix not in FILE_LOADERS:
         raise ValueError(f"{data}: unknown kind of file; known are {', '.join(FILE_LOADERS)}")
+    if path.is_file() and path.stat().st_size == 0:
+        raise ValueError(f"{data}: the file is empty")
     own = source.read(path) if path.suffix == ".json" else None
     rows = _checked(_streamed(source, data, split) if own is None else iter(own), data)
     try:
@@ -53,12 +55,25 @@ def _streamed(source: Source, data: str, split: str) -> Iterator[Row]:
 
     path = Path(data)
     if path.is_file():
-        stream = datasets.load_dataset(FILE_LOADERS[path.suffix], data_files=data, split="train", streaming=True)
+        where = {"path": FILE_LOADERS[path.suffix], "data_files": data, "split": "train"}
     else:
-        config = source.config if data == source.hub else None
-        stream = datasets.load_dataset(data, config, split=split, streaming=True)
-    # Undecoded: decoding images and encoding them again would cost time and quality.
-    yield from stream.decode(False) if stream.features else stream
+        where = {"path": data, "name": source.config if data == source.hub else None, "split": split}
+    rows = datasets.load_dataset(**where, streaming=True)
+    if rows.features is None:  # a JSON list: it is read whole in any case, and only so are mixed types decoded
+        rows = datasets.load_dataset(**where)
+    yield from _undecoded(rows)
+
+
+def _undecoded(rows):
+    """Image columns as {bytes, path}: decoding and encoding again would cost time and quality."""
+    import datasets
+
+    for name, feature in rows.features.items():
+        if isinstance(feature, datasets.Image):
+            rows = rows.cast_column(name, datasets.Image(decode=False))
+        elif isinstance(feature, datasets.List) and isinstance(feature.feature, datasets.Image):
+            rows = rows.cast_column(name, datasets.List(datasets.Image(decode=False)))
+    return rows
 
 
 def _checked(rows: Iterator[Row], data: str) -> Iterator[Row]:

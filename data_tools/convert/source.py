@@ -67,19 +67,19 @@ def kept(row: Row, *columns: str) -> dict[str, Any]:
     return {column: row[column] for column in columns if row.get(column) not in (None, "", [])}
 
 
-def letter_of(answer: str, options: Sequence[str]) -> str:
-    """The letter of the option that `answer` is, or names by its letter.
-
-    Raises:
-        ValueError: it is none of them.
-    """
-    found = [letter for letter, option in zip(letters(len(options)), options, strict=True) if option == answer]
-    if found:
-        return found[0]
+def named_letter(answer: str, options: Sequence[str]) -> str:
+    """The letter of an option that `answer` gives by its letter: `B`, `(B)`, `B.`; ValueError for none of them."""
     named = re.fullmatch(r"\(?([A-Z])\)?[.:]?", answer)
     if named and named.group(1) in letters(len(options)):
         return named.group(1)
     raise ValueError(f"the answer {answer!r} is none of the options {list(options)}")
+
+
+def letter_of(answer: str, options: Sequence[str]) -> str:
+    """The letter of the option whose text is `answer`, else of the one that it gives by its letter."""
+    if answer in options:
+        return letters(len(options))[list(options).index(answer)]
+    return named_letter(answer, options)
 
 
 def place_images(question: str, markers: str, count: int) -> str:

@@ -15,6 +15,11 @@ def png(shade: int) -> bytes:
     return file.getvalue()
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+
+
 def write_source(folder, suffix: str, rows: list[dict]):
     path = folder / f"source{suffix}"
     if suffix == ".parquet":

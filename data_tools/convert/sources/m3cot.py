@@ -5,7 +5,7 @@ empty in some rows), domain, topic; splits train, validation, test. A row withou
 is about one. The context, where there is one, comes before the question.
 """
 
-from data_tools.convert.source import Draft, Row, Source, kept, letter_of, text_of
+from data_tools.convert.source import Draft, Row, Source, kept, named_letter, text_of
 
 
 def draft(row: Row) -> Draft:
@@ -16,7 +16,7 @@ def draft(row: Row) -> Draft:
     question = text_of(row, "question")
     return Draft(
         f"{context}\n{question}" if context else question,
-        letter_of(text_of(row, "answer"), options),
+        named_letter(text_of(row, "answer"), options),
         [row["image"]],
         options,
         extra=kept(row, "id", "domain", "topic", "category", "rationale"),

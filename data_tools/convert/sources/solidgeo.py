@@ -10,7 +10,17 @@ rule no gradable gold and get rejected as such.
 import re
 
 from data_tools.convert.load import numbered_objects
-from data_tools.convert.source import IN_THE_IMAGE, Draft, Row, Source, kept, letter_of, listed, place_images, text_of
+from data_tools.convert.source import (
+    IN_THE_IMAGE,
+    Draft,
+    Row,
+    Source,
+    kept,
+    listed,
+    named_letter,
+    place_images,
+    text_of,
+)
 
 MARKERS = r"<ImageHere>|<image_?\d+>|<image>"
 REST = re.compile(r"[【\[]\s*(?:Analysis|Detailed Solution|分析|详解)\s*[】\]]|\\# ?\\#|##", re.IGNORECASE)
@@ -44,7 +54,7 @@ def draft(row: Row) -> Draft:
         gold = letter.group(1)
     return Draft(
         question_of(row, len(images)),
-        letter_of(gold, options) if options else gold,
+        named_letter(gold, options) if options else gold,
         images,
         options,
         extra=kept(row, "qa_id", "answer_type", "problem_type", "complexity_level", "source"),
