@@ -58,10 +58,19 @@ def _streamed(source: Source, data: str, split: str) -> Iterator[Row]:
         where = {"path": FILE_LOADERS[path.suffix], "data_files": data, "split": "train"}
     else:
         where = {"path": data, "name": source.config if data == source.hub else None, "split": split}
+    if path.suffix == ".parquet" or (path.is_dir() and any(path.rglob("*.parquet"))):
+        where["fragment_scan_options"] = _unbuffered()
     rows = datasets.load_dataset(**where, streaming=True)
     if rows.features is None:  # a JSON list: it is read whole in any case, and only so are mixed types decoded
         rows = datasets.load_dataset(**where)
     yield from _undecoded(rows)
+
+
+def _unbuffered():
+    """Arrow's default fetches all of a parquet file ahead, which holds it in memory; a local disk gains nothing by it."""
+    import pyarrow.dataset
+
+    return pyarrow.dataset.ParquetFragmentScanOptions(pre_buffer=False)
 
 
 def _undecoded(rows):
