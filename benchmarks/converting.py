@@ -20,6 +20,7 @@ import tempfile
 from pathlib import Path
 from time import perf_counter
 
+DISTINCT = 500  # images; rows differ in their question, so none is a duplicate
 CHILD = """
 import json, resource, sys, time
 from pathlib import Path
@@ -68,9 +69,10 @@ def write(path: Path, rows: int, image, seed: int) -> float:
     images = pa.list_(pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
     schema = pa.schema([("images", images), ("problem", pa.string()), ("answer", pa.string())])
     rng, size = random.Random(seed), 0
+    distinct = [image(rng) for _ in range(min(rows, DISTINCT))]
     with BatchWriter(path, schema) as writer:
         for index in range(rows):
-            data = image(rng)
+            data = distinct[index % len(distinct)]
             size += len(data)
             entry = [{"bytes": data, "path": None}]
             writer.add({"images": entry, "problem": f"<image>Find x, number {index}.", "answer": str(index % 97)})

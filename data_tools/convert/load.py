@@ -1,4 +1,7 @@
-"""Rows of a source, streamed: from the hub, from a folder, or from a local file, through `datasets`."""
+"""Rows of a source, streamed: from the hub, from a folder, or from a local file.
+
+All but single parquet files goes through `datasets`, whose reader may hold up to a parquet shard in memory.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_tools.convert.source import Row, Source
+from data_tools.rows import parquet_rows
 
 FILE_LOADERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".arrow": "arrow"}
 SHOWN = 120  # characters of a first row in a message
@@ -54,23 +58,17 @@ def _streamed(source: Source, data: str, split: str) -> Iterator[Row]:
     import datasets
 
     path = Path(data)
+    if path.suffix == ".parquet":
+        yield from parquet_rows(path)  # as `datasets` would give it undecoded, but in constant memory
+        return
     if path.is_file():
         where = {"path": FILE_LOADERS[path.suffix], "data_files": data, "split": "train"}
     else:
         where = {"path": data, "name": source.config if data == source.hub else None, "split": split}
-    if path.suffix == ".parquet" or (path.is_dir() and any(path.rglob("*.parquet"))):
-        where["fragment_scan_options"] = _unbuffered()
     rows = datasets.load_dataset(**where, streaming=True)
     if rows.features is None:  # a JSON list: it is read whole in any case, and only so are mixed types decoded
         rows = datasets.load_dataset(**where)
     yield from _undecoded(rows)
-
-
-def _unbuffered():
-    """Arrow's default fetches all of a parquet file ahead, which holds it in memory; a local disk gains nothing by it."""
-    import pyarrow.dataset
-
-    return pyarrow.dataset.ParquetFragmentScanOptions(pre_buffer=False)
 
 
 def _undecoded(rows):
@@ -95,7 +93,7 @@ def _checked(rows: Iterator[Row], data: str) -> Iterator[Row]:
         yield from rows
     except faults as error:
         text = " ".join(str(error).split())
-        raise ValueError(f"{data}: `datasets` cannot load it ({type(error).__name__}: {text})") from error
+        raise ValueError(f"{data}: cannot load it ({type(error).__name__}: {text})") from error
 
 
 def _shown(row: Row) -> str:
