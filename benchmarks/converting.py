@@ -3,7 +3,7 @@
 Makes parquet files in Geometry3K's schema (one image a row) and converts each in a process of its own:
   drawings    PNG, 400 x 300, lines on white: as geometry data has it
   photos      JPEG, 512 x 384, full of colour
-Neither needs re-encoding: every image is checked by decoding it, hashed, compared with what came before, passed through.
+Neither needs re-encoding: every image is decoded as a check, hashed, compared, and passed through.
 Memory is the peak resident set of the converting process, at a tenth of the rows and at all of them.
 """
 
