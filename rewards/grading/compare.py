@@ -1,0 +1,295 @@
+"""Two trees, one verdict: structures member by member, relations by their solutions, scalars by their values."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from rewards.grading import matrices, realsets
+from rewards.grading.evaluate import UndefinedError, context, numeric
+from rewards.grading.policy import Policy
+from rewards.grading.reshape import Named, expanded, is_name, is_sequence, unwrapped, without_names
+from rewards.grading.scalars import points, rational, same_value
+from rewards.grading.tree import Node, TooBigError, is_scalar, negative, number, symbols, walk
+
+Verdict3 = bool | None  # None: undecided
+_SETS = frozenset({"interval", "union", "intersection", "difference"})
+_FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
+
+
+@dataclass
+class Comparison:
+    """One pair's comparison: its policy, the way to sympy, and the dearest tier it needed."""
+
+    policy: Policy
+    ask: Callable[[str, Node, Node], Verdict3]
+    tier: str = "structure"
+
+    def same(self, a: Node, b: Node) -> Verdict3:
+        """Is prediction `a` the same answer as gold `b`?"""
+        a, b = expanded(unwrapped(a)), expanded(unwrapped(b))
+        if a == b:
+            return True
+        if a.op == b.op == "relation" or (_is_inequality(a) and _is_inequality(b)):
+            direct = self._relations(a, b)
+            if direct is not None:
+                return direct
+        one, other = without_names(a), without_names(b)
+        if one.name is None and other.name is None:
+            return self._values(a, b)
+        if not self.policy.name_optional and (one.name is None or other.name is None):
+            return False
+        if one.name is not None and other.name is not None and not _same_name(one.name, other.name):
+            return self._reordered(one, other)
+        return self._values(expanded(unwrapped(one.value)), expanded(unwrapped(other.value)))
+
+    def _reordered(self, a: Named, b: Named) -> Verdict3:
+        """`x=1, y=2` against `y=2, x=1`."""
+        names = [named.name.args if named.name.op == "tuple" else () for named in (a, b)]
+        if len(names[0]) < 2 or set(names[0]) != set(names[1]) or a.value.op not in ("bare", "tuple"):
+            return False
+        order = [names[0].index(name) for name in names[1]]
+        return self._ordered([a.value.args[index] for index in order], b.value.args) if len(order) == len(
+            b.value.args
+        ) else False
+
+    def _values(self, a: Node, b: Node) -> Verdict3:
+        if a == b:
+            return True
+        if "base" in (a.op, b.op) or "ratio" in (a.op, b.op):
+            return self._ratio(a, b)
+        if "matrix" in (a.op, b.op) or matrices.has_matrix(a) or matrices.has_matrix(b):
+            return self._matrices(a, b)
+        if a.op in _SETS or b.op in _SETS or _is_inequality(a) or _is_inequality(b):
+            verdict = self._sets(a, b)
+            if verdict is not None or not (is_sequence(a) and is_sequence(b)):
+                return verdict
+        if is_sequence(a) or is_sequence(b):
+            return self._sequences(a, b)
+        if "relation" in (a.op, b.op):
+            return self._relations(a, b) if a.op == b.op else False
+        if not (is_scalar(a) and is_scalar(b)):
+            return False
+        return self._scalars(a, b)
+
+    def _scalars(self, a: Node, b: Node) -> Verdict3:
+        verdicts = [self._scalar(one, other) for one, other in _readings(a, b, self.policy)]
+        return _any(verdicts)
+
+    def _scalar(self, a: Node, b: Node) -> Verdict3:
+        if "infinity" in (_constant(a), _constant(b)):
+            return _infinite(a) == _infinite(b) and _infinite(a) is not None
+        if None in (rational(a), rational(b)):
+            self.tier = "numeric" if self.tier == "structure" else self.tier
+        verdict = same_value(a, b, self.policy)
+        return self.ask("equal", a, b) if verdict is None else verdict
+
+    def _ordered(self, a: Sequence[Node], b: Sequence[Node]) -> Verdict3:
+        return _all(self.same(one, other) for one, other in zip(a, b, strict=True)) if len(a) == len(b) else False
+
+    def _any_order(self, a: Sequence[Node], b: Sequence[Node]) -> Verdict3:
+        """Each member of one has its own partner in the other."""
+        if len(a) != len(b):
+            return False
+        left, undecided = list(b), False
+        for one in a:
+            verdicts = []
+            for other in left:
+                verdicts.append(self.same(one, other))
+                if verdicts[-1]:
+                    break
+            if verdicts and verdicts[-1]:
+                left.pop(len(verdicts) - 1)
+            elif None in verdicts:
+                undecided = True
+            else:
+                return False
+        return None if undecided else True
+
+    def _sequences(self, a: Node, b: Node) -> Verdict3:
+        if not (is_sequence(a) and is_sequence(b)):
+            return False
+        kinds = frozenset({"list" if node.op == "interval" else node.op for node in (a, b)})
+        policy = self.policy
+        if kinds <= {"bare", "set"}:
+            return self._any_order(_distinct(a), _distinct(b))
+        if kinds in ({"bare", "list"}, {"set", "list"}):
+            return self._any_order(a.args, b.args)
+        if kinds == {"bare", "tuple"}:
+            bare, other = (a, b) if a.op == "bare" else (b, a)
+            if any(item.op == "tuple" for item in bare.args) or not policy.bare_list_as_tuple:
+                return False
+        if kinds == {"set", "tuple"} and not policy.braces_as_tuple:
+            return False
+        if kinds == {"list", "tuple"} and (not policy.brackets_as_tuple or len(a.args) == 2):
+            return False
+        return self._ordered(a.args, b.args)
+
+    def _matrices(self, a: Node, b: Node) -> Verdict3:
+        a, b = matrices.computed(matrices.as_matrix(a)), matrices.computed(matrices.as_matrix(b))
+        if a.op == b.op == "matrix":
+            shapes = [(len(node.args), len(node.args[0].args)) for node in (a, b)]
+            if shapes[0] != shapes[1]:
+                return False
+            return _all(self._ordered(x.args, y.args) for x, y in zip(a.args, b.args, strict=True))
+        matrix, other = (a, b) if a.op == "matrix" else (b, a)
+        if matrix.op == "matrix" and is_sequence(other) | (other.op == "interval"):
+            vector = matrices.vector(matrix)
+            if vector is None or not self.policy.vector_as_tuple:
+                return False
+            return self._ordered(*((vector, other.args) if matrix is a else (other.args, vector)))
+        if matrices.has_matrix(a) and matrices.has_matrix(b):
+            return self.ask("matrix", a, b)
+        return False
+
+    def _sets(self, a: Node, b: Node) -> Verdict3:
+        if not self.policy.inequality_as_interval and _is_inequality(a) != _is_inequality(b):
+            return False
+        for node in (a, b):  # an ordinary list is no set of reals
+            if node.op in ("bare", "list") and not _is_inequality(node):
+                return None if is_sequence(a) and is_sequence(b) else False
+        try:
+            if a.op == "interval" and a.value == "[]" and b.op in ("set", "list"):
+                return None
+            return realsets.same_set(a, b, self._scalars)
+        except (realsets.NotASetError, TooBigError):
+            pass
+        plain = [node for node in (a, b) if node.op == "interval" or (node.op == "tuple" and len(node.args) == 2)]
+        if len(plain) == 2:
+            return self._ordered(a.args, b.args) if (a.value or "()") == (b.value or "()") else False
+        if is_scalar(a) or is_scalar(b):
+            return False
+        return self.ask("solve", a, b)
+
+    def _ratio(self, a: Node, b: Node) -> Verdict3:
+        if a.op == b.op == "ratio":
+            if len(a.args) != len(b.args):
+                short, long = sorted((a.args, b.args), key=len)
+                zero = len(long) == len(short) + 1 == 3 and long[-1] == number(0)
+                return zero and self.policy.time_seconds_optional and self._ordered(long[:-1], short)
+            if self._ordered(a.args, b.args):
+                return True
+            if not self.policy.ratio_in_lowest_terms or _is_time(a) or _is_time(b):
+                return False
+            crossed = [
+                self._scalar(Node("mul", (x, b.args[-1])), Node("mul", (y, a.args[-1])))
+                for x, y in zip(a.args[:-1], b.args[:-1], strict=True)
+            ]
+            return _all(crossed)
+        ratio, other = (a, b) if a.op == "ratio" else (b, a)
+        if ratio.op == "ratio" and len(ratio.args) == 2 and is_scalar(other) and self.policy.ratio_as_fraction:
+            return self._scalar(Node("div", ratio.args), other)
+        return False
+
+    def _relations(self, a: Node, b: Node) -> Verdict3:
+        """Equations and inequalities: equal up to a constant factor, else by their solutions. None: not such a pair."""
+        if a.op != "relation" or b.op != "relation" or "and" in (a.value, b.value):
+            return None
+        if "in" in (a.value, b.value):
+            return None
+        if not (is_scalar(a.args[0]) and is_scalar(b.args[0]) and is_scalar(a.args[1]) and is_scalar(b.args[1])):
+            return None
+        if symbols(a) != symbols(b):
+            return None if any(is_name(side) for node in (a, b) for side in node.args) else False
+        self.tier = "numeric"
+        factor = _factor(a, b)
+        if factor is not None:
+            op = a.value if factor > 0 else _FLIPPED.get(a.value, a.value)
+            return op == b.value
+        if len(symbols(a)) == 1 and "function" not in {part.op for part in walk(a)}:
+            return self.ask("solve", a, b)
+        return False
+
+
+def _readings(a: Node, b: Node, policy: Policy) -> list[tuple[Node, Node]]:
+    """The ways a percent or degree sign on one side only may be meant."""
+    for sign in ("percent", "degree"):
+        if (a.op == sign) == (b.op == sign):
+            if a.op == sign:
+                return [(a.args[0], b.args[0])]
+            continue
+        found = [(a, b)] if sign == "percent" and policy.percent_as_fraction else []
+        bare = (a.args[0], b) if a.op == sign else (a, b.args[0])
+        if sign == "percent" and policy.percent_sign_optional:
+            found.append(bare)
+        if sign == "degree":
+            other = b if a.op == sign else a
+            in_radians = any(part.op == "constant" and part.value == "pi" for part in walk(other))
+            if in_radians and policy.degrees_as_radians:
+                found.append((a, b))
+            elif policy.degree_sign_optional:
+                found.append(bare)
+        return found
+    return [(a, b)]
+
+
+def _all(verdicts: Iterable[Verdict3]) -> Verdict3:
+    result: Verdict3 = True
+    for verdict in verdicts:
+        if verdict is False:
+            return False
+        result = None if verdict is None else result
+    return result
+
+
+def _any(verdicts: list[Verdict3]) -> Verdict3:
+    return True if True in verdicts else None if None in verdicts else False
+
+
+def _constant(node: Node) -> str | None:
+    inner = node.args[1] if node.op == "mul" and node.args[0] == number(-1) else node
+    return inner.value if inner.op == "constant" else None
+
+
+def _infinite(node: Node) -> int | None:
+    if _constant(node) != "infinity":
+        return None
+    return 1 if node.op == "constant" else -1
+
+
+def _is_inequality(node: Node) -> bool:
+    if node.op == "bare":
+        return bool(node.args) and all(_is_inequality(arg) for arg in node.args)
+    if node.op != "relation":
+        return False
+    return any(part.value in ("<", "<=", ">", ">=", "!=") for part in (node, *node.args) if part.op == "relation")
+
+
+def _distinct(node: Node) -> tuple[Node, ...]:
+    """The members; of a set in braces, each once."""
+    return tuple(dict.fromkeys(node.args)) if node.op == "set" else node.args
+
+
+def _same_name(a: Node, b: Node) -> bool:
+    """Different single letters are different unknowns; anything longer, f(x) against y, is what the writer calls it."""
+    if a == b or a.op != b.op:
+        return True
+    if a.op == "tuple":
+        return len(a.args) == len(b.args) and all(map(_same_name, a.args, b.args))
+    return a.op != "symbol" or len(a.value) > 1 or len(b.value) > 1
+
+
+def _is_time(node: Node) -> bool:
+    """12:00, 7:05: two whole numbers that a clock shows, the second of which is not in lowest terms' range alone."""
+    values = [rational(arg) for arg in node.args]
+    return len(values) == 2 and values[1] is not None and (values[1] == 0 or 10 <= values[1] < 60)
+
+
+def _difference(node: Node) -> Node:
+    return Node("add", (node.args[0], negative(node.args[1])))
+
+
+def _factor(a: Node, b: Node):
+    """The constant by which the sides' difference of `a` exceeds that of `b` at every point; None: it varies."""
+    ctx, ratios = context(), []
+    left, right = _difference(a), _difference(b)
+    for point in points(sorted(symbols(a))):
+        try:
+            bottom = numeric(right, point, ctx)
+            ratio = numeric(left, point, ctx) / bottom if abs(bottom) > ctx.mpf(10) ** -25 else None
+        except (UndefinedError, TooBigError):
+            continue
+        if ratio is None or ctx.im(ratio) != 0:
+            continue
+        if ratios and abs(ratio - ratios[0]) > abs(ratios[0]) * ctx.mpf(10) ** -25:
+            return None
+        ratios.append(ctx.re(ratio))
+    return ratios[0] if len(ratios) >= 5 and ratios[0] != 0 else None
