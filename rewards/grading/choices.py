@@ -41,6 +41,8 @@ def in_prose(text: str, last: bool) -> str | None:
         for match in _IN_PROSE.finditer(text)
         if not _NEGATED.search(text[: match.start()])
     ]
+    if re.search(r"(?<![A-Za-z])[A-J]\)?\s*(?:,?\s*(?:or|and)|/|,)\s*\(?[A-J](?![A-Za-z])", text) and len(text.split()) < 6:
+        return None  # "A or B" picks none
     if not found:
         return None
     return found[-1] if last else found[0]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rewards.grading import matrices, realsets
 from rewards.grading.evaluate import UndefinedError, context, numeric
 from rewards.grading.policy import Policy
-from rewards.grading.reshape import Named, expanded, is_name, is_sequence, unwrapped, without_names
+from rewards.grading.reshape import Named, as_interval, expanded, is_name, is_sequence, unwrapped, without_names
 from rewards.grading.scalars import points, rational, same_value
 from rewards.grading.tree import Node, TooBigError, is_scalar, negative, number, symbols, walk
 
@@ -20,8 +20,12 @@ class Comparison:
     """One pair's comparison: its policy, the way to sympy, and the dearest tier it needed."""
 
     policy: Policy
-    ask: Callable[[str, Node, Node], Verdict3]
+    ask_sympy: Callable[[str, Node, Node], Verdict3]
     tier: str = "structure"
+
+    def ask(self, task: str, a: Node, b: Node) -> Verdict3:
+        self.tier = "symbolic"
+        return self.ask_sympy(task, a, b)
 
     def same(self, a: Node, b: Node) -> Verdict3:
         """Is prediction `a` the same answer as gold `b`?"""
@@ -39,7 +43,15 @@ class Comparison:
             return False
         if one.name is not None and other.name is not None and not _same_name(one.name, other.name):
             return self._reordered(one, other)
+        if one.name is not None and one.name == other.name and _each_named(one) and _each_named(other):
+            return self._ordered(one.value.args, other.value.args)
+        if (one.name is None) != (other.name is None) and _is_equation(a if one.name is None else b):
+            return self._equation(a, b)
         return self._values(expanded(unwrapped(one.value)), expanded(unwrapped(other.value)))
+
+    def _equation(self, a: Node, b: Node) -> Verdict3:
+        """x^2 = 4 against x = ±2."""
+        return self.ask("solve", a, b) if symbols(a) == symbols(b) and len(symbols(a)) == 1 else False
 
     def _reordered(self, a: Named, b: Named) -> Verdict3:
         """`x=1, y=2` against `y=2, x=1`."""
@@ -58,7 +70,7 @@ class Comparison:
             return self._ratio(a, b)
         if "matrix" in (a.op, b.op) or matrices.has_matrix(a) or matrices.has_matrix(b):
             return self._matrices(a, b)
-        if a.op in _SETS or b.op in _SETS or _is_inequality(a) or _is_inequality(b):
+        if _is_set(a) or _is_set(b) or _is_inequality(a) or _is_inequality(b):
             verdict = self._sets(a, b)
             if verdict is not None or not (is_sequence(a) and is_sequence(b)):
                 return verdict
@@ -143,6 +155,9 @@ class Comparison:
     def _sets(self, a: Node, b: Node) -> Verdict3:
         if not self.policy.inequality_as_interval and _is_inequality(a) != _is_inequality(b):
             return False
+        quantities = [found[0] for node in (a, b) if (found := as_interval(node))]
+        if len(quantities) == 2 and not _same_name(*quantities):
+            return False
         for node in (a, b):  # an ordinary list is no set of reals
             if node.op in ("bare", "list") and not _is_inequality(node):
                 return None if is_sequence(a) and is_sequence(b) else False
@@ -155,7 +170,7 @@ class Comparison:
         plain = [node for node in (a, b) if node.op == "interval" or (node.op == "tuple" and len(node.args) == 2)]
         if len(plain) == 2:
             return self._ordered(a.args, b.args) if (a.value or "()") == (b.value or "()") else False
-        if is_scalar(a) or is_scalar(b):
+        if is_scalar(a) or is_scalar(b) or any(node.value == "and" and len(node.args) > 2 for node in (a, b)):
             return False
         return self.ask("solve", a, b)
 
@@ -215,10 +230,25 @@ def _readings(a: Node, b: Node, policy: Policy) -> list[tuple[Node, Node]]:
             in_radians = any(part.op == "constant" and part.value == "pi" for part in walk(other))
             if in_radians and policy.degrees_as_radians:
                 found.append((a, b))
-            elif policy.degree_sign_optional:
+            elif policy.degree_sign_optional and not _in_radians(other):
                 found.append(bare)
         return found
     return [(a, b)]
+
+
+def _each_named(named: Named) -> bool:
+    """x = 1, y = 2: a name for each of several values."""
+    values = named.value
+    return named.name.op == "tuple" and values.op == "bare" and len(values.args) == len(named.name.args)
+
+
+def _is_equation(node: Node) -> bool:
+    return node.op == "relation" and node.value == "="
+
+
+def _in_radians(node: Node) -> bool:
+    """A number with the unit rad, see `grader`."""
+    return node.op == "function" and node.value == "radians"
 
 
 def _all(verdicts: Iterable[Verdict3]) -> Verdict3:
@@ -235,7 +265,7 @@ def _any(verdicts: list[Verdict3]) -> Verdict3:
 
 
 def _constant(node: Node) -> str | None:
-    inner = node.args[1] if node.op == "mul" and node.args[0] == number(-1) else node
+    inner = node.args[1] if node.op == "mul" and len(node.args) == 2 and node.args[0] == number(-1) else node
     return inner.value if inner.op == "constant" else None
 
 
@@ -243,6 +273,10 @@ def _infinite(node: Node) -> int | None:
     if _constant(node) != "infinity":
         return None
     return 1 if node.op == "constant" else -1
+
+
+def _is_set(node: Node) -> bool:
+    return node.op in _SETS or (node.op == "symbol" and node.value == "mathbb R")
 
 
 def _is_inequality(node: Node) -> bool:

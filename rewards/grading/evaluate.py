@@ -107,11 +107,11 @@ _EXACT = {
 }
 
 
-def context():
-    """mpmath with DIGITS digits, one for each thread: its precision is state."""
+def context(digits: int = DIGITS):
+    """mpmath with that many digits, one for each thread: its precision is state."""
     if not hasattr(_local, "context"):
         _local.context = mpmath.ctx_mp.MPContext()
-        _local.context.dps = DIGITS
+    _local.context.dps = digits
     return _local.context
 
 
@@ -201,14 +201,15 @@ _SAME = "sin cos tan cot sec csc sinh cosh tanh coth factorial floor ceil erf ga
 _FUNCTIONS = {name: _angle_of_real(_RENAMED.get(name, name.lower())) for name in [*_SAME, *_RENAMED]}
 _FUNCTIONS |= {
     "abs": lambda ctx, x: abs(x),
+    "radians": lambda ctx, x: x,
     "Re": lambda ctx, x: ctx.re(x),
     "Im": lambda ctx, x: ctx.im(x),
     "max": lambda ctx, *xs: max(xs),
     "min": lambda ctx, *xs: min(xs),
 }
 _NUMERIC = {
-    "add": lambda node, values, ctx: values[0] + values[1],
-    "mul": lambda node, values, ctx: values[0] * values[1],
+    "add": lambda node, values, ctx: sum(values[1:], values[0]),
+    "mul": lambda node, values, ctx: math.prod(values[1:], start=values[0]),
     "div": lambda node, values, ctx: values[0] / values[1],
     "pow": _power,
     "percent": lambda node, values, ctx: values[0] / 100,

@@ -123,7 +123,7 @@ def narrower(text: str) -> list[str]:
         found.append(after[-1].strip())
     if spans:
         found.append(spans[-1].strip())
-    front = _NUMBER.match(text.strip()) if not re.search(r"\b(?:or|and|to|than|not)\b", text) else None
+    front = _NUMBER.match(text.strip()) if not re.search(r"\b(?:or|and|to|than|not|by)\b", text) else None
     if front and re.match(r"\s*[A-Za-z,;(\u4e00-\u9fff]", text.strip()[front.end() :] + " x"):
         found.append(front.group().strip())
     return list(dict.fromkeys(found))

@@ -164,8 +164,8 @@ def _by_choice(
 ) -> Verdict | None:
     """None: the gold is no choice."""
     letters = choices.many(gold)
-    if letters and (kind == "choice" or len(letters) > 2 or "," in gold):
-        picked = choices.many(answer)
+    picked = choices.many(answer)
+    if letters and (kind == "choice" or len(letters) > 2 or "," in gold or picked):
         same = picked == letters if policy.choice_any_order else answer == gold
         if picked is not None or choices.split_choice(answer)[0]:
             return Verdict(same, "choice", answer, gold)
@@ -215,7 +215,9 @@ def _by_words(answer: str, gold: str, kind: str | None, policy: Policy) -> Verdi
     if kind == "text" or words.is_words(gold):
         if words.same_words(answer, gold, policy):
             return Verdict(True, "words", words.plain(answer), words.plain(gold))
-        if kind == "text" or _quantity(gold) is None:
+        if (items := words.items(gold)) and len(items) > 1 and (others := words.items(answer)):
+            return Verdict(words.same_items(others, items, policy), "words", words.plain(answer), words.plain(gold))
+        if kind == "text" or _quantity(gold) is None or not re.search(r"[0-9+*/^=(\\]", gold):
             _, said = choices.split_choice(answer)
             same = bool(said) and words.same_words(said, gold, policy)
             tier = "words" if same or not re.search(r"\b(?:is|are|answer)\b|\$|\\", answer) else "unread"
@@ -291,7 +293,7 @@ def _by_mathematics(answer: str, gold: str, policy: Policy) -> Verdict:
 
 def _compared(left: Quantity, right: Quantity, policy: Policy) -> Verdict:
     a, b = left.tree, right.tree
-    comparison = Comparison(policy, lambda task, x, y: _ask(comparison, task, x, y))
+    comparison = Comparison(policy, symbolic.Budget(policy.limit_s).ask)
     shown = show(a), show(b)
     if left.unit and right.unit:
         if not units.agree(left.unit, right.unit):
@@ -314,11 +316,6 @@ def _compared(left: Quantity, right: Quantity, policy: Policy) -> Verdict:
     return Verdict(equivalent, tier, *shown, "sympy does not decide it" if equivalent is None else "")
 
 
-def _ask(comparison: Comparison, task: str, a: Node, b: Node) -> bool | None:
-    comparison.tier = "symbolic"
-    return symbolic.ask(task, a, b, comparison.policy.limit_s)
-
-
 def _too_big(node: Node) -> bool:
     return any(part.op in ("pow", "function") and symbolic.magnitude_refuses(part) for part in walk(node))
 
@@ -331,6 +328,8 @@ def _unit_optional(unit: units.Unit, policy: Policy) -> bool:
 def _signed(unit: units.Unit | None, tree: Node) -> Node:
     """`28 percent` and `45 degrees` as the signs % and °."""
     name = unit.dimension[0][0] if unit and len(unit.dimension) == 1 else ""
+    if name == "rad":
+        return Node("function", (tree,), "radians")
     return Node(name, (tree,)) if name in ("percent", "degree") else tree
 
 

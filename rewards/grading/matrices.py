@@ -1,6 +1,8 @@
 """Matrices: their notations as one, and sums and products of written-out ones."""
 
-from rewards.grading.tree import Node, is_scalar, walk
+import functools
+
+from rewards.grading.tree import Node, is_scalar, negative, walk
 
 
 def has_matrix(node: Node) -> bool:
@@ -24,10 +26,32 @@ def vector(matrix: Node) -> tuple[Node, ...] | None:
     return tuple(row.args[0] for row in matrix.args) if len(matrix.args[0].args) == 1 else None
 
 
+def determinant(matrix: Node) -> Node:
+    """Of a small square matrix written out, else left to sympy."""
+    rows = [row.args for row in matrix.args]
+    if not 1 <= len(rows) == len(rows[0]) <= 3:
+        return Node("function", (matrix,), "det")
+    return _expansion(rows)
+
+
+def _expansion(rows: list[tuple[Node, ...]]) -> Node:
+    """Along the first row."""
+    if len(rows) == 1:
+        return rows[0][0]
+    terms = []
+    for column, entry in enumerate(rows[0]):
+        minor = [row[:column] + row[column + 1 :] for row in rows[1:]]
+        term = Node("mul", (entry, _expansion(minor)))
+        terms.append(negative(term) if column % 2 else term)
+    return functools.reduce(lambda x, y: Node("add", (x, y)), terms)
+
+
 def computed(node: Node) -> Node:
     """Sums, products and multiples of matrices as one matrix; the tree itself where they do not fit."""
     if node.op not in ("add", "mul", "div") or not has_matrix(node):
         return node
+    if len(node.args) > 2:
+        return functools.reduce(lambda x, y: computed(Node(node.op, (x, y))), node.args)
     left, right = (computed(arg) for arg in node.args)
     if left.op == right.op == "matrix":
         return (_sum if node.op == "add" else _product)(left, right) if node.op != "div" else node

@@ -128,7 +128,7 @@ def normalise(text: str) -> str:
     if r"\begin" not in text:
         text = re.sub(r"\\\\(?=[A-Za-z]{2,})", lambda _: "\\", text)  # a backslash escaped once too often
     text = _UNBRACED_ROOT.sub(r"\\sqrt{", text)
-    text = _digits_joined(text)
+    text = _digits_joined(_python_forms(text))
     text = re.sub(r"\\(?:left|bigl?|Bigl?)\s*(?:\||\\vert)", r"\\lvert ", text)
     text = re.sub(r"\\(?:right|bigr|Bigr)\s*(?:\||\\vert)", r"\\rvert ", text)
     text = _DECORATION.sub(" ", _SIZES.sub("", text))
@@ -156,8 +156,31 @@ def _unwrapped(text: str) -> str:
     return text
 
 
+_PYTHON = (
+    (re.compile(r"(?:sympy\.|sp\.|np\.)?(?:Immutable)?(?:Matrix|array)\((.*)\)", re.DOTALL), r"\1"),
+    (re.compile(r"FiniteSet\((.*)\)"), r"\\{\1\\}"),
+    (re.compile(r"Interval\.open\((.*)\)"), r"(\1)"),
+    (re.compile(r"Interval\(([^()]*)\)"), r"[\1]"),
+    (re.compile(r"Eq\(([^,]*),([^,]*)\)"), r"\1=\2"),
+    (re.compile(r"(?:Tuple|Rational|Fraction|Point)\((.*)\)"), r"(\1)"),
+)
+
+
+def _python_forms(text: str) -> str:
+    """Whole answers as sympy prints them: Matrix([[1, 2]]), FiniteSet(1, 2), Rational(1, 2)."""
+    if not re.match(r"[A-Za-z.]+\(", text):
+        return text
+    text = re.sub(r"\b(?:Rational|Fraction)\((-?[0-9]+), *([0-9]+)\)", r"(\1/\2)", text)
+    for pattern, form in _PYTHON:
+        if match := pattern.fullmatch(text):
+            return match.expand(form)
+    return text
+
+
 def _digits_joined(text: str) -> str:
     r"""`1\,234`, `18{,}234`, `11,\! 111` → digits without the decoration."""
+    text = re.sub(r"(?<=[0-9])\s*[xX]\s*(?=10\s*(?:\^|\*\*))", r"\\times ", text)
+    text = re.sub(r"([0-9]*\.[0-9]*?)([0-9]{1,6}?)\2+(?:\.\.\.|\\[lc]?dots)$", r"\1\\overline{\2}", text)
     text = re.sub(r"(?<=[0-9])(?:\{,\}|,\\!|\\!,)\s*(?=[0-9])", ",", text)
     return re.sub(r"(?<=[0-9])(?:\\[,!;]|[\u2009\u202f\u00a0'])(?=[0-9]{2,3}(?![0-9]))", "", text)
 
@@ -169,11 +192,19 @@ def _trimmed(text: str) -> str:
     text = text.replace(r"\$", "$")
     text = re.sub(r"\s+", " ", text).strip()
     text = re.sub(r"^(?:[:=]|\\(?:Rightarrow|implies|therefore|to)(?![A-Za-z]))\s*", "", text)
+    text = _FILLERS.sub("", text)
     previous = None
     while text != previous:
         previous = text
         text = re.sub(r"(?:(?<!\\)[.;,:?。]|(?<!\\)\\|\\\\)$", "", text).strip()
     return text
+
+
+_FILLERS = re.compile(
+    r"^(?:(?:approximately|about|around|roughly|exactly|nearly|approx\.?|precisely|therefore|thus|so|hence|just|only)\b,?"
+    r"|~|\\approx(?![A-Za-z]))\s*(?=\S)",
+    re.IGNORECASE,
+)
 
 
 def _is_money(text: str) -> bool:

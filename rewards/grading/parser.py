@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from rewards.grading.atoms import Atoms
 from rewards.grading.lexer import RELATIONS, UNIONS, Token, tokenise
-from rewards.grading.tree import Node, ParseError, negative, number
+from rewards.grading.tree import Node, ParseError, depth, negative, number
 
 _PRODUCTS = ("*", "\\cdot", "\\times", "\\ast", "\\bullet", "\\star")
 _QUOTIENTS = ("/", "\\div")
@@ -24,16 +24,22 @@ _STARTS = frozenset(
 )
 
 
+MAX_TREE_DEPTH = 60
+
+
 @lru_cache(maxsize=16384)
 def parse(text: str) -> Node:
     """ParseError: `text` is not mathematics of moderate size that this grammar covers."""
     tokens = tokenise(text)
     try:
-        return Parser(list(tokens)).whole()
+        tree = Parser(list(tokens)).whole()
     except ParseError:
         if "|" not in text:
             raise
-        return Parser(list(tokens), reopen_bars=True).whole()
+        tree = Parser(list(tokens), reopen_bars=True).whole()
+    if depth(tree) > MAX_TREE_DEPTH:
+        raise ParseError(f"a formula deeper than {MAX_TREE_DEPTH} operations")
+    return tree
 
 
 class Parser(Atoms):
@@ -101,29 +107,28 @@ class Parser(Atoms):
         return terms[0] if len(terms) == 1 else Node("ratio", tuple(terms))
 
     def sum(self) -> Node:
-        node = Node("pm" if self.take().text == "\\pm" else "mp", (self.product(),)) if self.at("\\pm", "\\mp") else None
-        node = node or self.product()
+        terms = [Node(self.take().text[1:], (self.product(),)) if self.at("\\pm", "\\mp") else self.product()]
         while self.at("+", "-", "\\pm", "\\mp"):
             sign = self.take().text
             term = self.product()
             if sign in ("\\pm", "\\mp"):
                 term = Node(sign[1:], (term,))
-            node = Node("add", (node, negative(term) if sign == "-" else term))
-        return node
+            terms.append(negative(term) if sign == "-" else term)
+        return terms[0] if len(terms) == 1 else Node("add", tuple(terms))
 
     def product(self) -> Node:
-        node = self.unary()
+        factors = [self.unary()]
         while True:
             if self.at(*_PRODUCTS):
                 self.take()
-                node = Node("mul", (node, self.unary()))
+                factors.append(self.unary())
             elif self.at(*_QUOTIENTS):
                 self.take()
-                node = Node("div", (node, self.unary()))
+                factors = [Node("div", (_product(factors), self.unary()))]
             elif self._implicit():
-                node = Node("mul", (node, self.power()))
+                factors.append(self.power())
             else:
-                return node
+                return _product(factors)
 
     def _implicit(self) -> bool:
         """Does a factor follow without a sign? `2x`, `2(x+1)`, `x|y|`; never two numbers side by side."""
@@ -141,9 +146,10 @@ class Parser(Atoms):
         if self.at("-", "+"):
             return self.unary()
         node = self.power()
+        factors = [node]
         while self._implicit() and self.token.kind != "function" and not self.at("(", "["):
-            node = Node("mul", (node, self.power()))
-        return node
+            factors.append(self.power())
+        return _product(factors)
 
     def unary(self) -> Node:
         sign = 1
@@ -214,6 +220,10 @@ class Parser(Atoms):
                 self.position = index + 2
                 return body, self.tokens[index + 1].text
         raise ParseError("an integral without d and a variable")
+
+
+def _product(factors: list[Node]) -> Node:
+    return factors[0] if len(factors) == 1 else Node("mul", tuple(factors))
 
 
 def _starts_term(token: Token) -> bool:

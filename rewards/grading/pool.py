@@ -1,13 +1,13 @@
-"""The pool of worker processes for symbolic questions: each can be killed, each question has a hard time limit.
+"""The pool of worker processes for symbolic questions, each with a hard time limit.
 
 Callable from any thread, from asyncio's executors and from Ray workers: no signals, no state tied to a thread. After a
 fork the child makes its own pool. A limit runs from when a worker takes the question: neither queueing nor the worker's
-start counts. A worker over the limit is killed and its successor starts in the background.
+start counts. Each question runs in a fork of its worker (`rewards.grading.worker`), killed when late.
 """
 
 import atexit
+import contextlib
 import json
-import logging
 import os
 import queue
 import select
@@ -19,16 +19,13 @@ from pathlib import Path
 
 from rewards.grading.tree import Node
 
-logger = logging.getLogger(__name__)
-
 SIZE = 2
-START_LIMIT_S = 120.0  # importing sympy on a busy machine
-MAX_MEMORY = 600 * 2**20  # bytes resident, above which a worker is replaced
-MAX_QUESTIONS = 2000  # after which a worker is replaced
+START_LIMIT_S = 300.0  # importing sympy on a busy machine
+GRACE_S = 10.0  # for a worker to say that its fork was late; after that the worker itself is replaced
 
 
 class GaveUpError(Exception):
-    """A question went unanswered; the message says why."""
+    """A question went unanswered: why, and after how many seconds of work."""
 
 
 class Worker:
@@ -45,7 +42,6 @@ class Worker:
         )
         self._received = b""
         self._ready = False
-        self.questions = 0
 
     def wait_ready(self) -> None:
         """Returns once the worker has imported everything. RuntimeError: it does not start."""
@@ -61,7 +57,6 @@ class Worker:
 
     def ask(self, question: list, limit_s: float) -> dict:
         """TimeoutError: over the limit. EOFError or BrokenPipeError: the process died."""
-        self.questions += 1
         self.process.stdin.write(json.dumps(question).encode() + b"\n")
         self.process.stdin.flush()
         return json.loads(self._read_line(limit_s))
@@ -84,16 +79,14 @@ class Worker:
 
     def kill(self) -> None:
         self.process.kill()
-        for pipe in (self.process.stdin, self.process.stdout):
-            try:
-                pipe.close()
-            except BrokenPipeError:
-                pass  # what was still buffered for a dead process
         self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            with contextlib.suppress(BrokenPipeError):  # what was still buffered for a dead process
+                pipe.close()
 
 
 class Pool:
-    """`size` workers, started when first needed."""
+    """`size` workers, each started when first needed."""
 
     def __init__(self, size: int = SIZE) -> None:
         self.free: queue.LifoQueue[Worker | None] = queue.LifoQueue()
@@ -101,28 +94,24 @@ class Pool:
         for _ in range(size):
             self.free.put(None)
 
-    def ask(self, task: str, a: Node, b: Node, limit_s: float) -> bool | None:
-        """The worker's verdict. GaveUpError: over the limit, or the question ended the worker, twice."""
+    def ask(self, task: str, a: Node, b: Node, limit_s: float) -> tuple[bool | None, float]:
+        """The worker's verdict and its seconds. GaveUpError: over the limit, or the worker died, twice."""
         question = [task, encoded(a), encoded(b), limit_s]
         worker = self.free.get()
         try:
-            for last_try in (False, True):
+            for _ in range(2):
                 worker = worker or self._start()
                 worker.wait_ready()
                 try:
-                    reply = worker.ask(question, limit_s)
-                except (TimeoutError, EOFError, BrokenPipeError) as error:
+                    reply = worker.ask(question, limit_s + GRACE_S)
+                except (TimeoutError, EOFError, BrokenPipeError):
                     self._end(worker)
-                    worker = self._start()
-                    if isinstance(error, TimeoutError):
-                        raise GaveUpError(f"took over {limit_s} s") from error
-                    if last_try:
-                        raise GaveUpError("ended the grading process twice") from error
+                    worker = None
                     continue
-                if reply["memory"] > MAX_MEMORY or worker.questions >= MAX_QUESTIONS:
-                    self._end(worker)
-                    worker = self._start()
-                return reply["verdict"]
+                if reply["late"]:
+                    raise GaveUpError(f"took over {limit_s:g} s", reply["seconds"])
+                return reply["verdict"], reply["seconds"]
+            raise GaveUpError("ended the grading process twice", 0.0)
         except RuntimeError:
             worker = None
             raise

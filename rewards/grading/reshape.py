@@ -40,10 +40,11 @@ def expanded(node: Node) -> Node:
 
 
 def unwrapped(node: Node) -> Node:
-    """A list or set of one member is that member."""
+    """A list or set of one member is that member; the point P(1, 2) is (1, 2)."""
     while node.op in ("list", "set", "bare") and len(node.args) == 1:
         node = node.args[0]
-    return node
+    labelled = node.op == "mul" and len(node.args) == 2 and node.args[0].op == "symbol" and node.args[1].op == "tuple"
+    return node.args[1] if labelled and node.args[0].value.isupper() else node
 
 
 def is_name(node: Node) -> bool:
@@ -55,7 +56,7 @@ def is_name(node: Node) -> bool:
     if node.op in ("tuple", "ratio", "div"):
         return all(is_name(arg) for arg in node.args)
     if node.op == "mul":  # P(x) and AB read as products
-        return all(is_name(arg) and _is_capital(arg, first) for first, arg in zip((True, False), node.args, strict=True))
+        return all(is_name(arg) and _is_capital(arg, index == 0) for index, arg in enumerate(node.args))
     return False
 
 

@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from fractions import Fraction
 from functools import lru_cache
 
-from rewards.grading.evaluate import UndefinedError, context, exact, numeric
+from rewards.grading.evaluate import DIGITS, UndefinedError, context, exact, numeric
 from rewards.grading.policy import Policy
-from rewards.grading.tree import Node, TooBigError, symbols, walk
+from rewards.grading.tree import Node, TooBigError, number, symbols, walk
 
-POINTS = 12
+_FOR_SYMPY = frozenset({"integral", "sum", "product", "limit", "function"})
+MAX_WHOLE_DIGITS = 3000
+POINTS = 14
+SMALL = (4, 8)  # points close to 0, where a constant beside a high power shows
 ENOUGH = 5  # points that must agree
 _SEEDS = [Fraction(p, q) for p, q in ((37, 53), (149, 101), (263, 97), (701, 89), (17, 61), (1103, 311), (83, 71))]
 
@@ -54,7 +57,7 @@ def rational(node: Node) -> Fraction | None:
 
 def digits_of(node: Node) -> int:
     """Significant digits of a plain decimal such as 0.333 or -3.14; 0: an exact form or a computed one."""
-    if node.op == "percent" or (node.op == "mul" and node.args[0].op == "number" and node.args[0].value == -1):
+    if node.op == "percent" or (node.op == "mul" and len(node.args) == 2 and node.args[0] == number(-1)):
         return digits_of(node.args[-1])
     return node.digits if node.op == "number" else 0
 
@@ -93,10 +96,21 @@ def _same_constant(a: Node, b: Node, policy: Policy) -> bool | None:
         ctx = context()
         left, right = numeric(a, {}, ctx), numeric(b, {}, ctx)
     except UndefinedError:
-        return None
+        # A value that does not exist (1/0) equals nothing; what has no number here may have one for sympy
+        return None if any(part.op in _FOR_SYMPY for tree in (a, b) for part in walk(tree)) else False
     if _close(left, right, ctx):
-        return True
+        return abs(left) < 10**8 or _close_beyond_the_point(a, b, int(ctx.log10(abs(left))))
     return _rounded_constant(a, left, right, policy) or _rounded_constant(b, right, left, policy)
+
+
+def _close_beyond_the_point(a: Node, b: Node, whole_digits: int) -> bool:
+    """π^100 and π^100 + 1 differ in the 50th digit: large values are compared to 20 digits after the point."""
+    if whole_digits > MAX_WHOLE_DIGITS:
+        return False
+    ctx = context(whole_digits + DIGITS)
+    left, right = numeric(a, {}, ctx), numeric(b, {}, ctx)
+    context()
+    return abs(left - right) <= ctx.mpf(10) ** -20
 
 
 def _rounded_constant(decimal: Node, value, exact_value, policy: Policy) -> bool:
@@ -122,6 +136,7 @@ def points(names: list[str]) -> Iterator[dict[str, Fraction]]:
         point = {}
         for index, name in enumerate(names):
             seed = _SEEDS[(number + 2 * index) % len(_SEEDS)] + Fraction(index * 7 + number, 29)
+            seed /= 50 if number in SMALL else 1
             point[name] = seed * (signs if (index + number) % 2 or number > 8 else 1)
         yield point
 

@@ -1,5 +1,8 @@
 """Trees as sympy expressions, and the three questions that need sympy. Imported by the worker process only."""
 
+import functools
+import operator
+
 import sympy
 from sympy import S
 
@@ -43,9 +46,9 @@ def _bound(op: str, name: str, args: list, real: bool):
 
 def _combined(op: str, value: str | None, inside: list):
     if op == "add":
-        return inside[0] + inside[1]
+        return functools.reduce(operator.add, inside)
     if op == "mul":
-        return inside[0] * inside[1]
+        return functools.reduce(operator.mul, inside)
     if op == "div":
         return inside[0] / inside[1]
     if op == "pow":

@@ -40,13 +40,22 @@ def number(value: int | Fraction, digits: int = 0) -> Node:
 def negative(node: Node) -> Node:
     if node.op == "number":
         return Node("number", value=-node.value, digits=node.digits)
-    return Node("mul", (number(-1), node))
+    return Node("mul", (number(-1), *(node.args if node.op == "mul" else (node,))))
 
 
 def walk(node: Node) -> Iterator[Node]:
     yield node
     for arg in node.args:
         yield from walk(arg)
+
+
+def depth(node: Node) -> int:
+    """Levels of operations; without recursion, as this guards it."""
+    levels, layer = 0, [node]
+    while layer:
+        levels += 1
+        layer = [arg for part in layer for arg in part.args]
+    return levels
 
 
 def symbols(node: Node) -> frozenset[str]:

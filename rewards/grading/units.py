@@ -77,7 +77,7 @@ _POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cubed": 3, "cu": 3}
 _SYMBOLS = frozenset("m s g h L l N J W V K t A C".split())
 _PART = re.compile(r"([A-Za-zΩ¢\u4e00-\u9fff]+)\s*(?:\^\s*\{?\s*(-?[0-9])\s*\}?)?")
 _AT_END = re.compile(
-    r"(?<=[0-9)}\]%!])(?P<space>\s*)(?P<unit>(?:[A-Za-z\u4e00-\u9fff¢][A-Za-z\u4e00-\u9fff.'-]*)"
+    r"(?:(?<=[0-9)}\]%!])|(?<=\\pi))(?P<space>\s*)(?P<unit>(?:[A-Za-z\u4e00-\u9fff¢][A-Za-z\u4e00-\u9fff.'-]*)"
     r"(?:\s*\^\s*\{?\s*-?[0-9]\s*\}?)?(?:(?:\s*(?:/|\\cdot|\*|·)\s*|\s+)[A-Za-z\u4e00-\u9fff][A-Za-z\u4e00-\u9fff.'-]*"
     r"(?:\s*\^\s*\{?\s*-?[0-9]\s*\}?)?){0,7})\s*$"
 )
@@ -88,7 +88,7 @@ _CURRENCY = {"$": "dollar", "€": "euro", "£": "pound sterling", "¥": "yuan"}
 # Words after a number that say more than what is counted
 _NOT_UNITS = frozenset(
     "and or to not than minus plus times if when for pi sqrt sin cos tan log ln exp mod is are infinity inf cup in\
- divided over base".split()
+ divided over base by".split()
 )
 
 
@@ -103,6 +103,7 @@ class Unit:
 
 def split_unit(text: str) -> tuple[str, Unit | None, Fraction]:
     """An answer without its unit, the unit (None without one), and the factor of a scale word (5 million: 10**6)."""
+    text = re.sub(r"\\Omega\s*$", "ohm", text)
     money = _MONEY.search(text)
     if money:
         symbol = _CURRENCY[money.group(2) or money.group(3)]

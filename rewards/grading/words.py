@@ -55,7 +55,19 @@ def spelled_number(text: str) -> str | None:
 def is_words(text: str) -> bool:
     """Prose: at least one word of three letters that mathematics does not use, and no LaTeX structure."""
     words = [word for word in re.findall(r"(?<![\\A-Za-z])[^\W\d_]{3,}", text) if word.lower() not in _MATHEMATICAL]
+    text = re.sub(r"^\\\{([^{}\\]*)\\\}$", r"\1", text)
     return bool(words) and not re.search(r"[=^{}\\<>]|[a-z]\(", text)
+
+
+def items(text: str) -> list[str]:
+    """The members of `red, blue and green`, with or without braces."""
+    inside = re.sub(r"^\\?\{(.*?)\\?\}$", r"\1", text)
+    return [item.strip() for item in re.split(r"[,;]|\band\b", inside) if item.strip()]
+
+
+def same_items(a: list[str], b: list[str], policy: Policy) -> bool:
+    """In any order."""
+    return sorted(_reduced(item, policy) for item in a) == sorted(_reduced(item, policy) for item in b)
 
 
 def same_words(a: str, b: str, policy: Policy) -> bool:
