@@ -6,9 +6,9 @@ LETTERS = "ABCDEFGHIJ"
 _LEAD = r"(?i:(?:the\s+)?(?:correct\s+|right\s+|final\s+)?(?:option|choice|answer)s?\s*(?:is|are|:)?\s*)?"
 _SINGLE = re.compile(rf"{_LEAD}[(\[]?\s*([A-Ja-j])\s*[)\]]?\s*[.:,;]?", re.IGNORECASE)
 _WITH_TEXT = re.compile(
-    rf"{_LEAD}(?:\(\s*([A-Ja-j])\s*\)\s*[.:]?\s*|\[([A-J])\]\s*|([A-Ja-j])\)\s*|([A-J])(?:\.\s*|:\s+))(\S.*)", re.DOTALL
+    rf"{_LEAD}(?:\(\s*([A-Ja-j])\s*\)\s*[.:]?\s*|\[([A-J])\]\s*|([A-Ja-j])\)\s*|([A-J])(?:\.\s*|:\s+|\s+[-–—]\s+(?=[a-z]{2})))(\S.*)", re.DOTALL
 )
-_MANY = re.compile(r"\(?[A-J](?:\s*(?:,|;|and|&|/|\s)?\s*\(?[A-J]\)?){1,9}\)?")
+_MANY = re.compile(r"\(?[A-J]\)?(?:\s*(?:,|;|&|/|\s)?\s*(?:and\s+)?\(?[A-J]\)?){1,9}")
 _IN_PROSE = re.compile(
     r"(?<![A-Za-z0-9\\'’])(?:\(([A-J])\)|\*\*([A-J])\*\*|([A-HJ])(?=\s*(?:[).,:;!]|不|$|\s(?:is|was|because|since|as|it|for|and)\b)))"
     r"(?![A-Za-z0-9=+*/^-])"

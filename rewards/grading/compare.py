@@ -38,7 +38,7 @@ class Comparison:
                 return direct
         one, other = without_names(a), without_names(b)
         if one.name is None and other.name is None:
-            return self._values(a, b)
+            return self._values(expanded(one.value), expanded(other.value))
         if not self.policy.name_optional and (one.name is None or other.name is None):
             return False
         if one.name is not None and other.name is not None and not _same_name(one.name, other.name):
@@ -288,8 +288,9 @@ def _is_inequality(node: Node) -> bool:
 
 
 def _distinct(node: Node) -> tuple[Node, ...]:
-    """The members; of a set in braces, each once."""
-    return tuple(dict.fromkeys(node.args)) if node.op == "set" else node.args
+    """The members; of a set in braces or a list of points, each once."""
+    points_only = bool(node.args) and all(arg.op == "tuple" for arg in node.args)
+    return tuple(dict.fromkeys(node.args)) if node.op == "set" or points_only else node.args
 
 
 def _same_name(a: Node, b: Node) -> bool:

@@ -17,7 +17,7 @@ _PHRASE = re.compile(
 _HOPE = re.compile(r"\.?\s*I hope (?:it|this) is correct\.?.*", re.DOTALL | re.IGNORECASE)
 _SPAN = re.compile(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]|\\\((.+?)\\\)|(?<![\\$])\$((?:\\\$|[^$\n])+?)(?<!\\)\$", re.DOTALL)
 _NUMBER = re.compile(
-    r"(?<![A-Za-z0-9_.,^])-?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?(?:\s*/\s*[0-9]+(?![0-9]|\.[0-9]))?\s*%?"
+    r"-?[0-9]*\\[dt]?frac\{[^{}]*\}\{[^{}]*\}|(?<![A-Za-z0-9_.,^{])-?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+|,[0-9]{1,2}(?![0-9,]))?(?:\s*/\s*[0-9]+(?![0-9]|\.[0-9]))?\s*%?"
     r"|(?<![A-Za-z0-9_])-?\.[0-9]+"
 )
 
@@ -100,11 +100,28 @@ def _sentence(text: str) -> str:
 
 def last_expression(text: str) -> str | None:
     """The last formula between dollar signs or number of a text without a stated answer."""
-    found = [(m.end(), next(g for g in m.groups() if g is not None)) for m in _SPAN.finditer(text) if m.group().strip("$ ")]
-    formula = next((item for item in reversed(found) if not _is_prose(item[1])), (-1, None))
+    if len(text) < 200 and not re.search(r"(?<![\\A-Za-z])[^\W\d_]{3,}|[\u4e00-\u9fff]", text):
+        return text.strip()  # nothing but a formula
+    found = [(m, next(g for g in m.groups() if g is not None)) for m in _SPAN.finditer(text) if m.group().strip("$ ")]
+    formula = (-1, None)
+    for match, inside in reversed(found):
+        if not _is_prose(inside):
+            formula = match.end(), _with_neighbours(text, found, match, inside)
+            break
     numbers = [(m.end(), m.group().strip()) for m in _NUMBER.finditer(text)]
     number = numbers[-1] if numbers else (-1, None)
     return formula[1].strip() if formula[0] >= number[0] and formula[1] else number[1]
+
+
+def _with_neighbours(text: str, found: list[tuple[re.Match, str]], last: re.Match, inside: str) -> str:
+    """`$x = 3$ or $x = -3$`: formulas joined by nothing but a comma or a word are one answer."""
+    start = last.start()
+    for match, formula in reversed(found):
+        if match.end() <= start:
+            if not re.fullmatch(r",?\s*(?:(?:and|or),?\s*)?", text[match.end() : start]) or match.end() == start:
+                break
+            inside, start = f"{formula}, {inside}", match.start()
+    return inside
 
 
 def _is_prose(text: str) -> bool:
@@ -119,7 +136,7 @@ def narrower(text: str) -> list[str]:
         found.append(stated)
     spans = [next(g for g in m.groups() if g is not None) for m in _SPAN.finditer(text)]
     after = re.split(r"\b(?:is|are|equals|est|was|be)\b", text)
-    if len(after) > 1 and re.search(r"\d|\$", after[-1]):
+    if len(after) > 1:
         found.append(after[-1].strip())
     if spans:
         found.append(spans[-1].strip())

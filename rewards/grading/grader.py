@@ -11,10 +11,10 @@ from functools import lru_cache
 from rewards.grading import choices, symbolic, units, words
 from rewards.grading.compare import Comparison
 from rewards.grading.extract import narrower, only_number, stated_answer, last_expression
-from rewards.grading.normalise import normalise
+from rewards.grading.normalise import glyphs, normalise
 from rewards.grading.parser import parse
 from rewards.grading.policy import DEFAULT, Policy
-from rewards.grading.reshape import is_sequence
+from rewards.grading.reshape import is_sequence, named
 from rewards.grading.tree import Node, ParseError, TooBigError, number, show, symbols, walk
 from rewards.grading.verdict import Verdict
 
@@ -85,9 +85,10 @@ def _answer_for(response: str, gold: str, kind: str | None, policy: Policy) -> s
     stated, text = stated_answer(response)
     if stated is not None or text is None or not policy.last_expression:
         return stated
+    text = glyphs(text)
     letter, _ = choices.split_choice(normalise(gold))
     if letter and kind in (None, "choice"):
-        return text.strip() if choices.split_choice(text.strip())[0] else choices.in_prose(text, last=True)
+        return text.strip() if choices.split_choice(normalise(text))[0] else choices.in_prose(text, last=True)
     if words.is_truth(normalise(gold)) or (words.is_words(normalise(gold)) and len(text.split()) < 12):
         return text.strip()
     return last_expression(text)
@@ -243,7 +244,7 @@ def _quantity(text: str) -> Quantity | None:
     whole = _tree(text)
     rest, unit, scale = units.split_unit(text)
     tree = _tree(rest) if rest and rest != text else None
-    if tree is None or (whole is not None and (symbols(tree) or unit is None)):
+    if tree is None or (whole is not None and (symbols(named(tree).value) or unit is None)):
         return None if whole is None else Quantity(whole, None)
     if scale != 1:
         tree = Node("mul", (tree, number(Fraction(scale))))
@@ -257,7 +258,7 @@ def _tree(text: str) -> Node | None:
         return None
 
 
-_CONJUNCTION = re.compile(r",?\s+(?:and|or|AND|OR|et|und|или)\s+|\s*[;]\s*|\\(?:land|lor|wedge|vee)(?![A-Za-z])")
+_CONJUNCTION = re.compile(r",?\s+(?:and|or|AND|OR|et|und|или)\s+|\s*[;]\s*|(?<=[)\]}0-9])(?:and|or)\s*(?=[^a-z])|\\(?:land|lor|wedge|vee)(?![A-Za-z])")
 _SPACED_THOUSANDS = re.compile(r"-?[1-9][0-9]{0,2}(?: [0-9]{3})+(?:\.[0-9]+)?")
 _LEFT_NAME = re.compile(r"^[^=<>0-9+*^{}-]*(?:\{[^{}]*\}[^=<>0-9+*^{}]*)?(?:=|\\approx|\\in(?![A-Za-z]))\s*(?=\S)(?![=<>])")
 

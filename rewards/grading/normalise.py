@@ -75,7 +75,7 @@ _DECORATION = re.compile(
     r"(?![A-Za-z])|\\(?:hspace|vspace|phantom|label|tag|color)\*?\s*\{[^{}]*\}"
 )
 _SIZES = re.compile(r"\\(?:left|right|bigl|bigr|Bigl|Bigr|big|Big|bigg|Bigg|biggl|biggr|middle)(?![A-Za-z])\s*")
-_SPACES = re.compile(r"\\(?:quad|qquad|enspace|thinspace|[;: >])(?![A-Za-z])|(?<!\\)~")
+_SPACES = re.compile(r"\\q?quad|\\(?:enspace|thinspace|[;: >])(?![A-Za-z])|(?<!\\)~")
 _SPECIAL_TOKENS = re.compile(r"<\|[^|<>]{1,40}\|>|</?s>")
 _UNBRACED_ROOT = re.compile(r"\\sqrt\s*\{\s*\}\s*\{")
 
@@ -127,6 +127,7 @@ def normalise(text: str) -> str:
     text = _unwrapped(text.strip())
     if r"\begin" not in text:
         text = re.sub(r"\\\\(?=[A-Za-z]{2,})", lambda _: "\\", text)  # a backslash escaped once too often
+    text = re.sub(r"\{([^{}]*)\\over(?![a-z])([^{}]*)\}|^([^{}]*)\\over(?![a-z])([^{}]*)$", _over, text)
     text = _UNBRACED_ROOT.sub(r"\\sqrt{", text)
     text = _digits_joined(_python_forms(text))
     text = re.sub(r"\\(?:left|bigl?|Bigl?)\s*(?:\||\\vert)", r"\\lvert ", text)
@@ -141,8 +142,13 @@ def normalise(text: str) -> str:
     text = _SPACES.sub(" ", text)
     text = re.sub(r"(?<!\\)\\!", "", text)
     text = re.sub(r"(?<!\\)\\,", " ", text)
-    text = text.replace(r"\%", "%").replace(r"\#", "#").replace(r"\_", "_").replace("&nbsp;", " ")
+    text = re.sub(r"\\(?=[\"'])", "", text).replace(r"\%", "%").replace(r"\#", "#").replace(r"\_", "_").replace("&nbsp;", " ")
     return _trimmed(text)
+
+
+def _over(match: re.Match) -> str:
+    top, bottom = (part for part in match.groups() if part is not None)
+    return rf"\frac{{{top}}}{{{bottom}}}"
 
 
 def _unwrapped(text: str) -> str:
@@ -181,7 +187,7 @@ def _digits_joined(text: str) -> str:
     r"""`1\,234`, `18{,}234`, `11,\! 111` → digits without the decoration."""
     text = re.sub(r"(?<=[0-9])\s*[xX]\s*(?=10\s*(?:\^|\*\*))", r"\\times ", text)
     text = re.sub(r"([0-9]*\.[0-9]*?)([0-9]{1,6}?)\2+(?:\.\.\.|\\[lc]?dots)$", r"\1\\overline{\2}", text)
-    text = re.sub(r"(?<=[0-9])(?:\{,\}|,\\!|\\!,)\s*(?=[0-9])", ",", text)
+    text = re.sub(r"(?<=[0-9])(?:\s?\{\s*,\s*\}|,\\!|\\!,)\s*(?=[0-9])", ",", text)
     return re.sub(r"(?<=[0-9])(?:\\[,!;]|[\u2009\u202f\u00a0'])(?=[0-9]{2,3}(?![0-9]))", "", text)
 
 
@@ -189,9 +195,9 @@ def _trimmed(text: str) -> str:
     text = re.sub(r"\\\\\s*\[\s*-?[0-9.]+\s*(?:pt|em|ex|mm|cm)\s*\]", r"\\\\", text)  # the height of a matrix row
     text = re.sub(r"(?<!\\)\\[()\[\]]", " ", text)
     text = re.sub(r"(?<!\\)\$\$?", " ", text) if not _is_money(text) else text
-    text = text.replace(r"\$", "$")
+    text = re.sub(r"\\\$(?!\s*[0-9.])", " ", text).replace(r"\$", "$")
     text = re.sub(r"\s+", " ", text).strip()
-    text = re.sub(r"^(?:[:=]|\\(?:Rightarrow|implies|therefore|to)(?![A-Za-z]))\s*", "", text)
+    text = re.sub(r"^(?:[:=#]|\\(?:Rightarrow|implies|therefore|to)(?![A-Za-z]))\s*", "", text)
     text = _FILLERS.sub("", text)
     previous = None
     while text != previous:

@@ -128,10 +128,12 @@ class Pool:
         worker.kill()
 
     def warm(self) -> None:
-        """Starts every worker and waits for them."""
-        taken = [self.free.get() or self._start() for _ in range(self.free.qsize())]
-        for worker in taken:
+        """Starts a worker and waits for it."""
+        worker = self.free.get()
+        try:
+            worker = worker or self._start()
             worker.wait_ready()
+        finally:
             self.free.put(worker)
 
     def close(self) -> None:

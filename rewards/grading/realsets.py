@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from rewards.grading.evaluate import UndefinedError, context, numeric
-from rewards.grading.reshape import as_interval
+from rewards.grading.reshape import as_interval, is_absolute
 from rewards.grading.tree import Node, negative, symbols
 
 Piece = tuple[Node, bool, Node, bool]  # low end, closed, high end, closed
@@ -36,7 +36,21 @@ def _pieces(node: Node) -> list[Piece]:
     found = as_interval(node)
     if found is None:
         raise NotASetError
-    return _pieces(found[1])
+    quantity, interval = found
+    return _mirrored(_pieces(interval)) if is_absolute(quantity) else _pieces(interval)
+
+
+def _mirrored(of_absolute: list[Piece]) -> list[Piece]:
+    """The x whose |x| lies in the pieces."""
+    both = []
+    for low, low_closed, high, high_closed in of_absolute:
+        if height(high) < 0:
+            continue
+        if height(low) < 0:
+            both.append((negative(high), high_closed, high, high_closed))
+        else:
+            both += [(negative(high), high_closed, negative(low), low_closed), (low, low_closed, high, high_closed)]
+    return both
 
 
 def _alternatives(node: Node) -> list[Piece]:

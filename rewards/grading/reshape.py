@@ -71,8 +71,9 @@ def named(node: Node) -> Named:
     """Splits `name = value`, `value = name`, `name ∈ set`, and the chain `a = b = value`."""
     if node.op != "relation":
         return Named(None, node)
-    if node.value == "and" and all(part.value == "=" for part in node.args):
-        return Named(node.args[0].args[0], node.args[-1].args[1])
+    if node.value == "and" and all(part.value in ("=", "~") for part in node.args):
+        exact = [part.args[1] for part in node.args if part.value == "="]
+        return Named(node.args[0].args[0], exact[-1] if exact else node.args[0].args[0])
     if node.value not in ("=", "~", "in"):
         return Named(None, node)
     left, right = node.args
@@ -113,11 +114,12 @@ def as_interval(node: Node) -> tuple[Node, Node] | None:
     """The quantity and the interval of `x > 5`, `-3 < x <= 5`, `x ≠ 0`; None where it is no such inequality."""
     if node.op != "relation":
         return None
-    found = _chain(node) if node.value == "and" else _one_sided(node)
-    # |x| < 3 says something of x; |AB| and f(x) are names
-    if found and found[0].op == "function" and found[0].value == "abs" and found[0].args[0].op == "symbol":
-        return None
-    return found
+    return _chain(node) if node.value == "and" else _one_sided(node)
+
+
+def is_absolute(node: Node) -> bool:
+    """|x|, of which an inequality says something about x; |AB| is a name."""
+    return node.op == "function" and node.value == "abs" and node.args[0].op == "symbol"
 
 
 def _one_sided(node: Node) -> tuple[Node, Node] | None:

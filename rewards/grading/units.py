@@ -70,6 +70,8 @@ _add("euro euros EUR", {"euro": 1})
 _add("yuan 元 RMB", {"yuan": 1})
 _add("rad radian radians", {"rad": 1})
 _add("degree degrees deg", {"degree": 1})
+_add("am AM a.m A.M a.m. A.M.", {"am": 1})
+_add("pm PM p.m P.M p.m. P.M.", {"pm": 1})
 _add("percent percentage pct", {"percent": 1})
 _NO_UNIT = frozenset("unit units sq square cubic of the a an per in about approximately total".split())
 _POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cubed": 3, "cu": 3}
