@@ -20,10 +20,16 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("prediction", nargs="?", help="the answer to grade")
     parser.add_argument("gold", nargs="?", help="the answer it should be")
     parser.add_argument("--input", type=Path, help='JSONL with "pred", "gold" and optional "form": answer or response')
-    parser.add_argument("--output", type=Path, help='the same rows with "equivalent" (true, false, null), "tier", "seconds"')
+    parser.add_argument(
+        "--output", type=Path, help='the same rows with "equivalent" (true, false, null), "tier", "seconds"'
+    )
     parser.add_argument("--form", choices=FORMS, default="answer", help="of rows without one, and of PRED")
-    parser.add_argument("--kind", choices=("choice", "text", "maths"), help="what the gold is, where its text leaves it open")
-    parser.add_argument("--policy", action="append", default=[], metavar="NAME=VALUE", help="see docs/grading.md; repeatable")
+    parser.add_argument(
+        "--kind", choices=("choice", "text", "maths"), help="what the gold is, where its text leaves it open"
+    )
+    parser.add_argument(
+        "--policy", action="append", default=[], metavar="NAME=VALUE", help="see docs/grading.md; repeatable"
+    )
     options = parser.parse_args(argv)
     pair = options.prediction is not None and options.gold is not None
     if pair == (options.input is not None) or (options.input is None) != (options.output is None):
@@ -69,7 +75,9 @@ def read_rows(path: Path) -> list[dict]:
         except json.JSONDecodeError as error:
             raise ValueError(f"{path}, line {number} is not JSON: {error}") from None
         if not isinstance(row, dict) or not {"pred", "gold"} <= row.keys() or row.get("form", "answer") not in FORMS:
-            raise ValueError(f'{path}, line {number}: a row needs "pred", "gold" and, if any, a "form" of {" or ".join(FORMS)}')
+            raise ValueError(
+                f'{path}, line {number}: a row needs "pred", "gold" and, if any, a "form" of {" or ".join(FORMS)}'
+            )
         rows.append(row)
     return rows
 
@@ -83,7 +91,7 @@ def _verdict(pred: str | None, gold: str, form: str, kind: str | None, policy: "
 
 
 def grade_rows(rows: list[dict], form: str, kind: str | None, policy: "Policy") -> list[dict]:
-    """The rows with equivalent, tier and seconds; a gold that cannot be read gets null, the tier "gold" and the reason."""
+    """The rows with their verdicts; a gold that cannot be read gets null, the tier "gold" and the reason."""
     from tqdm import tqdm
 
     graded = []
@@ -119,7 +127,9 @@ def summary(rows: list[dict]) -> str:
     ]
     if rows:
         seconds = sorted(row["seconds"] for row in rows)
-        lines.append(f"seconds: {sum(seconds):.2f} in all, median {seconds[len(seconds) // 2]:.5f}, longest {seconds[-1]:.3f}")
+        lines.append(
+            f"seconds: {sum(seconds):.2f} in all, median {seconds[len(seconds) // 2]:.5f}, longest {seconds[-1]:.3f}"
+        )
     if rows and all("expected" in row for row in rows):
         right = sum(row["equivalent"] is row["expected"] for row in rows)
         negatives = [row for row in rows if row["expected"] is False]

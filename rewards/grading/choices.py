@@ -6,14 +6,17 @@ LETTERS = "ABCDEFGHIJ"
 _LEAD = r"(?i:(?:the\s+)?(?:correct\s+|right\s+|final\s+)?(?:option|choice|answer)s?\s*(?:is|are|:)?\s*)?"
 _SINGLE = re.compile(rf"{_LEAD}[(\[]?\s*([A-Ja-j])\s*[)\]]?\s*[.:,;]?", re.IGNORECASE)
 _WITH_TEXT = re.compile(
-    rf"{_LEAD}(?:\(\s*([A-Ja-j])\s*\)\s*[.:]?\s*|\[([A-J])\]\s*|([A-Ja-j])\)\s*|([A-J])(?:\.\s*|:\s+|\s+[-–—]\s+(?=[a-z]{2})))(\S.*)", re.DOTALL
+    rf"{_LEAD}(?:\(\s*([A-Ja-j])\s*\)\s*[.:]?\s*|\[([A-J])\]\s*|([A-Ja-j])\)\s*|([A-J])(?:\.\s*|:\s+|\s+[-–—]\s+(?=[a-z][a-z])))(\S.*)",
+    re.DOTALL,
 )
 _MANY = re.compile(r"\(?[A-J]\)?(?:\s*(?:,|;|&|/|\s)?\s*(?:and\s+)?\(?[A-J]\)?){1,9}")
 _IN_PROSE = re.compile(
     r"(?<![A-Za-z0-9\\'’])(?:\(([A-J])\)|\*\*([A-J])\*\*|([A-HJ])(?=\s*(?:[).,:;!]|不|$|\s(?:is|was|because|since|as|it|for|and)\b)))"
     r"(?![A-Za-z0-9=+*/^-])"
 )
-_NEGATED = re.compile(r"(?:not|n't|不是|rather than|isn't|eliminate|exclude|instead of|over)\s*(?:be\s+|option\s+|choice\s+)?[(*]*$", re.I)
+_NEGATED = re.compile(
+    r"(?:not|n't|不是|rather than|isn't|eliminate|exclude|instead of|over)\s*(?:be\s+|option\s+|choice\s+)?[(*]*$", re.I
+)
 
 
 def split_choice(text: str) -> tuple[str | None, str]:
@@ -41,7 +44,10 @@ def in_prose(text: str, last: bool) -> str | None:
         for match in _IN_PROSE.finditer(text)
         if not _NEGATED.search(text[: match.start()])
     ]
-    if re.search(r"(?<![A-Za-z])[A-J]\)?\s*(?:,?\s*(?:or|and)|/|,)\s*\(?[A-J](?![A-Za-z])", text) and len(text.split()) < 6:
+    if (
+        re.search(r"(?<![A-Za-z])[A-J]\)?\s*(?:,?\s*(?:or|and)|/|,)\s*\(?[A-J](?![A-Za-z])", text)
+        and len(text.split()) < 6
+    ):
         return None  # "A or B" picks none
     if not found:
         return None

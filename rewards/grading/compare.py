@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from rewards.grading import matrices, realsets
-from rewards.grading.evaluate import UndefinedError, context, numeric
+from rewards.grading import matrices, realsets, relations
 from rewards.grading.policy import Policy
+from rewards.grading.readings import constant, infinite, readings
 from rewards.grading.reshape import Named, as_interval, expanded, is_name, is_sequence, unwrapped, without_names
-from rewards.grading.scalars import points, rational, same_value
-from rewards.grading.tree import Node, TooBigError, is_scalar, negative, number, symbols, walk
+from rewards.grading.scalars import rational, same_value
+from rewards.grading.tree import Node, TooBigError, is_scalar, number, symbols, walk
 
 Verdict3 = bool | None  # None: undecided
 _SETS = frozenset({"interval", "union", "intersection", "difference"})
@@ -59,9 +59,11 @@ class Comparison:
         if len(names[0]) < 2 or set(names[0]) != set(names[1]) or a.value.op not in ("bare", "tuple"):
             return False
         order = [names[0].index(name) for name in names[1]]
-        return self._ordered([a.value.args[index] for index in order], b.value.args) if len(order) == len(
-            b.value.args
-        ) else False
+        return (
+            self._ordered([a.value.args[index] for index in order], b.value.args)
+            if len(order) == len(b.value.args)
+            else False
+        )
 
     def _values(self, a: Node, b: Node) -> Verdict3:
         if a == b:
@@ -83,12 +85,12 @@ class Comparison:
         return self._scalars(a, b)
 
     def _scalars(self, a: Node, b: Node) -> Verdict3:
-        verdicts = [self._scalar(one, other) for one, other in _readings(a, b, self.policy)]
+        verdicts = [self._scalar(one, other) for one, other in readings(a, b, self.policy)]
         return _any(verdicts)
 
     def _scalar(self, a: Node, b: Node) -> Verdict3:
-        if "infinity" in (_constant(a), _constant(b)):
-            return _infinite(a) == _infinite(b) and _infinite(a) is not None
+        if "infinity" in (constant(a), constant(b)):
+            return infinite(a) == infinite(b) and infinite(a) is not None
         if None in (rational(a), rational(b)):
             self.tier = "numeric" if self.tier == "structure" else self.tier
         verdict = same_value(a, b, self.policy)
@@ -205,35 +207,13 @@ class Comparison:
         if symbols(a) != symbols(b):
             return None if any(is_name(side) for node in (a, b) for side in node.args) else False
         self.tier = "numeric"
-        factor = _factor(a, b)
+        factor = relations.factor(a, b)
         if factor is not None:
             op = a.value if factor > 0 else _FLIPPED.get(a.value, a.value)
             return op == b.value
         if len(symbols(a)) == 1 and "function" not in {part.op for part in walk(a)}:
             return self.ask("solve", a, b)
         return False
-
-
-def _readings(a: Node, b: Node, policy: Policy) -> list[tuple[Node, Node]]:
-    """The ways a percent or degree sign on one side only may be meant."""
-    for sign in ("percent", "degree"):
-        if (a.op == sign) == (b.op == sign):
-            if a.op == sign:
-                return [(a.args[0], b.args[0])]
-            continue
-        found = [(a, b)] if sign == "percent" and policy.percent_as_fraction else []
-        bare = (a.args[0], b) if a.op == sign else (a, b.args[0])
-        if sign == "percent" and policy.percent_sign_optional:
-            found.append(bare)
-        if sign == "degree":
-            other = b if a.op == sign else a
-            in_radians = any(part.op == "constant" and part.value == "pi" for part in walk(other))
-            if in_radians and policy.degrees_as_radians:
-                found.append((a, b))
-            elif policy.degree_sign_optional and not _in_radians(other):
-                found.append(bare)
-        return found
-    return [(a, b)]
 
 
 def _each_named(named: Named) -> bool:
@@ -244,11 +224,6 @@ def _each_named(named: Named) -> bool:
 
 def _is_equation(node: Node) -> bool:
     return node.op == "relation" and node.value == "="
-
-
-def _in_radians(node: Node) -> bool:
-    """A number with the unit rad, see `grader`."""
-    return node.op == "function" and node.value == "radians"
 
 
 def _all(verdicts: Iterable[Verdict3]) -> Verdict3:
@@ -262,17 +237,6 @@ def _all(verdicts: Iterable[Verdict3]) -> Verdict3:
 
 def _any(verdicts: list[Verdict3]) -> Verdict3:
     return True if True in verdicts else None if None in verdicts else False
-
-
-def _constant(node: Node) -> str | None:
-    inner = node.args[1] if node.op == "mul" and len(node.args) == 2 and node.args[0] == number(-1) else node
-    return inner.value if inner.op == "constant" else None
-
-
-def _infinite(node: Node) -> int | None:
-    if _constant(node) != "infinity":
-        return None
-    return 1 if node.op == "constant" else -1
 
 
 def _is_set(node: Node) -> bool:
@@ -306,25 +270,3 @@ def _is_time(node: Node) -> bool:
     """12:00, 7:05: two whole numbers that a clock shows, the second of which is not in lowest terms' range alone."""
     values = [rational(arg) for arg in node.args]
     return len(values) == 2 and values[1] is not None and (values[1] == 0 or 10 <= values[1] < 60)
-
-
-def _difference(node: Node) -> Node:
-    return Node("add", (node.args[0], negative(node.args[1])))
-
-
-def _factor(a: Node, b: Node):
-    """The constant by which the sides' difference of `a` exceeds that of `b` at every point; None: it varies."""
-    ctx, ratios = context(), []
-    left, right = _difference(a), _difference(b)
-    for point in points(sorted(symbols(a))):
-        try:
-            bottom = numeric(right, point, ctx)
-            ratio = numeric(left, point, ctx) / bottom if abs(bottom) > ctx.mpf(10) ** -25 else None
-        except (UndefinedError, TooBigError):
-            continue
-        if ratio is None or ctx.im(ratio) != 0:
-            continue
-        if ratios and abs(ratio - ratios[0]) > abs(ratios[0]) * ctx.mpf(10) ** -25:
-            return None
-        ratios.append(ctx.re(ratio))
-    return ratios[0] if len(ratios) >= 5 and ratios[0] != 0 else None

@@ -1,4 +1,4 @@
-r"""The answer of a full response: `<answer>`, the last `\boxed{}`, "the answer is …", else its last formula or number."""
+r"""The answer of a full response: `<answer>`, the last `\boxed{}`, "the answer is …", else its last formula."""
 
 import re
 
@@ -7,10 +7,15 @@ from rewards.grading.normalise import closing
 _END = re.compile(r"<\|(?:im_end|endoftext|eot_id|end_of_text|end)\|>|<\|im_start\|>|</s>")
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox|beginboxed)\s*(?=\{)|\\boxed\s+(?=[^\s{$])")
 _BETWEEN_BOXES = re.compile(r"(?:[\s,;$&\\]|\\q?quad|\\text\s*\{\s*(?:and|or)?\s*\}|and|or|\\[\[\]()])*")
-_FINAL = re.compile(r"final\s+answer\b(?:\s+(?:is|are|as follows))?[\s:*]*(?:(?:the\s+)?final\s+answer\s+is\s*:?)?", re.IGNORECASE)
-_WORDS = r"answer|solution|réponse|respuesta|antwort|risposta|resposta|ответ|correct\s+(?:option|choice)|(?:option|choice)"
+_FINAL = re.compile(
+    r"final\s+answer\b(?:\s+(?:is|are|as follows))?[\s:*]*(?:(?:the\s+)?final\s+answer\s+is\s*:?)?", re.IGNORECASE
+)
+_WORDS = (
+    r"answer|solution|réponse|respuesta|antwort|risposta|resposta|ответ|correct\s+(?:option|choice)|(?:option|choice)"
+)
 _PHRASE = re.compile(
-    rf"(?:\b(?:{_WORDS})\b(?:\s+to\s[^.:\n]{{1,80}}?)?[\s*]*(?:is|are|would be|must be|should be|est|es|ist|è|é|это|:|=|-?->)"
+    rf"(?:\b(?:{_WORDS})\b(?:\s+to\s[^.:\n]{{1,80}}?)?[\s*]*"
+    r"(?:is|are|would be|must be|should be|est|es|ist|è|é|это|:|=|-?->)"
     r"|答案(?:是|为|:)?|答え(?:は|:)?|\banswer\s+(?=[$\\(\d-]))(?:\s+(?:is|therefore|thus|simply|just|indeed))?[\s:*]*",
     re.IGNORECASE,
 )
@@ -90,7 +95,9 @@ def _phrase(pattern: re.Pattern, text: str, start: int) -> str | None:
 def _sentence(text: str) -> str:
     text = text.lstrip(" \n\t:*")
     span = _SPAN.match(text)
-    if span and not re.match(r"\s*(?:[=<>+*/^]|\\(?:le|ge|pm|times|cdot|approx|cup)|and\b|or\b|,\s*\$)", text[span.end() :]):
+    if span and not re.match(
+        r"\s*(?:[=<>+*/^]|\\(?:le|ge|pm|times|cdot|approx|cup)|and\b|or\b|,\s*\$)", text[span.end() :]
+    ):
         return span.group().strip()
     cut = re.search(r"[.。](?=\s|$|\*)|\n\s*\n|\n(?=[A-Z*#])", text)
     sentence = text[: cut.start()] if cut and cut.start() > 1 else text

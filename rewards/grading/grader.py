@@ -4,18 +4,16 @@ import logging
 import re
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
-from fractions import Fraction
 from functools import lru_cache
 
 from rewards.grading import choices, symbolic, units, words
 from rewards.grading.compare import Comparison
-from rewards.grading.extract import narrower, only_number, stated_answer, last_expression
+from rewards.grading.extract import last_expression, narrower, only_number, stated_answer
 from rewards.grading.normalise import glyphs, normalise
-from rewards.grading.parser import parse
 from rewards.grading.policy import DEFAULT, Policy
-from rewards.grading.reshape import is_sequence, named
-from rewards.grading.tree import Node, ParseError, TooBigError, number, show, symbols, walk
+from rewards.grading.quantity import Quantity, quantity
+from rewards.grading.reshape import is_sequence
+from rewards.grading.tree import Node, TooBigError, number, show, symbols, walk
 from rewards.grading.verdict import Verdict
 
 logger = logging.getLogger(__name__)
@@ -105,7 +103,7 @@ def check_gold(gold: str, kind: str | None = None) -> None:
     text = normalise(gold)
     if not re.search(r"[^\W_]|∞|\\(?:infty|emptyset|varnothing)", text):
         raise ValueError(f"the gold answer {gold!r} has no letter and no digit")
-    if choices.split_choice(text)[0] or words.is_truth(text) or _quantity(text) is not None:
+    if choices.split_choice(text)[0] or words.is_truth(text) or quantity(text) is not None:
         return
     if kind == "maths" or not _readable(text):
         raise ValueError(f"the gold answer {gold!r} is neither a choice, nor words, nor mathematics that can be read")
@@ -146,9 +144,7 @@ def _long(prediction: str, gold: str, policy: Policy) -> Verdict:
     return Verdict(False, "refused", prediction[:80] + "...", gold, reason)
 
 
-def _decided(
-    answer: str, gold: str, kind: str | None, options: tuple[str, ...] | None, policy: Policy
-) -> Verdict:
+def _decided(answer: str, gold: str, kind: str | None, options: tuple[str, ...] | None, policy: Policy) -> Verdict:
     if not answer:
         return Verdict(False, "unread", answer, gold, "nothing is left of the prediction")
     if answer == gold:
@@ -201,7 +197,7 @@ def _by_option(answer: str, gold: str, options: tuple[str, ...] | None, policy: 
     if picked is None:
         return None
     chosen = _option(picked, said, options)
-    if chosen is None or (said and not options and not words.is_words(said) and _quantity(normalise(said)) is None):
+    if chosen is None or (said and not options and not words.is_words(said) and quantity(normalise(said)) is None):
         return None
     return _decided(normalise(chosen), gold, None, None, policy)
 
@@ -218,7 +214,7 @@ def _by_words(answer: str, gold: str, kind: str | None, policy: Policy) -> Verdi
             return Verdict(True, "words", words.plain(answer), words.plain(gold))
         if (items := words.items(gold)) and len(items) > 1 and (others := words.items(answer)):
             return Verdict(words.same_items(others, items, policy), "words", words.plain(answer), words.plain(gold))
-        if kind == "text" or _quantity(gold) is None or not re.search(r"[0-9+*/^=(\\]", gold):
+        if kind == "text" or quantity(gold) is None or not re.search(r"[0-9+*/^=(\\]", gold):
             _, said = choices.split_choice(answer)
             same = bool(said) and words.same_words(said, gold, policy)
             tier = "words" if same or not re.search(r"\b(?:is|are|answer)\b|\$|\\", answer) else "unread"
@@ -226,69 +222,20 @@ def _by_words(answer: str, gold: str, kind: str | None, policy: Policy) -> Verdi
     return None
 
 
-@dataclass(frozen=True)
-class Quantity:
-    """A tree with its unit, if any."""
-
-    tree: Node
-    unit: units.Unit | None
-    product: Node | None = None  # the reading without a unit: 3 s as 3 times s
-
-
-@lru_cache(maxsize=65536)
-def _quantity(text: str) -> Quantity | None:
-    """None: `text` is no mathematics."""
-    spelled = words.spelled_number(text)
-    if spelled:
-        return Quantity(number(int(spelled)), None)
-    whole = _tree(text)
-    rest, unit, scale = units.split_unit(text)
-    tree = _tree(rest) if rest and rest != text else None
-    if tree is None or (whole is not None and (symbols(named(tree).value) or unit is None)):
-        return None if whole is None else Quantity(whole, None)
-    if scale != 1:
-        tree = Node("mul", (tree, number(Fraction(scale))))
-    return Quantity(tree, unit, whole)
-
-
-def _tree(text: str) -> Node | None:
-    try:
-        return _parsed(text)
-    except ParseError:
-        return None
-
-
-_CONJUNCTION = re.compile(r",?\s+(?:and|or|AND|OR|et|und|или)\s+|\s*[;]\s*|(?<=[)\]}0-9])(?:and|or)\s*(?=[^a-z])|\\(?:land|lor|wedge|vee)(?![A-Za-z])")
-_SPACED_THOUSANDS = re.compile(r"-?[1-9][0-9]{0,2}(?: [0-9]{3})+(?:\.[0-9]+)?")
-_LEFT_NAME = re.compile(r"^[^=<>0-9+*^{}-]*(?:\{[^{}]*\}[^=<>0-9+*^{}]*)?(?:=|\\approx|\\in(?![A-Za-z]))\s*(?=\S)(?![=<>])")
-
-
-def _parsed(text: str) -> Node:
-    """The tree of a formula, its words for "and" and "or" as commas; a name that cannot be read is dropped."""
-    if _SPACED_THOUSANDS.fullmatch(text):
-        text = text.replace(" ", "")
-    text = _CONJUNCTION.sub(" , ", text)
-    try:
-        return parse(text)
-    except ParseError:
-        rest = _LEFT_NAME.sub("", text)
-        if rest == text or not rest:
-            raise
-        return parse(rest)
-
-
 def _by_mathematics(answer: str, gold: str, policy: Policy) -> Verdict:
-    right = _quantity(gold)
+    right = quantity(gold)
     if right is None:
         same = re.sub(r"\s", "", answer) == re.sub(r"\s", "", gold)
         return Verdict(same, "text" if same else "unread", answer, gold, "" if same else "the gold is not mathematics")
-    left = _quantity(answer)
+    left = quantity(answer)
     if left is None or (not policy.number_words and words.spelled_number(answer)):
         return Verdict(False, "unread", answer, gold, "the prediction is not mathematics")
     if _comma_is_point(left.tree, right.tree, answer, gold, policy):
-        left, right = (_quantity(re.sub(r"(?<=[0-9]),(?=[0-9])", ".", text)) for text in (answer, gold))
+        left, right = (quantity(re.sub(r"(?<=[0-9]),(?=[0-9])", ".", text)) for text in (answer, gold))
     if left.product and symbols(right.tree) or right.product and symbols(left.tree):
-        left, right = (Quantity(side.product or side.tree, None if side.product else side.unit) for side in (left, right))
+        left, right = (
+            Quantity(side.product or side.tree, None if side.product else side.unit) for side in (left, right)
+        )
     return _compared(left, right, policy)
 
 
@@ -340,6 +287,11 @@ def _comma_is_point(a: Node, b: Node, answer: str, gold: str, policy: Policy) ->
         return False
     pattern = r"-?[0-9]+,[0-9]+"
     for text, tree, other, other_text in ((answer, a, b, gold), (gold, b, a, answer)):
-        if re.match(pattern + r"(?![0-9,])", text) and is_sequence(tree) and len(tree.args) == 2 and not is_sequence(other):
+        if (
+            re.match(pattern + r"(?![0-9,])", text)
+            and is_sequence(tree)
+            and len(tree.args) == 2
+            and not is_sequence(other)
+        ):
             return re.search(pattern, other_text) is None
     return False

@@ -1,4 +1,4 @@
-r"""Normalised text → tokens. Only characters, commands and words on the lists below become tokens; all else is refused."""
+r"""Normalised text → tokens. Only what is on the lists below becomes a token; all else is refused."""
 
 import re
 from dataclasses import dataclass
@@ -71,13 +71,16 @@ def tokenise(text: str) -> list[Token]:
 
 
 def _without_thousands(text: str) -> str:
-    """`1,234` → `1234`; in brackets only where other commas have a space: (1,234) is a pair, (1,234, 5) is not three."""
+    """`1,234` → `1234`; in brackets only where other commas have a space: (1,234) is a pair, (1,234, 5) too."""
     joined, position = [], 0
     for match in _THOUSANDS.finditer(text):
         before = text[: match.start()]
         nested = sum(map(before.count, "([{")) > sum(map(before.count, ")]}"))
         separated = re.search(r",\s", text[: match.start()] + text[match.end() :]) is not None
-        joined += [text[position : match.start()], match.group() if nested and not separated else match.group().replace(",", "")]
+        joined += [
+            text[position : match.start()],
+            match.group() if nested and not separated else match.group().replace(",", ""),
+        ]
         position = match.end()
     return "".join([*joined, text[position:]])
 

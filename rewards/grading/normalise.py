@@ -142,7 +142,13 @@ def normalise(text: str) -> str:
     text = _SPACES.sub(" ", text)
     text = re.sub(r"(?<!\\)\\!", "", text)
     text = re.sub(r"(?<!\\)\\,", " ", text)
-    text = re.sub(r"\\(?=[\"'])", "", text).replace(r"\%", "%").replace(r"\#", "#").replace(r"\_", "_").replace("&nbsp;", " ")
+    text = (
+        re.sub(r"\\(?=[\"'])", "", text)
+        .replace(r"\%", "%")
+        .replace(r"\#", "#")
+        .replace(r"\_", "_")
+        .replace("&nbsp;", " ")
+    )
     return _trimmed(text)
 
 

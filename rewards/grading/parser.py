@@ -1,13 +1,13 @@
 r"""Normalised text → tree: one grammar for LaTeX, plain and Python-style mathematics.
 
-    sequence  := relation ("," | ";" relation)*          (1, 2) {1, 2} [1, 2) get their bracket in `atoms`
-    relation  := union (("=" | "<" | "∈" ...) union)*    a chain a < x < b is the pair of its relations
-    union     := ratio (("∪" | "∩" | "∖") ratio)*
-    ratio     := sum (":" sum)*
-    sum       := product (("+" | "-" | "±" | "∓") product)*
-    product   := unary (("*" | "/" | nothing) unary)*
-    unary     := ("+" | "-") unary | power
-    power     := atom ("!" | "%" | "°")* ("^" exponent)?
+sequence  := relation ("," | ";" relation)*          (1, 2) {1, 2} [1, 2) get their bracket in `atoms`
+relation  := union (("=" | "<" | "∈" ...) union)*    a chain a < x < b is the pair of its relations
+union     := ratio (("∪" | "∩" | "∖") ratio)*
+ratio     := sum (":" sum)*
+sum       := product (("+" | "-" | "±" | "∓") product)*
+product   := unary (("*" | "/" | nothing) unary)*
+unary     := ("+" | "-") unary | power
+power     := atom ("!" | "%" | "°")* ("^" exponent)?
 """
 
 from functools import lru_cache
@@ -19,8 +19,8 @@ from rewards.grading.tree import Node, ParseError, depth, negative, number
 _PRODUCTS = ("*", "\\cdot", "\\times", "\\ast", "\\bullet", "\\star")
 _QUOTIENTS = ("/", "\\div")
 _STARTS = frozenset(
-    "( { [ \\{ \\langle \\frac \\binom \\sqrt \\pi \\infty \\lfloor \\lceil \\lvert \\begin \\int \\sum \\prod \\lim \\overline"
-    " \\vec \\hat \\bar \\overrightarrow \\mathbb".split()
+    "( { [ \\{ \\langle \\frac \\binom \\sqrt \\pi \\infty \\lfloor \\lceil \\lvert \\begin \\int \\sum \\prod \\lim"
+    " \\overline \\vec \\hat \\bar \\overrightarrow \\mathbb".split()
 )
 
 
@@ -75,8 +75,7 @@ class Parser(Atoms):
             names.append(RELATIONS[self.take().text])
             terms.append(self.union())
         relations = [
-            Node("relation", (left, right), name)
-            for left, right, name in zip(terms, terms[1:], names, strict=False)
+            Node("relation", (left, right), name) for left, right, name in zip(terms, terms[1:], names, strict=False)
         ]
         if len(relations) > 1:
             return Node("relation", tuple(relations), "and")

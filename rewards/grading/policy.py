@@ -43,7 +43,8 @@ class Policy:
             raise ValueError(f"Policy.limit_s is {self.limit_s}; it must be a number of seconds above 0")
         if self.rounded_digits < 0 or self.max_length < 1:
             raise ValueError(
-                f"Policy.rounded_digits is {self.rounded_digits} and max_length {self.max_length}; they must be >= 0 and >= 1"
+                f"Policy.rounded_digits is {self.rounded_digits} and max_length {self.max_length};"
+                " they must be >= 0 and >= 1"
             )
 
 

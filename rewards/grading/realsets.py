@@ -77,9 +77,7 @@ def _without_points(whole: list[Piece], removed: Node) -> list[Piece]:
             if height(low) < at < height(high):
                 split += [(low, low_closed, point, False), (point, False, high, high_closed)]
             else:
-                split.append(
-                    (low, low_closed and height(low) != at, high, high_closed and height(high) != at)
-                )
+                split.append((low, low_closed and height(low) != at, high, high_closed and height(high) != at))
         whole = split
     return whole
 
@@ -114,7 +112,12 @@ def _joined(found: list[Piece]) -> list[Piece]:
             if touch or height(low) < height(last[2]):
                 further = height(high) > height(last[2])
                 both = height(high) == height(last[2]) and (high_closed or last[3])
-                joined[-1] = (last[0], last[1], high if further else last[2], high_closed if further else both or last[3])
+                joined[-1] = (
+                    last[0],
+                    last[1],
+                    high if further else last[2],
+                    high_closed if further else both or last[3],
+                )
                 continue
         joined.append(piece)
     return joined

@@ -87,7 +87,7 @@ def named(node: Node) -> Named:
 
 
 def without_names(node: Node) -> Named:
-    """Names off a list too: `x=1, y=2` is (1, 2) named (x, y); `p=5, q=2, p=7, q=2` is (5, 2), (7, 2); `n=1, 2` is 1, 2."""
+    """Names off a list too: `x=1, y=2` is (1, 2) named (x, y); `p=5, q=2, p=7, q=2` (5, 2), (7, 2); `n=1, 2` 1, 2."""
     if node.op not in ("bare", "set") or len(node.args) > MAX_MEMBERS:
         return named(node)
     parts = [named(arg) for arg in node.args]

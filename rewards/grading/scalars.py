@@ -63,7 +63,7 @@ def digits_of(node: Node) -> int:
 
 
 def rounds_to(a: Fraction, a_digits: int, b: Fraction, b_digits: int, policy: Policy) -> bool:
-    """Is the decimal with fewer digits the other value rounded or cut off there? Of two decimals the longer must be a machine's float."""
+    """Is the decimal with fewer digits the other value rounded or cut off? Of two decimals the longer is a float."""
     least = policy.rounded_digits
     if not least or a == b:
         return a == b
@@ -131,13 +131,13 @@ def _close(left, right, ctx) -> bool:
 
 def points(names: list[str]) -> Iterator[dict[str, Fraction]]:
     """Fixed points: positive ones within and beyond 1, then ones with every sign."""
-    for number in range(POINTS):
-        signs = 1 if number < 5 else -1
+    for nth in range(POINTS):
+        signs = 1 if nth < 5 else -1
         point = {}
         for index, name in enumerate(names):
-            seed = _SEEDS[(number + 2 * index) % len(_SEEDS)] + Fraction(index * 7 + number, 29)
-            seed /= 50 if number in SMALL else 1
-            point[name] = seed * (signs if (index + number) % 2 or number > 8 else 1)
+            seed = _SEEDS[(nth + 2 * index) % len(_SEEDS)] + Fraction(index * 7 + nth, 29)
+            seed /= 50 if nth in SMALL else 1
+            point[name] = seed * (signs if (index + nth) % 2 or nth > 8 else 1)
         yield point
 
 
@@ -151,7 +151,9 @@ def _same_at_points(a: Node, b: Node, names: list[str]) -> bool | None:
             left, right = numeric(a, point, ctx), numeric(b, point, ctx)
         except UndefinedError:
             continue
-        real = abs(ctx.im(left)) <= ctx.mpf(10) ** -30 * abs(left) and abs(ctx.im(right)) <= ctx.mpf(10) ** -30 * abs(right)
+        real = abs(ctx.im(left)) <= ctx.mpf(10) ** -30 * abs(left) and abs(ctx.im(right)) <= ctx.mpf(10) ** -30 * abs(
+            right
+        )
         same = _close(left, right, ctx)
         if real or complex_wanted:
             if not same:

@@ -7,7 +7,10 @@ import sympy
 from sympy import S
 
 _FUNCTIONS = {
-    **{name: getattr(sympy, name) for name in "sin cos tan cot sec csc sinh cosh tanh coth floor sign erf binomial".split()},
+    **{
+        name: getattr(sympy, name)
+        for name in "sin cos tan cot sec csc sinh cosh tanh coth floor sign erf binomial".split()
+    },
     **{"arc" + name: getattr(sympy, "a" + name) for name in "sin cos tan cot sec csc sinh cosh tanh".split()},
     **{"abs": sympy.Abs, "ceil": sympy.ceiling, "factorial": sympy.factorial, "binom": sympy.binomial},
     **{"max": sympy.Max, "min": sympy.Min, "gcd": sympy.gcd, "lcm": sympy.lcm, "Re": sympy.re, "Im": sympy.im},
@@ -18,7 +21,7 @@ _RELATIONS = {"=": sympy.Eq, "!=": sympy.Ne, "<": sympy.Lt, "<=": sympy.Le, ">":
 
 
 def build(node: list, real: bool = False):
-    """A tree (`[op, value, args]`) as a sympy object; `real`: its symbols are real numbers. ValueError: no such thing."""
+    """A tree (`[op, value, args]`) as a sympy object; `real`: its symbols are real numbers. ValueError: none."""
     op, value, args = node
     if op == "number":
         return sympy.Rational(*map(int, value.split("/")))

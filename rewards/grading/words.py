@@ -33,7 +33,11 @@ def truth(text: str) -> bool | None:
         return None
     if words[0] in _YES:
         return True
-    return False if words[0] in _NO and (len(words) == 1 or re.match(r"\W*no\W*,", text.lower()) or words[0] != "no") else None
+    return (
+        False
+        if words[0] in _NO and (len(words) == 1 or re.match(r"\W*no\W*,", text.lower()) or words[0] != "no")
+        else None
+    )
 
 
 def is_truth(text: str) -> bool:

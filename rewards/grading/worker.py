@@ -1,9 +1,9 @@
 """The process that answers symbolic questions with sympy: started by rewards.grading.pool, imports and warms up once.
 
 Each question runs in a fork of it with a hard time limit and a memory limit: a fork that runs over is killed, the next
-question gets a fresh one within milliseconds, and nothing grows. Protocol: one JSON line in, `[task, a, b, seconds]`; one
-out, `{"verdict": true | false | null, "late": bool, "seconds": float}`; a first line `"ready"`. Trees arrive as data: no
-text is ever parsed by sympy.
+question gets a fresh one within milliseconds, and nothing grows. Protocol: one JSON line in, `[task, a, b, seconds]`;
+one out, `{"verdict": true | false | null, "late": bool, "seconds": float}`; a first line `"ready"`. Trees arrive as
+data: no text is ever parsed by sympy.
 """
 
 import json
