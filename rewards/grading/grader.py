@@ -11,7 +11,7 @@ from rewards.grading.compare import Comparison
 from rewards.grading.extract import last_expression, narrower, only_number, stated_answer
 from rewards.grading.normalise import glyphs, normalise
 from rewards.grading.policy import DEFAULT, Policy
-from rewards.grading.quantity import Quantity, quantity
+from rewards.grading.quantity import Quantity, is_spaced, quantity
 from rewards.grading.reshape import is_sequence
 from rewards.grading.tree import Node, TooBigError, number, show, symbols, walk
 from rewards.grading.verdict import Verdict
@@ -227,7 +227,7 @@ def _by_mathematics(answer: str, gold: str, policy: Policy) -> Verdict:
     if right is None:
         same = re.sub(r"\s", "", answer) == re.sub(r"\s", "", gold)
         return Verdict(same, "text" if same else "unread", answer, gold, "" if same else "the gold is not mathematics")
-    left = quantity(answer)
+    left = None if is_spaced(answer) and not policy.thousands_space else quantity(answer)
     if left is None or (not policy.number_words and words.spelled_number(answer)):
         return Verdict(False, "unread", answer, gold, "the prediction is not mathematics")
     if _comma_is_point(left.tree, right.tree, answer, gold, policy):

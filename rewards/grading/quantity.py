@@ -52,9 +52,14 @@ _LEFT_NAME = re.compile(
 )
 
 
+def is_spaced(text: str) -> bool:
+    """`12 345`: thousands set apart by spaces."""
+    return _SPACED_THOUSANDS.fullmatch(text) is not None
+
+
 def _parsed(text: str) -> Node:
     """The tree of a formula, its words for "and" and "or" as commas; a name that cannot be read is dropped."""
-    if _SPACED_THOUSANDS.fullmatch(text):
+    if is_spaced(text):
         text = text.replace(" ", "")
     text = _CONJUNCTION.sub(" , ", text)
     try:

@@ -35,6 +35,7 @@ def _warm() -> None:
     square = ["pow", None, [x, ["number", "2", []]]]
     checks = (
         ("equal", ["sum", "x", [x, one, three]], ["number", "6", []]),
+        ("equal", ["sum", "x", [["pow", None, [["number", "1/2", []], x]], one, ["constant", "infinity", []]]], one),
         ("equal", ["integral", "x", [square, one, three]], ["number", "26/3", []]),
         ("equal", ["limit", "x", [["div", None, [square, x]], three, ["symbol", "", []]]], three),
         ("solve", ["relation", "<", [square, one]], ["interval", "()", [["number", "-1", []], one]]),
