@@ -125,4 +125,12 @@ def absolute_paths(config: DictConfig) -> None:
             line.path = str(Path(line.path).expanduser().resolve())
 
 
-__all__ = ["AttentionSettings", "GRPOSettings", "GroupSettings", "GuardSettings", "SFTSettings", "absolute_paths", "parse"]
+__all__ = [
+    "AttentionSettings",
+    "GRPOSettings",
+    "GroupSettings",
+    "GuardSettings",
+    "SFTSettings",
+    "absolute_paths",
+    "parse",
+]

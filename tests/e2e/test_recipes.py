@@ -141,7 +141,7 @@ def test_interrupted_grpo_shuts_ray_down_and_resumes(tiny, tmp_path):
     command = [sys.executable, "-m", "avar_rl.verl_plugin.grpo", "recipes/config/tiny_grpo", "--profile", "cpu"]
     command += [f"data.train_files={out}/data/rl_train.parquet", f"data.val_files={out}/data/rl_val.parquet"]
     command += [f"actor_rollout_ref.model.path={out}/sft", f"trainer.default_local_dir={tmp_path}/checkpoints"]
-    command += [*SMALL_GRPO, *SMALL_MICRO, "trainer.save_freq=1", "avar.reward.visual=0"]
+    command += [*SMALL_GRPO, *SMALL_MICRO, "trainer.save_freq=1", "avar.rewards.visual=0"]
     log = (tmp_path / "log").open("w+")
     environment = {
         **os.environ,
