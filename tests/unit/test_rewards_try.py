@@ -63,7 +63,8 @@ def test_attention_rewards_need_masses(files, capsys):
     assert run(files, "--reward", "visual") == 2
     assert "line 1 has no image_mass and system_mass (tokens x layers), which visual needs" in capsys.readouterr().err
     masses = [[[0.2, 0.4]] * 2, [[0.1, 0.1]] * 2]  # two tokens, two layers
-    lines = [line | {"image_mass": masses[i % 2], "system_mass": [[0.2, 0.4]] * 2} for i, line in enumerate(files["lines"])]
+    system = {"system_mass": [[0.2, 0.4]] * 2}
+    lines = [line | system | {"image_mass": masses[i % 2]} for i, line in enumerate(files["lines"])]
     write(files["responses"], lines)
     tried = attempt.run(["visual"], ["visual.mode=rank"], files["data"], files["responses"])
     expected = [rank if read_images(files, one.row_id) else None for one, rank in zip(tried, [1, 0, 1, 0], strict=True)]
