@@ -7,6 +7,8 @@ counted (`timeouts()`); callers that want to tell it from a wrong answer use `gr
 from dataclasses import replace
 
 from rewards.grading import DEFAULT, check_gold, extract_answer, grade_response, undecided
+from rewards.plugin import reward
+from rewards.sample import Sample
 
 __all__ = ["accuracy", "check_gold", "extract_answer", "grade_response", "timeouts"]
 
@@ -24,3 +26,13 @@ def accuracy(response: str, gold: str, *, limit_s: float = DEFAULT.limit_s) -> f
 def timeouts() -> int:
     """How many pairs of this process were left undecided."""
     return undecided()
+
+
+@reward(name="accuracy")
+def accuracy_reward(sample: Sample) -> float | None:
+    """1.0 for the gold answer, 0.0 for another one, None where the grader cannot tell.
+
+    ValueError for a gold that cannot be scored.
+    """
+    equivalent = grade_response(sample.response, sample.gold).equivalent
+    return None if equivalent is None else float(equivalent)
