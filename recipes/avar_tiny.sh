@@ -4,7 +4,7 @@
 #
 #   bash recipes/avar_tiny.sh                                   # about a quarter of an hour on two cores
 #   SEED=1 NAME=tiny_1 bash recipes/avar_tiny.sh                # another seed
-#   bash recipes/avar_tiny.sh avar.reward.visual=0              # arguments are overrides of the GRPO stage
+#   bash recipes/avar_tiny.sh avar.rewards.visual=0             # arguments are overrides of the GRPO stage
 #   DRY_RUN=1 bash recipes/avar_tiny.sh                         # print the checked configuration, run nothing
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

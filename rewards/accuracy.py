@@ -10,6 +10,8 @@ from fractions import Fraction
 from functools import lru_cache
 
 from rewards._symbolic import GaveUpError, admissible, equal, parses, timeouts, to_latex
+from rewards.plugin import reward
+from rewards.sample import Sample
 
 __all__ = ["accuracy", "check_gold", "extract_answer", "timeouts"]
 
@@ -184,3 +186,9 @@ def _same_number(gold: tuple[Fraction, str], answer: tuple[Fraction, str]) -> bo
         if abs(candidate - gold_value) <= (0 if whole else Fraction(5, 10**7)):
             return True
     return False
+
+
+@reward(name="accuracy")
+def accuracy_reward(sample: Sample) -> float | None:
+    """1.0 for the gold answer, else 0.0. ValueError for a gold that cannot be scored."""
+    return accuracy(sample.response, sample.gold)

@@ -2,6 +2,9 @@
 
 import re
 
+from rewards.plugin import reward
+from rewards.sample import Sample
+
 # DOTALL: thoughts run over several lines. Each tag once: a second one would leave open which answer counts.
 _SHAPE = re.compile(r"\s*<think>(?P<think>.*?)</think>\s*<answer>(?P<answer>.*?)</answer>\s*", re.DOTALL)
 _TAG = re.compile(r"</?(?:think|answer)>")
@@ -13,3 +16,8 @@ def format_reward(response: str) -> float:
         return 0.0
     shape = _SHAPE.fullmatch(response)
     return float(shape is not None and all(part.strip() for part in shape.groups()))
+
+
+@reward(name="format")
+def sample_format(sample: Sample) -> float:
+    return format_reward(sample.response)

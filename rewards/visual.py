@@ -3,32 +3,52 @@
     r_visual = 0 if the answer is wrong, else 1/|T| sum_t 1/|L| sum_l [ img_l,t / (sys_l,t + eps) ]
 
 img and sys are the attention mass of token t in layer l on the image and on the system turn, heads averaged first; T is
-the response. The raw ratio (7 to 19 in a 7B model) swamps an accuracy of 1, hence mode "share" = img / (img + sys),
-bounded by 1, and `clip`, an upper bound on a token's score. Neither is in the paper.
+the response; "0 if the answer is wrong" is the gate. The raw ratio (7 to 19 in a 7B model) swamps an accuracy of 1,
+hence mode "share" = img / (img + sys), bounded by 1; "rank", the place of the share within the group; and `clip`, an
+upper bound on a token's score. None of these is in the paper.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from rewards.plugin import reward
+from rewards.sample import AttentionSample, Masses
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-MODES = ("ratio", "share")
+Mode = Literal["ratio", "share", "rank"]
+Positive = Annotated[float, Field(gt=0)]
+
+
+@reward(gate="accuracy")
+def visual(
+    sample: AttentionSample, *, mode: Mode = "ratio", eps: Positive = 1e-6, clip: Positive | None = None
+) -> float | None:
+    """Mean token score over the response; None for a question without an image, and for a rank in a group of one."""
+    if not sample.image_sizes:
+        return None
+    if mode == "rank":
+        shares = [mean_score(masses, mode="share", eps=eps, clip=clip) for masses in sample.group]
+        return rank(shares, sample.position)
+    return mean_score(sample.masses, mode=mode, eps=eps, clip=clip)
 
 
 def token_visual_score(
     image_L: Tensor, system_L: Tensor, *, mode: str = "ratio", eps: float = 1e-6, clip: float | None = None
 ) -> Tensor:
-    """Score of each token: mean over layers (dimension 0) of how much image mass there is per system mass.
+    """Score of each token: mean over layers (the last dimension) of how much image mass there is per system mass.
 
     Args:
-        image_L, system_L: attention masses averaged over heads, (L, ...) with any trailing shape, such as (L, B, T).
+        image_L, system_L: attention masses averaged over heads, (..., L) with any leading shape, such as (T, L).
         mode: "ratio" = image / (system + eps), the paper's; "share" = image / (image + system), 0 where both are 0.
         eps: keeps the quotients finite.
         clip: upper bound of a token's score, after the mean over layers.
 
-    Returns: (...), the trailing shape.
+    Returns: (...), the leading shape.
     """
     if image_L.shape != system_L.shape:
         raise ValueError(
@@ -39,25 +59,25 @@ def token_visual_score(
     elif mode == "share":
         score_L = image_L / (image_L + system_L).clamp_min(eps)
     else:
-        raise ValueError(f"visual reward mode {mode!r} is unknown; choose one of {', '.join(MODES)}")
-    score = score_L.mean(0)
+        raise ValueError(f"visual score mode {mode!r} is unknown; choose ratio or share")
+    score = score_L.mean(-1)
     return score if clip is None else score.clamp(max=clip)
 
 
-def visual_reward(score_T: Tensor, *, correct: bool) -> float:
-    """Mean token score over the response, gated: 0.0 where the answer is wrong.
-
-    Args:
-        score_T: (T,) `token_visual_score` of the response tokens alone (no prompt, no padding).
-        correct: whether the answer is right.
-
-    Raises:
-        ValueError: a correct response without tokens, or with a score that is not finite.
-    """
-    if not correct:
-        return 0.0
-    if score_T.ndim != 1 or score_T.numel() == 0:
-        raise ValueError(f"a correct response needs token scores of shape (T,), T > 0; got {tuple(score_T.shape)}")
+def mean_score(masses: Masses, *, mode: str, eps: float, clip: float | None) -> float:
+    """Mean of `token_visual_score` over the response. ValueError: it has no tokens, or its masses are not finite."""
+    if masses.image_TL.ndim != 2 or masses.image_TL.numel() == 0:
+        raise ValueError(f"a response needs masses of shape (T, L), T > 0; got {tuple(masses.image_TL.shape)}")
+    score_T = token_visual_score(masses.image_TL, masses.system_TL, mode=mode, eps=eps, clip=clip)
     if not bool(score_T.isfinite().all()):
         raise ValueError("a token's visual score is not finite: the span masses of the response are broken")
-    return float(score_T.float().mean())
+    return float(score_T.double().mean())
+
+
+def rank(scores: list[float], position: int) -> float | None:
+    """The place of `scores[position]` from 0 (lowest) to 1 (highest), ties in the middle; None for a group of one."""
+    if len(scores) < 2:
+        return None
+    own = scores[position]
+    below, level = sum(score < own for score in scores), sum(score == own for score in scores)
+    return (below + (level - 1) / 2) / (len(scores) - 1)

@@ -1,4 +1,4 @@
-"""One short line a step: what people look for while a run goes by. The file and TensorBoard logs hold the rest."""
+"""A few short lines a step: what people look for while a run goes by. The file and TensorBoard logs hold the rest."""
 
 from collections.abc import Mapping
 
@@ -13,9 +13,9 @@ SFT = {
 GRPO = {
     "reward/total": "reward {:.3f}",
     "reward/accuracy": "accuracy {:.3f}",
-    "reward/format": "format {:.3f}",
-    "reward/visual": "visual {:.3f}",
     "reward/groups_without_accuracy_spread": "flat groups {:.2f}",
+    "reward_rate/undecided": "undecided {:.3f}",
+    "reward_rate/failed": "failed {:.3f}",
     "attention/image_mass": "image {:.3f}",
     "attention/system_mass": "system {:.3f}",
     "actor/entropy": "entropy {:.3f}",
@@ -30,3 +30,26 @@ def line(step: int, metrics: Mapping[str, float], shown: Mapping[str, str]) -> s
     """`step 3 | loss 1.2345 | …` with those of `shown` that were measured."""
     parts = [text.format(float(metrics[name])) for name, text in shown.items() if name in metrics]
     return " | ".join([f"step {step}", *parts])
+
+
+def rewards(metrics: Mapping[str, float], weights: Mapping[str, float]) -> str:
+    """A line for each part: `  visual: 0.51 ±0.04 [0.42, 0.60] | gated 0.38 | x 0.3 -> 0.09 ±0.07 [0.00, 0.18] | …`."""
+    lines = []
+    for name, weight in weights.items():
+        shown = [_spread(metrics, f"reward_raw/{name}")]
+        for rate, text in (("gated", "gated {:.2f}"), ("not_applicable", "not applicable {:.2f}")):
+            if value := metrics.get(f"reward_rate/{name}/{rate}"):
+                shown.append(text.format(value))
+        shown.append(f"x {weight:g} -> {_spread(metrics, f'reward_weighted/{name}')}")
+        for other in ("length", "accuracy"):
+            if (value := metrics.get(f"reward_check/{name}_vs_{other}")) is not None:
+                shown.append(f"r({other}) {value:+.2f}")
+        lines.append(f"  {name}: " + " | ".join(shown))
+    return "\n".join(lines)
+
+
+def _spread(metrics: Mapping[str, float], prefix: str) -> str:
+    if f"{prefix}/mean" not in metrics:
+        return "none"
+    mean, std, low, high = (metrics[f"{prefix}/{name}"] for name in ("mean", "std", "min", "max"))
+    return f"{mean:.3f} ±{std:.3f} [{low:.2f}, {high:.2f}]"

@@ -1,4 +1,4 @@
-"""verl's FSDP engine with span masses: for the guided loss in training, for the visual reward in the old-log-prob pass.
+"""verl's FSDP engine with span masses: for the guided loss in training, for attention rewards in the old-log-prob pass.
 
 The engine's own forward is untouched. Around it, a `SpanMassRecorder` is started on the very input ids that the model
 sees (padded, or packed with `use_remove_padding`) and what it recorded is added to verl's `model_output` as nested
@@ -19,10 +19,9 @@ from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 from avar_rl.attention import SpanMassRecorder
 from avar_rl.guidance import GUIDED_ROLES, GuidanceConfig, guidance_terms
 from avar_rl.spans import Markup, Role, query_rows, role_counts, role_spans, token_roles
-from avar_rl.verl_plugin.settings import VisualSettings
-from rewards.visual import token_visual_score
+from avar_rl.verl_plugin.settings import AttentionSettings
 
-VISUAL_REQUEST = "avar_visual"  # key of the trainer's request in a batch's extra_info
+MASS_REQUEST = "avar_masses"  # key of the trainer's request in a batch's extra_info
 
 
 @dataclass
@@ -33,6 +32,7 @@ class _Layout:
     valid_BT: torch.Tensor
     cu_seqlens: torch.Tensor | None  # (N+1,) when packed
     offsets: torch.Tensor  # (N+1,) jagged offsets of the micro-batch
+    lengths: list[int]  # (N,) of the responses; in SFT, of the whole sequences
     roles_BT: torch.Tensor
     rows_BR: torch.Tensor
 
@@ -50,14 +50,14 @@ class SpanMassEngine(FSDPEngineWithLMHead):
 
     def prepare_model_inputs(self, micro_batch: TensorDict):
         model_inputs, output_args = super().prepare_model_inputs(micro_batch)
-        visual = tu.get_non_tensor_data(micro_batch, VISUAL_REQUEST, default=None)
+        wanted: AttentionSettings | None = tu.get_non_tensor_data(micro_batch, MASS_REQUEST, default=None)
         guided = self.guidance is not None and self.guidance.enabled
         self._layout = None
         if self._recorder is not None:
             self._recorder.stop()
-        if visual is not None or guided:
-            rows = "response" if visual is not None else self.guidance.rows
-            layers = visual.layers if visual is not None else self.guidance.layers
+        if wanted is not None or guided:
+            rows = "response" if wanted is not None else self.guidance.rows
+            layers = wanted.layers if wanted is not None else self.guidance.layers
             self._start_recording(micro_batch, model_inputs, output_args, rows, layers)
         return model_inputs, output_args
 
@@ -65,9 +65,8 @@ class SpanMassEngine(FSDPEngineWithLMHead):
         model_output = super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func)
         if self._layout is not None:
             masses_LBSHR = self._recorder.finish().stack()
-            visual = tu.get_non_tensor_data(micro_batch, VISUAL_REQUEST, default=None)
-            if visual is not None:
-                model_output.update(_visual_outputs(masses_LBSHR, self._layout, visual))
+            if tu.get_non_tensor_data(micro_batch, MASS_REQUEST, default=None) is not None:
+                model_output.update(_mass_outputs(masses_LBSHR, self._layout))
             else:
                 model_output.update(_guidance_outputs(masses_LBSHR, self._layout, self.guidance))
         return model_output
@@ -96,7 +95,8 @@ class SpanMassEngine(FSDPEngineWithLMHead):
         )
         _require_system(roles_BT, cu_seqlens)
         rows_BR = query_rows(roles_BT, rows, cu_seqlens=cu_seqlens)
-        self._layout = _Layout(ids_BT, valid_BT, cu_seqlens, offsets, roles_BT, rows_BR)
+        lengths = micro_batch["response_mask"].offsets() if "response_mask" in micro_batch.keys() else offsets
+        self._layout = _Layout(ids_BT, valid_BT, cu_seqlens, offsets, lengths.diff().tolist(), roles_BT, rows_BR)
         spans_BST = role_spans(roles_BT, GUIDED_ROLES)
         self._recorder.start(spans_BST, rows=rows_BR, layers=layers, cu_seqlens=cu_seqlens, valid=valid_BT)
 
@@ -125,20 +125,26 @@ def _response_tokens(micro_batch: TensorDict, offsets: torch.Tensor) -> torch.Te
     return flat
 
 
-def _visual_outputs(masses_LBSHR: torch.Tensor, layout: _Layout, visual: VisualSettings) -> dict[str, torch.Tensor]:
-    """Per token, 0 outside the response: visual score (PAPER §6, heads averaged first), image mass, system mass."""
+def _mass_outputs(masses_LBSHR: torch.Tensor, layout: _Layout) -> dict[str, torch.Tensor]:
+    """Image and system mass of each token of the response, heads averaged; 0 where the policy did not write it.
+
+    Nested with T * L values a row (all layers of a token side by side): verl carries rows of one dimension best.
+    """
     image_LBR, system_LBR = masses_LBSHR.mean(dim=3).unbind(dim=2)
-    score_BR = token_visual_score(image_LBR, system_LBR, mode=visual.mode, eps=visual.eps, clip=visual.clip)
-    values = {"visual_score": score_BR, "image_mass": image_LBR.mean(0), "system_mass": system_LBR.mean(0)}
-    return {name: _per_token(value_BR, layout) for name, value_BR in values.items()}
+    return {"image_mass": _per_token(image_LBR, layout), "system_mass": _per_token(system_LBR, layout)}
 
 
-def _per_token(value_BR: torch.Tensor, layout: _Layout) -> torch.Tensor:
-    dense_BT = torch.zeros(layout.input_ids_BT.shape, dtype=torch.float32, device=value_BR.device)
+def _per_token(value_LBR: torch.Tensor, layout: _Layout) -> torch.Tensor:
+    layers = len(value_LBR)
+    dense_BTL = torch.zeros((*layout.input_ids_BT.shape, layers), dtype=torch.float32, device=value_LBR.device)
     recorded_BR = layout.rows_BR >= 0
-    batch_index = torch.arange(len(dense_BT), device=dense_BT.device)[:, None].expand_as(layout.rows_BR)
-    dense_BT[batch_index[recorded_BR], layout.rows_BR[recorded_BR]] = value_BR[recorded_BR].float()
-    return torch.nested.nested_tensor_from_jagged(dense_BT[layout.valid_BT], layout.offsets)
+    batch_index = torch.arange(len(dense_BTL), device=dense_BTL.device)[:, None].expand_as(layout.rows_BR)
+    value_BRL = value_LBR.permute(1, 2, 0).float()
+    dense_BTL[batch_index[recorded_BR], layout.rows_BR[recorded_BR]] = value_BRL[recorded_BR]
+    flat_XL, ends = dense_BTL[layout.valid_BT], layout.offsets[1:].tolist()
+    responses = [flat_XL[end - n : end] for end, n in zip(ends, layout.lengths, strict=True)]
+    offsets = torch.tensor([0, *layout.lengths], device=flat_XL.device).cumsum(0) * layers
+    return torch.nested.nested_tensor_from_jagged(torch.cat(responses).flatten(), offsets)
 
 
 def _guidance_outputs(masses_LBSHR: torch.Tensor, layout: _Layout, config: GuidanceConfig) -> dict[str, torch.Tensor]:

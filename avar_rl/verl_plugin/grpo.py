@@ -18,10 +18,13 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         config = recipe.load(arguments.recipe, arguments.overrides, stage="grpo")
+        settings.absolute_paths(config)
         ours = settings.parse(settings.GRPOSettings, config)
-        if ours.reward.visual:
+        rewards = ours.reward_set()
+        if rewards.needs_attention:
             recipe.refuse_lost_masses(config)
         recipe.check_grpo(config)
+        recipe.check_groups(config, ours.groups, rewards.weights)
         if arguments.dry_run:
             print(OmegaConf.to_yaml(config, resolve=True))
             return 0

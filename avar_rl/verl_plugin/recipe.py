@@ -7,6 +7,7 @@ not in a YAML file, and verl ignores them; here both are errors.
 import difflib
 import functools
 import inspect
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from hydra.errors import HydraException
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+from avar_rl.verl_plugin.settings import GroupSettings
 
 VERL_BASES = {"sft": "sft_trainer_engine", "grpo": "ppo_trainer"}
 
@@ -149,8 +152,32 @@ def _check_micro_batches(config: DictConfig) -> None:
             raise ValueError(f"{total} samples a device are not a multiple of actor_rollout_ref.{name}={micro}")
 
 
+def check_groups(config: DictConfig, groups: GroupSettings, rewards: Mapping[str, float]) -> None:
+    """How groups are filtered and normalised is what our trainer can do. ValueError otherwise."""
+    algorithm = config.algorithm
+    if algorithm.filter_groups.enable and algorithm.filter_groups.metric != "accuracy":
+        raise ValueError(
+            f"algorithm.filter_groups.metric={algorithm.filter_groups.metric}: groups are filtered by accuracy, never by "
+            "a shaped sum (in which groups without a signal differ, too); set it to accuracy"
+        )
+    wants_accuracy = {
+        "algorithm.filter_groups.enable=True": algorithm.filter_groups.enable,
+        "avar.groups.mask_uniform_accuracy=True": groups.mask_uniform_accuracy,
+    }
+    for setting, applies in wants_accuracy.items():
+        if applies and "accuracy" not in rewards:
+            raise ValueError(f"{setting} needs the reward accuracy; list it in avar.rewards (weight 0 only reports it)")
+    if algorithm.adv_estimator == "gdpo":
+        raise ValueError(
+            "algorithm.adv_estimator=gdpo: verl 0.9.1's trainer does not hand it the parts; keep grpo and set "
+            "avar.groups.normalise=parts, which calls the same function with the parts of avar.rewards"
+        )
+    if groups.normalise == "parts" and (algorithm.adv_estimator != "grpo" or algorithm.use_kl_in_reward):
+        raise ValueError("avar.groups.normalise=parts needs algorithm.adv_estimator=grpo and use_kl_in_reward=False")
+
+
 def refuse_lost_masses(config: DictConfig) -> None:
-    """Settings under which the visual reward would have no masses to work with. Raises ValueError before training."""
+    """Settings under which attention rewards would have no masses to work with. Raises ValueError before training."""
     actor, model = config.actor_rollout_ref.actor, config.actor_rollout_ref.model
     refused = {
         "algorithm.rollout_correction.bypass_mode=True skips the forward pass that records": (
@@ -174,4 +201,4 @@ def refuse_lost_masses(config: DictConfig) -> None:
     }
     for reason, applies in refused.items():
         if applies:
-            raise ValueError(f"the visual reward needs span masses, but {reason} (or set avar.reward.visual=0)")
+            raise ValueError(f"attention rewards need span masses, but {reason} (or set their weights to 0)")

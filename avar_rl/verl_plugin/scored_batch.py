@@ -1,7 +1,7 @@
 """What the rewards said about one step's responses: the bundle that metrics and the rollout record are made of.
 
 Built once a step by the trainer, after the attention rewards and before the advantages. verl's filler rows are left out.
-Shapes: T response tokens, L recorded layers.
+Shapes: T response tokens that the policy wrote, L recorded layers.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ class ScoredResponse:
     weighted: what each part added to `total`: weight x value, 0 where its gate was closed or it was not applicable.
     closed: the parts whose gate was closed.
     masked: takes no part in the advantages: undecided accuracy, or a reward failed and the policy is to mask it.
-    error: reward, row and traceback of a failed reward; "" without one.
+    error: traceback, reward and row of a failed reward; "" without one.
     image_mass_TL, system_mass_TL: float32 (T, L), heads averaged; None where nothing was recorded.
     """
 
     key: str  # verl's: {uid}_{session}_{index}
     uid: str  # of the prompt: responses of a group share it
     row_id: str
-    row: Mapping[str, Any]  # extra columns of the data row
+    row: Mapping[str, Any]  # the data row's columns beside prompt, images and gold
     question: str
     gold: str
     image_sizes: tuple[tuple[int, int], ...]  # (width, height) in pixels
@@ -55,12 +55,13 @@ class ScoredResponse:
 
 @dataclass(frozen=True)
 class ScoredBatch:
-    """The responses of one step; `weights` of the parts in recipe order; `layers`: indices behind L."""
+    """The responses of one step; weight of every part, gate of every gated one; L (0: nothing recorded)."""
 
     step: int
     responses: tuple[ScoredResponse, ...]
     weights: Mapping[str, float] = field(default_factory=dict)
-    layers: tuple[int, ...] = ()
+    gates: Mapping[str, str] = field(default_factory=dict)
+    layers: int = 0
 
     def groups(self) -> dict[str, list[ScoredResponse]]:
         """Responses by uid, in order of appearance."""

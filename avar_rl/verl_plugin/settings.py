@@ -1,30 +1,33 @@
 """The `avar:` block of a recipe, parsed once into frozen dataclasses; the rest of the configuration is verl's own."""
 
 from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 
 from avar_rl.guidance import GuidanceConfig
-from rewards import RewardWeights
+from rewards.combine import PAPER, RewardSet, Term, parse_terms
 
 
 @dataclass(frozen=True)
-class VisualSettings:
-    """How response tokens are scored for the visual reward (PAPER: §6). Travels to the engine with each batch."""
+class AttentionSettings:
+    """What the actor's forward records for the attention rewards. Travels to the engine with each batch."""
 
-    mode: str = "ratio"  # "ratio": img / (sys + eps), the paper's; "share": img / (img + sys), bounded
-    eps: float = 1e-6
-    clip: float | None = None  # upper bound of a token's score
     layers: tuple[int, ...] | None = None  # None: all layers
+    measure: bool = False  # masses and attention rewards are measured even where no attention reward has a weight
+
+
+@dataclass(frozen=True)
+class GroupSettings:
+    """How the responses to one question are compared."""
+
+    normalise: str = "total"  # "parts": each part on its own within the group (GDPO, arXiv 2601.05242), then summed
+    mask_uniform_accuracy: bool = False  # groups whose accuracy has no spread get no advantage
 
     def __post_init__(self) -> None:
-        if self.mode not in ("ratio", "share"):
-            raise ValueError(f"avar.visual.mode must be 'ratio' or 'share', not {self.mode!r}")
-        if self.eps <= 0:
-            raise ValueError(f"avar.visual.eps must be positive, not {self.eps}")
-        if self.clip is not None and self.clip <= 0:
-            raise ValueError(f"avar.visual.clip must be positive or null, not {self.clip}")
+        if self.normalise not in ("total", "parts"):
+            raise ValueError(f"avar.groups.normalise must be 'total' or 'parts', not {self.normalise!r}")
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,19 @@ class GRPOSettings:
     """`avar:` of a GRPO recipe."""
 
     profile: str = "gpu"
-    reward: RewardWeights = field(default_factory=RewardWeights)
-    visual: VisualSettings = field(default_factory=VisualSettings)
+    rewards: tuple[Term, ...] = PAPER
+    on_reward_error: str = "stop"  # a reward that fails stops the run; "mask": its response takes no part, counted
+    attention: AttentionSettings = field(default_factory=AttentionSettings)
+    groups: GroupSettings = field(default_factory=GroupSettings)
     guard: GuardSettings = field(default_factory=GuardSettings)
 
     def __post_init__(self) -> None:
-        if self.reward.visual and not self.reward.accuracy:
-            raise ValueError("avar.reward: the visual reward is gated by correctness, but avar.reward.accuracy is 0")
+        if self.on_reward_error not in ("stop", "mask"):
+            raise ValueError(f"avar.on_reward_error must be 'stop' or 'mask', not {self.on_reward_error!r}")
+
+    def reward_set(self) -> RewardSet:
+        """The reward functions behind `rewards`. ValueError: one is unknown, does not import or has a bad option."""
+        return RewardSet(self.rewards, measure_attention=self.attention.measure)
 
 
 def parse(cls: type, config: DictConfig) -> Any:
@@ -87,6 +96,10 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         return _number(value, where)
     if kind == tuple[int, ...] | None:
         return _layers(value, where)
+    if kind == tuple[Term, ...]:
+        return parse_terms(value, where)
+    if kind is bool and not isinstance(value, bool):
+        raise ValueError(f"{where} must be true or false, not {value!r}")
     return value
 
 
@@ -105,4 +118,11 @@ def _layers(value: Any, where: str) -> tuple[int, ...]:
     return tuple(value)
 
 
-__all__ = ["GRPOSettings", "GuardSettings", "SFTSettings", "VisualSettings", "parse"]
+def absolute_paths(config: DictConfig) -> None:
+    """Makes the paths of reward files absolute in `config`: workers may run in another directory."""
+    for line in (config.get("avar", {}).get("rewards") or {}).values():
+        if isinstance(line, DictConfig) and isinstance(line.get("path"), str):
+            line.path = str(Path(line.path).expanduser().resolve())
+
+
+__all__ = ["AttentionSettings", "GRPOSettings", "GroupSettings", "GuardSettings", "SFTSettings", "absolute_paths", "parse"]

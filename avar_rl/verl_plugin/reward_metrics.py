@@ -1,0 +1,93 @@
+"""The curves of a step's rewards. Names (PART: a reward's name; STAT: mean, std, min, max):
+
+reward/PART, reward/total            mean value, gated but unweighted; mean of the sum that is trained on
+reward_raw/PART/STAT                 as the function returned it: before gate and weight
+reward_weighted/PART/STAT            as it enters the total: behind the gate, times the weight; also for `total`
+reward_rate/PART/gated               share of responses whose gate was closed
+reward_rate/PART/not_applicable      share of responses for which it returned None (for accuracy: undecided)
+reward_rate/undecided, failed        share of responses with an undecided accuracy; with a reward that failed (masked)
+reward_check/PART_vs_length          Pearson correlation of the raw value with the response's length in tokens,
+reward_check/PART_vs_accuracy        and with accuracy: reward hacking shows there. Absent where one has no spread.
+reward/groups_without_accuracy_spread  there the other parts alone decide
+reward/PART_of_correct               mean raw value of an attention reward or any gated one, right answers only
+attention/image_mass, system_mass    mean over response tokens and layers; _early, _middle, _late: thirds of the layers
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from avar_rl.verl_plugin.scored_batch import ScoredBatch, ScoredResponse
+
+LAYER_RANGES = ("early", "middle", "late")
+
+
+def reward_metrics(scored: ScoredBatch) -> dict[str, float]:
+    """All curves of one step. Masked responses count in the rates only."""
+    judged = [response for response in scored.responses if not response.masked]
+    metrics = _rates(scored.responses)
+    if not judged:
+        return metrics
+    for name, weight in scored.weights.items():
+        metrics |= _part_metrics(name, weight, name in scored.gates, judged)
+    totals = np.array([response.total for response in judged])
+    metrics |= {"reward/total": float(totals.mean()), **_statistics("reward_weighted/total", totals)}
+    if "accuracy" in scored.weights:
+        spreads = [{r.accuracy for r in group if not r.masked} for group in scored.groups().values()]
+        metrics["reward/groups_without_accuracy_spread"] = float(np.mean([len(values) < 2 for values in spreads]))
+    return metrics | _mass_metrics(scored.responses, scored.layers)
+
+
+def _rates(responses: Sequence[ScoredResponse]) -> dict[str, float]:
+    rates = {"undecided": [r.undecided for r in responses], "failed": [bool(r.error) for r in responses]}
+    return {f"reward_rate/{name}": float(np.mean(flags)) for name, flags in rates.items()}
+
+
+def _part_metrics(name: str, weight: float, gated: bool, judged: Sequence[ScoredResponse]) -> dict[str, float]:
+    weighted = np.array([response.weighted[name] for response in judged])
+    scored = [response for response in judged if response.raw.get(name) is not None]
+    raw = np.array([response.raw[name] for response in scored])
+    values = np.array([0.0 if name in response.closed else response.raw.get(name) or 0.0 for response in judged])
+    unasked = sum(name not in response.closed and response.raw.get(name) is None for response in judged)
+    metrics = {f"reward/{name}": float(values.mean()), f"reward_rate/{name}/not_applicable": unasked / len(judged)}
+    metrics |= _statistics(f"reward_weighted/{name}", weighted) | _statistics(f"reward_raw/{name}", raw)
+    if gated:
+        metrics[f"reward_rate/{name}/gated"] = float(np.mean([name in response.closed for response in judged]))
+        right = [response.raw[name] for response in scored if name not in response.closed]
+        metrics |= {f"reward/{name}_of_correct": float(np.mean(right))} if right else {}
+    lengths = np.array([len(response.token_ids_T) for response in scored], dtype=float)
+    return metrics | _correlations(name, raw, lengths, [response.accuracy for response in scored])
+
+
+def _correlations(name: str, raw: np.ndarray, lengths: np.ndarray, accuracies: list[float | None]) -> dict[str, float]:
+    found = {f"reward_check/{name}_vs_length": correlation(raw, lengths)}
+    if name != "accuracy" and accuracies and None not in accuracies:
+        found[f"reward_check/{name}_vs_accuracy"] = correlation(raw, np.array(accuracies))
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def correlation(x: np.ndarray, y: np.ndarray) -> float | None:
+    """Pearson's r; None where either has no spread."""
+    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None
+    return float(np.corrcoef(x, y)[0, 1])
+
+
+def _statistics(prefix: str, values: np.ndarray) -> dict[str, float]:
+    if not len(values):
+        return {}
+    found = {"mean": values.mean(), "std": values.std(), "min": values.min(), "max": values.max()}
+    return {f"{prefix}/{name}": float(value) for name, value in found.items()}
+
+
+def _mass_metrics(responses: Sequence[ScoredResponse], layers: int) -> dict[str, float]:
+    """Means over the responses that have tokens; a response of no tokens has no attention."""
+    metrics = {}
+    for name in ("image_mass", "system_mass") if layers else ():
+        rows = [getattr(response, f"{name}_TL") for response in responses]
+        mean_L = np.mean([row.mean(0).double().numpy() for row in rows if len(row)], axis=0)
+        metrics[f"attention/{name}"] = float(mean_L.mean())
+        for part, chunk in zip(LAYER_RANGES, np.array_split(mean_L, 3), strict=True):
+            if len(chunk):
+                metrics[f"attention/{name}_{part}"] = float(chunk.mean())
+    return metrics

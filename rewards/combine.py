@@ -1,0 +1,233 @@
+"""From single rewards to the one that is trained on: weights, gates, failures.
+
+    total = sum over rewards of weight x value        (arXiv 2603.03825, stage 3: accuracy + 0.3 visual + 0.1 format)
+
+A reward whose gate is closed (the gate's own value is not above 0, or it is not applicable) counts 0, and so does one
+that returns None.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import numbers
+import traceback
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from rewards.plugin import Reward, find
+from rewards.sample import AttentionSample, Sample
+
+_DECLARED = "<declared>"  # the gate that the reward itself declares
+
+
+@dataclass(frozen=True)
+class Term:
+    """One line under `avar.rewards` of a recipe: `name: weight`, or `name: {weight: …, gate: …, path: …, option: …}`."""
+
+    name: str
+    weight: float
+    gate: str | None = _DECLARED
+    path: str | None = None
+    options: tuple[tuple[str, Any], ...] = ()
+
+
+PAPER = (Term("accuracy", 1.0), Term("visual", 0.3), Term("format", 0.1))
+
+
+class RewardError(RuntimeError):
+    """A reward raised, or returned what is no number: names the reward and the row, and holds the traceback."""
+
+
+@dataclass(frozen=True)
+class Values:
+    """What the rewards returned for one response. None: not applicable. closed: those whose gate was closed."""
+
+    raw: Mapping[str, float | None] = field(default_factory=dict)
+    closed: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Score:
+    """A reward with its breakdown: `total` is the sum of `weighted`, the weighted parts behind their gates."""
+
+    total: float
+    weighted: dict[str, float]
+
+
+def parse_terms(lines: Any, where: str = "avar.rewards") -> tuple[Term, ...]:
+    """The terms of a recipe's `rewards:` block. ValueError names what is wrong and where."""
+    if not isinstance(lines, Mapping):
+        raise ValueError(f"{where} must be a mapping of names to weights, not {lines!r}")
+    return tuple(_term(str(name), value, f"{where}.{name}") for name, value in lines.items())
+
+
+def _term(name: str, value: Any, where: str) -> Term:
+    settings = dict(value) if isinstance(value, Mapping) else {"weight": value}
+    if "weight" not in settings:
+        raise ValueError(f"{where} has no weight")
+    weight, gate, path = settings.pop("weight"), settings.pop("gate", _DECLARED), settings.pop("path", None)
+    try:
+        if isinstance(weight, bool):
+            raise TypeError
+        weight = float(weight)  # text, too: YAML 1.1 reads 1e-1 as such
+    except (TypeError, ValueError):
+        raise ValueError(f"the weight of {where} must be a number, not {weight!r}") from None
+    if not (math.isfinite(weight) and weight >= 0):
+        raise ValueError(f"the weight of {where} is {weight}; it must be a finite number >= 0")
+    for key, given in (("gate", gate), ("path", path)):
+        if given is not None and not isinstance(given, str):
+            raise ValueError(f"{where}.{key} must be text or null, not {given!r}")
+    return Term(name, weight, gate, path, tuple((k, _frozen(v)) for k, v in settings.items()))
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """A term with the function behind it."""
+
+    reward: Reward
+    weight: float
+    gate: str | None
+    options: dict[str, Any]
+
+    @property
+    def active(self) -> bool:
+        """Attention is recorded only where it is paid for; a text reward of weight 0 is scored and reported."""
+        return self.weight > 0 or not self.reward.needs_attention
+
+
+class RewardSet:
+    """The rewards of a recipe, in the order in which they are scored: as listed, gates first, attention last."""
+
+    def __init__(self, terms: Iterable[Term], *, measure_attention: bool = False):
+        """Finds and checks every reward. ValueError: see `rewards.plugin.find`; or a gate is missing or comes too late.
+
+        measure_attention: attention rewards of weight 0 are scored, too.
+        """
+        bound = {term.name: _bind(term) for term in terms}
+        if not bound:
+            raise ValueError("avar.rewards is empty: nothing would be trained on")
+        for name, term in bound.items():
+            _check_gate(name, term, bound)
+        wanted = {name for name, term in bound.items() if term.active or measure_attention}
+        ordered = _gates_first(bound)
+        wanted |= _gates(bound, wanted)
+        ordered = {name: term for name, term in ordered.items() if name in wanted}
+        self._text = {name: term for name, term in ordered.items() if not term.reward.needs_attention}
+        self._attention = {name: term for name, term in ordered.items() if term.reward.needs_attention}
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return {name: term.weight for name, term in (self._text | self._attention).items()}
+
+    @property
+    def gates(self) -> dict[str, str]:
+        return {name: term.gate for name, term in (self._text | self._attention).items() if term.gate}
+
+    @property
+    def needs_attention(self) -> bool:
+        return bool(self._attention)
+
+    async def score_text(self, sample: Sample) -> Values:
+        """Every text reward of one response. RewardError: one of them failed.
+
+        One whose gate is closed is not called: a judge costs money.
+        """
+        values = Values()
+        for name, term in self._text.items():
+            if closed := _is_closed(term.gate, values):
+                value = None
+            else:
+                value = await _call(name, term, replace(sample, parts=values.raw))
+            values = _with(values, name, value, closed)
+        return values
+
+    async def score_attention(self, sample: AttentionSample, values: Values) -> Values:
+        """`values` and every attention reward of one response. RewardError: one of them failed.
+
+        One whose gate is closed is called all the same: its ungated value shows what the gate hides.
+        """
+        for name, term in self._attention.items():
+            value = await _call(name, term, replace(sample, parts=values.raw))
+            values = _with(values, name, value, _is_closed(term.gate, values))
+        return values
+
+    def combine(self, values: Values) -> Score:
+        """The weighted sum of `values`; what is absent (a reward failed before) counts 0."""
+        weighted = {
+            name: 0.0 if name in values.closed else weight * (values.raw.get(name) or 0.0)
+            for name, weight in self.weights.items()
+        }
+        return Score(math.fsum(weighted.values()), weighted)
+
+
+def _bind(term: Term) -> _Bound:
+    reward = find(term.name, term.path)
+    gate = reward.gate if term.gate == _DECLARED else term.gate
+    return _Bound(reward, term.weight, gate, reward.checked_options(dict(term.options)))
+
+
+def _check_gate(name: str, term: _Bound, others: Mapping[str, _Bound]) -> None:
+    if term.gate is None:
+        return
+    if term.gate not in others:
+        raise ValueError(
+            f"reward {name} is gated by {term.gate}, which is not among avar.rewards ({', '.join(others)}); "
+            f"list it, with weight 0 if it is not to count, or set avar.rewards.{name}.gate=null"
+        )
+    if others[term.gate].reward.needs_attention and not term.reward.needs_attention:
+        raise ValueError(f"reward {name} is gated by {term.gate}, which is scored later, after the actor's forward")
+
+
+def _gates(terms: Mapping[str, _Bound], wanted: set[str]) -> set[str]:
+    """The gates of `wanted`, and theirs."""
+    found = {terms[name].gate for name in wanted if terms[name].gate}
+    return found | _gates(terms, found) if found else found
+
+
+def _gates_first(terms: Mapping[str, _Bound]) -> dict[str, _Bound]:
+    ordered: dict[str, _Bound] = {}
+
+    def place(name: str, above: tuple[str, ...]) -> None:
+        if name in above:
+            raise ValueError(f"rewards gate each other in a circle: {' <- '.join((*above, name))}")
+        if name not in ordered:
+            if terms[name].gate:
+                place(terms[name].gate, (*above, name))
+            ordered[name] = terms[name]
+
+    for name in terms:
+        place(name, ())
+    return ordered
+
+
+def _is_closed(gate: str | None, values: Values) -> bool:
+    return gate is not None and (gate in values.closed or not (values.raw.get(gate) or 0.0) > 0)
+
+
+def _with(values: Values, name: str, value: float | None, closed: bool) -> Values:
+    return Values({**values.raw, name: value}, values.closed | {name} if closed else values.closed)
+
+
+async def _call(name: str, term: _Bound, sample: Sample) -> float | None:
+    """The reward's checked value. A plain function runs in a thread: it may wait, and others must go on."""
+    try:
+        if term.reward.is_async:
+            value = await term.reward.function(sample, **term.options)
+        elif term.reward.needs_attention:
+            value = term.reward.function(sample, **term.options)
+        else:
+            value = await asyncio.to_thread(term.reward.function, sample, **term.options)
+        if value is None:
+            return None
+        if not isinstance(value, numbers.Real) or not math.isfinite(value):
+            raise ValueError(f"it returned {value!r}; a reward returns a finite number, or None for not applicable")
+        return float(value)
+    except Exception as error:
+        line = f"reward {name} failed on row {sample.row_id or '(no id)'}: {type(error).__name__}: {error}"
+        raise RewardError(f"{traceback.format_exc()}{line}") from error

@@ -1,0 +1,197 @@
+"""Rewards as plug-ins: one file, one name. `@reward` marks a function; a recipe names it.
+
+    from rewards.plugin import reward
+    from rewards.sample import Sample
+
+    @reward
+    def brevity(sample: Sample, *, words: int = 50) -> float:
+        return float(len(sample.response.split()) <= words)
+
+The name is the function's; its file is `rewards/<name>.py`, or the `path` that the recipe gives. What the sample is
+annotated with (`Sample` or `AttentionSample`) decides when it runs; keyword-only parameters are options of the recipe.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import functools
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from rewards.sample import AttentionSample, Sample
+
+FOLDER = Path(__file__).parent
+# verl gives these keys of a reward's result a meaning of its own; `total` is the sum of the parts.
+RESERVED = frozenset({"acc", "pred", "reward", "score", "total", "uid", "reward_sample"})
+_declared: dict[str, list[Reward]] = defaultdict(list)  # by file
+
+
+@dataclass(frozen=True)
+class Reward:
+    """A reward function with what it declares."""
+
+    name: str
+    function: Callable
+    needs_attention: bool  # takes an AttentionSample: runs after the actor's forward pass
+    is_async: bool
+    gate: str | None  # the gate where the recipe names none
+    options: type[BaseModel]
+    place: str  # file:line
+
+    def checked_options(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """`values` as the function's keyword arguments. ValueError names the first that it does not take."""
+        known = self.options.model_fields
+        for key in values:
+            if key not in known:
+                raise ValueError(
+                    f"avar.rewards.{self.name}.{key} is no option of {self.name} ({self.place}); "
+                    f"it takes {', '.join(sorted(known)) or 'none'} (and weight, gate, path)"
+                )
+        try:
+            found = self.options(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            got = "" if first["type"] == "missing" else f", not {first['input']!r}"
+            raise ValueError(f"avar.rewards.{self.name}.{where}: {first['msg']}{got}") from None
+        return {key: getattr(found, key) for key in known}
+
+
+def reward(function: Callable | None = None, *, name: str | None = None, gate: str | None = None):
+    """Declares a function to be a reward: `@reward`, or `@reward(name=…, gate=…)`.
+
+    The function takes a `Sample` or an `AttentionSample`, and keyword-only options; it returns a finite number, or None
+    for "not applicable". It may be `async`.
+
+    Args:
+        name: in recipes; the function's own by default.
+        gate: name of the reward that must be above 0 for this one to count; a recipe may set another one, or null.
+
+    Raises:
+        TypeError: the signature is none of the above.
+    """
+    if function is None:
+        return functools.partial(reward, name=name, gate=gate)
+    called = name or function.__name__
+    place = f"{function.__code__.co_filename}:{function.__code__.co_firstlineno}"
+    if not called.isidentifier() or called in RESERVED:
+        raise TypeError(f"a reward cannot be called {called!r} ({place})")
+    kind, options = _signature(function, place)
+    found = Reward(
+        name=called,
+        function=function,
+        needs_attention=kind is AttentionSample,
+        is_async=inspect.iscoroutinefunction(function),
+        gate=gate,
+        options=options,
+        place=place,
+    )
+    _declared[str(Path(function.__code__.co_filename).resolve())].append(found)
+    return function
+
+
+def find(name: str, path: str | None = None) -> Reward:
+    """The reward `name`, from `path` or from `rewards/<name>.py`.
+
+    Raises:
+        ValueError: there is no such file or reward (names candidates), the file does not import, or the name is taken.
+    """
+    own = FOLDER / f"{name}.py"
+    if path is not None and own.exists() and Path(path).resolve() != own.resolve() and name in declared_in(own):
+        raise ValueError(f"two rewards are called {name}: {own} and {path}; rename yours")
+    file = own if path is None else Path(path)
+    if not file.is_file():
+        if path is not None:
+            raise ValueError(f"avar.rewards.{name}.path={path}: no such file")
+        raise ValueError(f"unknown reward {name}; {_candidates(name)}. A file of yours is named by `path`")
+    found = [candidate for candidate in _load(file.resolve()) if candidate.name == name]
+    if not found:
+        names = ", ".join(sorted({candidate.name for candidate in _load(file.resolve())})) or "none"
+        raise ValueError(f"{file} declares no reward called {name} with @reward; it declares {names}")
+    if len(found) > 1:
+        raise ValueError(f"two rewards are called {name}: {found[0].place} and {found[1].place}; rename one")
+    return found[0]
+
+
+def shipped() -> list[str]:
+    """Names of the rewards in the folder `rewards/`, found without importing any of its files."""
+    return sorted(file.stem for file in FOLDER.glob("*.py") if file.stem in declared_in(file))
+
+
+def declared_in(file: Path) -> set[str]:
+    """Names of the functions that `file` decorates with `@reward`, read from its source."""
+    try:
+        tree = ast.parse(file.read_text())
+    except SyntaxError:
+        return set()
+    names = set()
+    for node in tree.body:
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        for decorator in node.decorator_list:
+            call = decorator if isinstance(decorator, ast.Call) else None
+            target = call.func if call else decorator
+            if getattr(target, "id", getattr(target, "attr", None)) == "reward":
+                given = [k.value.value for k in (call.keywords if call else []) if k.arg == "name"]
+                names.add(given[0] if given else node.name)
+    return names
+
+
+def _candidates(name: str) -> str:
+    names = shipped()
+    near = difflib.get_close_matches(name, names, n=3)
+    return f"did you mean {', '.join(near)}?" if near else f"rewards/ has {', '.join(names)}"
+
+
+@functools.cache
+def _load(file: Path) -> tuple[Reward, ...]:
+    """Imports `file` once a process; its rewards. ValueError where it does not import."""
+    try:
+        if file.parent == FOLDER.resolve():
+            importlib.import_module(f"rewards.{file.stem}")
+        else:
+            _import_path(file)
+    except Exception as error:  # whatever a user's file raises is his mistake, told in one sentence
+        raise ValueError(f"reward file {file} cannot be imported: {type(error).__name__}: {error}") from error
+    return tuple(_declared[str(file)])
+
+
+def _import_path(file: Path) -> None:
+    module_name = f"avar_reward_{file.stem}_{abs(hash(file)):x}"
+    spec = importlib.util.spec_from_file_location(module_name, file)
+    if spec is None or spec.loader is None:
+        raise ImportError("not a Python file (.py)")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # typing.get_type_hints looks names up there
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[module_name]
+        raise
+
+
+def _signature(function: Callable, place: str) -> tuple[type, type[BaseModel]]:
+    """What the function takes: Sample or AttentionSample, and its options as a pydantic model."""
+    parameters = list(inspect.signature(function).parameters.values())
+    hints = get_type_hints(function, include_extras=True)
+    kind = hints.get(parameters[0].name) if parameters else None
+    if kind not in (Sample, AttentionSample):
+        raise TypeError(f"a reward's first parameter must be annotated Sample or AttentionSample ({place})")
+    options = {}
+    for parameter in parameters[1:]:
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            raise TypeError(f"parameter {parameter.name} of a reward must be keyword-only: put `*` first ({place})")
+        default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+        options[parameter.name] = (hints.get(parameter.name, Any), default)
+    strict = ConfigDict(extra="forbid", validate_default=False, protected_namespaces=())
+    return kind, create_model(f"{function.__name__}_options", __config__=strict, **options)
