@@ -1,7 +1,7 @@
 """Look at what a GRPO run sampled: `python -m avar_rl.rollouts DIR` writes one HTML page without any other file.
 
-DIR is a run's output or the record in it (avar.rollouts.dir). The page filters by step and score and shows the image, the
-responses of a group side by side, the parts of each reward as bars, and the tokens coloured by attention mass.
+DIR is a run's output or the record in it (avar.rollouts.dir). The page filters by step and score and shows the image,
+the responses of a group side by side, the parts of each reward as bars, and the tokens coloured by attention mass.
 """
 
 import argparse

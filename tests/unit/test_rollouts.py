@@ -5,11 +5,11 @@ import subprocess
 import sys
 
 import pytest
-from tests.unit.rollout_samples import HOSTILE, picture, rollout, write_record
 
 from avar_rl.rollouts import __main__ as command
 from avar_rl.rollouts.page import Selection, _chosen_steps, build
 from avar_rl.rollouts.record import read_step, step_files, store_image, write_step
+from tests.unit.rollout_samples import HOSTILE, picture, rollout, write_record
 
 
 def test_a_step_is_read_back_as_it_was_written(tmp_path):

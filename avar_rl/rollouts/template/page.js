@@ -120,7 +120,7 @@ function drawParts(response) {
     track.append(bar);
     track.title = closed ? `${name}: its gate is closed, so it counts 0` : `${name}: adds ${number(weighted)} to the total`;
     const value = element("div", "value", number(weighted));
-    value.append(element("small", "", ` of ${number(response.raw[name])}`));
+    value.append(element("small", "", ` raw ${number(response.raw[name])}`));
     parts.append(element("div", "name", name), track, value);
   }
   return parts;
