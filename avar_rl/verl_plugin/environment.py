@@ -26,7 +26,7 @@ _ALWAYS = {
 }
 
 # A Ray of our own (no RAY_ADDRESS) listens on this machine only, with all its ports; its metrics endpoint, which asks
-# for no token, would be open to every interface. Ray calls the flag so because this is its default on Windows and macOS.
+# for no token, would be open to every interface. Ray calls the flag so because this is its default on Windows, macOS.
 # ray.init(_node_ip_address="127.0.0.1") is no substitute: Ray turns that into the machine's outer address.
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
