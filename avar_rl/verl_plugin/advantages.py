@@ -64,7 +64,7 @@ def by_part(scored: ScoredBatch, masks: Sequence[Tensor], *, by_std: bool) -> li
         norm_adv_by_std_in_grpo=by_std,
         config={"gdpo_reward_keys": names, "gdpo_reward_weights": [scored.weights[name] for name in names]},
         non_tensor_batch=_centred_parts(responses, names, scored.weights),
-        batch={"prompts": mask_BT[:, :0], "attention_mask": torch.ones_like(mask_BT)},
+        batch={"prompts": mask_BT[:, :0], "attention_mask": torch.ones_like(mask_BT, dtype=torch.long)},
     )
     for i, row in zip(judged, found_BT, strict=True):
         advantages[i] = row[: len(masks[i])]

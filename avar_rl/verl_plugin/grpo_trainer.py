@@ -87,7 +87,7 @@ class AnchoredGRPOTrainer(PPOTrainerSync):
         keys = [batch.keys[i] for i in real]
         data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=fields)
         columns = {name: list(data[name].unbind()) for name in ("responses", "response_mask", *fields[4:])}
-        uids, extra_fields = data["uid"].tolist(), data["extra_fields"].tolist()
+        uids, extra_fields = list(data["uid"]), list(data["extra_fields"])
         arrived = []
         for i, ids_T in enumerate(columns["responses"]):
             masses = {f"{name}_TL": unflatten(columns[name][i], len(ids_T)) for name in fields[4:]}

@@ -1,0 +1,126 @@
+"""The judge against a real HTTP server that speaks the chat-completions protocol: retries, limit, what it asks."""
+
+import asyncio
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from rewards.combine import RewardError, RewardSet, parse_terms
+from rewards.judge import judge, parse
+from rewards.sample import Sample
+
+
+class Endpoint(ThreadingHTTPServer):
+    """Answers each request with the next of `replies`: text, or the status of a failure; the last one again and again."""
+
+    def __init__(self, *replies: str | int, seconds: float = 0.0):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.replies, self.seconds, self.requests, self.running, self.most = list(replies), seconds, [], 0, 0
+        self.lock = threading.Lock()
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        endpoint = self.server
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with endpoint.lock:
+            endpoint.requests.append(body | {"key": self.headers["Authorization"], "path": self.path})
+            reply = endpoint.replies.pop(0) if len(endpoint.replies) > 1 else endpoint.replies[0]
+            endpoint.running += 1
+            endpoint.most = max(endpoint.most, endpoint.running)
+        time.sleep(endpoint.seconds)
+        with endpoint.lock:
+            endpoint.running -= 1
+        message = {"role": "assistant", "content": reply}
+        choice = {"index": 0, "finish_reason": "stop", "message": message}
+        answer = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
+        data = json.dumps(answer if isinstance(reply, str) else {"error": {"message": "busy"}}).encode()
+        self.send_response(200 if isinstance(reply, str) else reply)
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(data)), "retry-after-ms": "1"}
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def endpoint():
+    """A function that starts an endpoint; all are closed afterwards."""
+    started = []
+
+    def start(*replies, **settings) -> Endpoint:
+        started.append(Endpoint(*replies, **settings))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.shutdown()
+        server.server_close()
+
+
+def ask(url: str, **options) -> float | None:
+    sample = Sample("How many circles?", "<think>Two.</think><answer>2</answer>", "2", row_id="row 1")
+    return asyncio.run(judge(sample, model="some-judge", base_url=url, **options))
+
+
+def test_it_asks_with_the_question_the_gold_and_the_response(endpoint, monkeypatch):
+    monkeypatch.setenv("JUDGE_KEY", "secret")
+    server = endpoint("0.75")
+    assert ask(server.url, api_key_env="JUDGE_KEY") == 0.75
+    (request,) = server.requests
+    text = request["messages"][0]["content"]
+    assert "How many circles?" in text and "Right answer: 2" in text and "<think>Two.</think>" in text
+    assert request["path"] == "/v1/chat/completions" and request["model"] == "some-judge"
+    assert request["key"] == "Bearer secret"
+
+
+def test_a_busy_endpoint_is_asked_again(endpoint):
+    server = endpoint(503, 429, "1")
+    assert ask(server.url, retries=2) == 1.0 and len(server.requests) == 3
+
+
+def test_an_endpoint_that_stays_busy_fails_with_the_row(endpoint):
+    server = endpoint(503)
+    lines = {"judge": {"weight": 1, "model": "m", "base_url": server.url, "retries": 1}}
+    with pytest.raises(RewardError, match="reward judge failed on row row 1: InternalServerError"):
+        asyncio.run(RewardSet(parse_terms(lines)).score_text(Sample("q", "r", "g", row_id="row 1")))
+    assert len(server.requests) == 2
+
+
+def test_a_request_that_is_refused_is_not_repeated(endpoint):
+    server = endpoint(400)
+    with pytest.raises(Exception, match="busy"):
+        ask(server.url)
+    assert len(server.requests) == 1
+
+
+def test_no_more_than_so_many_requests_at_once(endpoint):
+    server = endpoint("1", seconds=0.1)
+
+    async def many(concurrency: int) -> list:
+        sample = Sample("q", "r", "g")
+        calls = (judge(sample, model="m", base_url=server.url, concurrency=concurrency) for _ in range(12))
+        return await asyncio.gather(*calls)
+
+    assert asyncio.run(many(3)) == [1.0] * 12
+    assert 1 < server.most <= 3
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [("0.5", 0.5), ("Score: 1", 1.0), ("I would say .25", 0.25), ("first 0.2, no: 0.9", 0.9), ("1.0", 1.0)]
+    + [("7", None), ("10", None), ("", None), ("no", None), ("0.5.1", None)],
+)
+def test_reading_the_reply(reply, expected):
+    assert parse(reply) == expected

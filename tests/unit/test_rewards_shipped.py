@@ -1,0 +1,169 @@
+"""The shipped rewards beside accuracy: format, visual (PAPER: stage 3), length, repetition; worked by hand."""
+
+import math
+
+import pytest
+import torch
+
+from rewards.format import format_reward
+from rewards.length import length
+from rewards.repetition import repetition
+from rewards.sample import AttentionSample, Masses, Sample, image_size, question_text
+from rewards.visual import rank, token_visual_score, visual
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "<think>I see a circle.</think><answer>6</answer>",
+        "<think>several\nlines</think>\n<answer>\n6\n</answer>\n",
+    ],
+)
+def test_right_format(response):
+    assert format_reward(response) == 1.0
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "",
+        "6",
+        "<answer>6</answer>",
+        "<think>a</think>",
+        "<think>a</think><answer>6",
+        "<answer>6</answer><think>a</think>",
+        "<think>a</think>so<answer>6</answer>",
+        "<think>a</think><answer>6</answer> done",
+        "<think>a</think><answer>6</answer><answer>7</answer>",
+        "<think>a<think>b</think></think><answer>6</answer>",
+        "<think>a <answer>5</answer></think><answer>6</answer>",
+        "<think></think><answer>6</answer>",
+        "<think>a</think><answer> </answer>",
+    ],
+)
+def test_wrong_format(response):
+    assert format_reward(response) == 0.0
+
+
+# Two tokens, two layers, heads already averaged.
+IMAGE = torch.tensor([[0.6, 0.2], [0.1, 0.3]])
+SYSTEM = torch.tensor([[0.2, 0.1], [0.1, 0.1]])
+
+
+def test_ratio_is_the_mean_over_layers_of_image_by_system():
+    # token 0: (0.6/0.2 + 0.2/0.1) / 2 = (3 + 2) / 2 = 2.5; token 1: (0.1/0.1 + 0.3/0.1) / 2 = (1 + 3) / 2 = 2
+    torch.testing.assert_close(token_visual_score(IMAGE, SYSTEM, eps=1e-12), torch.tensor([2.5, 2.0]))
+
+
+def test_eps_is_added_to_the_system_mass():
+    # (0.6/(0.2+0.1) + 0.2/(0.1+0.1)) / 2 = (2 + 1) / 2; (0.1/0.2 + 0.3/0.2) / 2 = (0.5 + 1.5) / 2
+    torch.testing.assert_close(token_visual_score(IMAGE, SYSTEM, eps=0.1), torch.tensor([1.5, 1.0]))
+
+
+def test_share_is_bounded_by_one():
+    # (0.6/0.8 + 0.2/0.3) / 2 = (3/4 + 2/3) / 2 = 17/24; (0.1/0.2 + 0.3/0.4) / 2 = (1/2 + 3/4) / 2 = 5/8
+    torch.testing.assert_close(token_visual_score(IMAGE, SYSTEM, mode="share"), torch.tensor([17 / 24, 5 / 8]))
+    assert token_visual_score(torch.ones(1, 1), torch.zeros(1, 1), mode="share").item() == 1.0
+    assert token_visual_score(torch.zeros(1, 1), torch.zeros(1, 1), mode="share").item() == 0.0
+
+
+def test_clip_bounds_a_token_after_the_mean_over_layers():
+    torch.testing.assert_close(token_visual_score(IMAGE, SYSTEM, eps=1e-12, clip=2.2), torch.tensor([2.2, 2.0]))
+
+
+def test_more_system_attention_lowers_and_more_image_attention_raises_the_score():
+    for mode in ("ratio", "share"):
+        base = token_visual_score(IMAGE, SYSTEM, mode=mode)
+        assert (token_visual_score(IMAGE, 2 * SYSTEM, mode=mode) < base).all()
+        assert (token_visual_score(2 * IMAGE, SYSTEM, mode=mode) > base).all()
+
+
+def test_scores_keep_the_leading_shape():
+    masses = torch.rand(2, 5, 3)
+    assert token_visual_score(masses, masses).shape == (2, 5)
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match="'rank' is unknown; choose ratio or share"):
+        token_visual_score(IMAGE, SYSTEM, mode="rank")
+    with pytest.raises(ValueError, match="differ in shape"):
+        token_visual_score(IMAGE, SYSTEM[:1])
+
+
+def attended(*masses: Masses, position: int = 0, images=((8, 8),)) -> AttentionSample:
+    return AttentionSample(
+        "q", "r", "g", image_sizes=images, masses=masses[position], group=masses, position=position
+    )
+
+
+def shared(*shares: float) -> Masses:
+    """Masses of one layer whose token shares are `shares`."""
+    image = torch.tensor(shares)[:, None]
+    return Masses(image, 1 - image)
+
+
+def test_visual_reward_is_the_mean_over_the_response():
+    # (2.5 + 2) / 2: a mean, not a sum, so length does not pay
+    assert visual(attended(Masses(IMAGE, SYSTEM)), eps=1e-12) == pytest.approx(2.25)
+    twice = Masses(IMAGE.repeat(2, 1), SYSTEM.repeat(2, 1))
+    assert visual(attended(twice), eps=1e-12) == pytest.approx(2.25)
+    assert visual(attended(shared(0.5, 0.7)), mode="share") == pytest.approx(0.6)
+
+
+def test_visual_reward_does_not_apply_to_a_question_without_an_image():
+    assert visual(attended(shared(0.0), images=())) is None
+    assert visual(attended(shared(0.0))) == 0.0  # an image that is not looked at is another matter
+
+
+def test_rank_is_the_place_of_the_share_in_the_group():
+    group = [shared(0.2), shared(0.9), shared(0.5)]
+    assert [visual(attended(*group, position=i), mode="rank") for i in range(3)] == [0.0, 1.0, 0.5]
+    assert visual(attended(shared(0.4)), mode="rank") is None  # nobody to compare with
+    assert rank([1.0, 1.0, 3.0, 0.0], 0) == 0.5  # one below, one level: (1 + 1/2) / 3
+    assert rank([2.0, 2.0], 1) == 0.5
+
+
+def test_visual_reward_refuses_what_cannot_be_a_response():
+    with pytest.raises(ValueError, match=r"T > 0; got \(0, 2\)"):
+        visual(attended(Masses(torch.empty(0, 2), torch.empty(0, 2))))
+    with pytest.raises(ValueError, match="not finite"):
+        visual(attended(shared(1.0, math.nan)))
+
+
+@pytest.mark.parametrize(("tokens", "expected"), [(0, 0.0), (70, 0.0), (75, -0.25), (90, -1.0), (200, -1.0)])
+def test_length_falls_over_the_buffer(tokens, expected):
+    sample = Sample("q", "r", "g", response_tokens=tokens, max_response_tokens=90)
+    assert length(sample, buffer=20) == expected  # 70 free tokens, then -1/20 each
+    assert length(Sample("q", "r", "g", response_tokens=tokens), buffer=20, max_tokens=90) == expected
+
+
+def test_length_needs_a_length_a_limit_and_room():
+    with pytest.raises(ValueError, match="needs the response's length"):
+        length(Sample("q", "r", "g", max_response_tokens=90), buffer=20)
+    with pytest.raises(ValueError, match="buffer=90 leaves nothing of the limit of 90"):
+        length(Sample("q", "r", "g", response_tokens=1, max_response_tokens=90), buffer=90)
+
+
+def test_repetition_is_the_share_of_repeated_ngrams():
+    def of(text: str, n: int) -> float:
+        return repetition(Sample("q", text, "g"), ngram=n)
+
+    assert of("one two three four", 2) == 0.0
+    assert of("a b a b a b", 2) == pytest.approx(2 / 5 - 1)  # ab ba ab ba ab: 2 of 5 are new
+    assert of("No no NO no", 1) == pytest.approx(1 / 4 - 1)
+    assert of("short", 4) == 0.0 and of("", 1) == 0.0
+
+
+def test_question_and_images_of_a_row():
+    text = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "<image>How many?"}]
+    parts = [{"role": "user", "content": [{"type": "image", "image": None}, {"type": "text", "text": "How many?"}]}]
+    assert question_text(text) == question_text(parts) == "How many?"
+    from io import BytesIO
+
+    from PIL import Image
+
+    picture, file = Image.new("RGB", (7, 5)), BytesIO()
+    picture.save(file, "PNG")
+    assert image_size(picture) == image_size({"bytes": file.getvalue()}) == image_size({"image": picture}) == (7, 5)
+    with pytest.raises(ValueError, match="none of the keys"):
+        image_size({"url": "x"})
