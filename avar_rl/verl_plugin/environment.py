@@ -10,7 +10,7 @@ PLUGIN_MODULE = "avar_rl.verl_plugin.register"
 _CPU_VARIABLES = {
     "VERL_PLATFORM": "cpu",  # selects our CPU platform (cpu_platform.py)
     "VERL_ENGINE_DEVICE": "cuda",  # verl registers its engines for cuda and npu; this is its own look-up override
-    "RAY_worker_register_timeout_seconds": "300",  # a worker takes more than Ray's 60 s on a busy laptop; then Ray hangs
+    "RAY_worker_register_timeout_seconds": "300",  # on a busy machine a worker takes over 60 s; then ray.init hangs
     **CPU_VARIABLES,
     **VARIABLES,
 }
