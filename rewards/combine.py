@@ -24,7 +24,7 @@ _DECLARED = "<declared>"  # the gate that the reward itself declares
 
 @dataclass(frozen=True)
 class Term:
-    """One line under `avar.rewards` of a recipe: `name: weight`, or `name: {weight: …, gate: …, path: …, option: …}`."""
+    """A line of a recipe's `rewards:`: `name: weight`, or `name: {weight: …, gate: …, path: …, an option: …}`."""
 
     name: str
     weight: float

@@ -24,8 +24,8 @@ Question: {question}
 Right answer: {gold}
 Response: {response}
 
-Is every step of the response needed, and does each follow from what it says it sees? Reply with one number from 0 (no) \
-to 1 (yes) and nothing else."""
+Is every step of the response needed, and does each follow from what it says it sees? Reply with one number from 0 \
+(no) to 1 (yes) and nothing else."""
 
 _NUMBER = re.compile(r"(?<![\w.])(?:0(?:\.\d+)?|1(?:\.0+)?|\.\d+)(?![\w.])")
 _limits: WeakKeyDictionary = WeakKeyDictionary()  # event loop -> {concurrency: semaphore}

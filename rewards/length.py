@@ -1,8 +1,8 @@
 """Length shaping: DAPO's soft overlong punishment (arXiv 2503.14476, section 3.4).
 
-    0                                up to max - buffer tokens
-    ((max - buffer) - tokens) / buffer   from there to max: falls from 0 to -1
-    -1                               beyond max
+0                                up to max - buffer tokens
+((max - buffer) - tokens) / buffer   from there to max: falls from 0 to -1
+-1                               beyond max
 """
 
 from typing import Annotated

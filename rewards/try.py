@@ -3,8 +3,9 @@
 python -m rewards.try --reward my_reward --data rl_train.parquet --responses responses.jsonl
 python -m rewards.try --reward accuracy my_reward=/some/file.py --option my_reward.words=30 --data … --responses …
 
-DATA is a parquet file of RL rows. RESPONSES is JSONL: `id` (the row's `extra_info.id`), `response`, and by need `tokens`
-(the response's length) and `image_mass`, `system_mass` (lists, tokens x layers: attention rewards). Gates are open.
+DATA is a parquet file of RL rows. RESPONSES is JSONL: `id` (the row's `extra_info.id`), `response`, and by need
+`tokens` (the response's length) and `image_mass`, `system_mass` (lists, tokens x layers: attention
+rewards). Gates are open.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m rewards.try", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m rewards.try", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--reward", nargs="+", required=True, metavar="NAME[=FILE]", help="scored in this order")
     parser.add_argument("--option", nargs="*", default=[], metavar="NAME.KEY=VALUE", help="options of the rewards")
     parser.add_argument("--data", required=True, metavar="FILE", help="parquet file of RL rows")

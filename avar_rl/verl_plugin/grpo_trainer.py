@@ -95,14 +95,12 @@ class AnchoredGRPOTrainer(PPOTrainerSync):
             mask_T = columns["response_mask"][i].bool()
             arrived.append(Arrived(keys[i], uids[i], text, ids_T, mask_T, extra_fields[i], **masses))
         limit = int(self.config.data.max_response_length)
-        return score(
-            arrived, self.rewards, step=self.global_steps, on_error=self.settings.on_reward_error, limit=limit
-        )
+        return score(arrived, self.rewards, step=self.global_steps, on_error=self.settings.on_reward_error, limit=limit)
 
     def _record(self, batch, scored: ScoredBatch, metrics: dict) -> None:
         def prompts(keys):
             data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=["raw_prompt"])
-            return data["raw_prompt"].tolist()
+            return list(data["raw_prompt"])
 
         started = time.perf_counter()
         decode = functools.partial(self.tokenizer.decode, clean_up_tokenization_spaces=False)
@@ -110,16 +108,14 @@ class AnchoredGRPOTrainer(PPOTrainerSync):
         metrics["timing_s/rollout_record"] = time.perf_counter() - started
 
     def _write_totals(self, batch, scored: ScoredBatch) -> None:
-        """Totals on each response's last token; a masked response becomes a group of its own, outside its group's mean."""
+        """Totals on each response's last token; a masked response becomes a group of its own, out of the mean."""
         keys = [response.key for response in scored.responses]
         data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=["rm_scores"])
         rows = [torch.zeros_like(row) for row in data["rm_scores"].unbind()]
         for row, response in zip(rows, scored.responses, strict=True):
             row[-1] = response.total
         fields = {"rm_scores": torch.nested.as_nested_tensor(rows, layout=torch.jagged)}
-        tq.kv_batch_put(
-            keys=keys, partition_id=batch.partition_id, fields=TensorDict(fields, batch_size=len(keys))
-        )
+        tq.kv_batch_put(keys=keys, partition_id=batch.partition_id, fields=TensorDict(fields, batch_size=len(keys)))
         if masked := [response for response in scored.responses if response.masked]:
             alone = list_of_dict_to_tensordict([{"uid": f"masked-{r.key}"} for r in masked])
             tq.kv_batch_put(keys=[r.key for r in masked], partition_id=batch.partition_id, fields=alone)

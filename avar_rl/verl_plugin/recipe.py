@@ -157,8 +157,8 @@ def check_groups(config: DictConfig, groups: GroupSettings, rewards: Mapping[str
     algorithm = config.algorithm
     if algorithm.filter_groups.enable and algorithm.filter_groups.metric != "accuracy":
         raise ValueError(
-            f"algorithm.filter_groups.metric={algorithm.filter_groups.metric}: groups are filtered by accuracy, never by "
-            "a shaped sum (in which groups without a signal differ, too); set it to accuracy"
+            f"algorithm.filter_groups.metric={algorithm.filter_groups.metric}: groups are filtered by accuracy, never "
+            "by a shaped sum (in which groups without a signal differ, too); set it to accuracy"
         )
     wants_accuracy = {
         "algorithm.filter_groups.enable=True": algorithm.filter_groups.enable,

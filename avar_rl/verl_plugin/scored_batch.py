@@ -1,6 +1,6 @@
 """What the rewards said about one step's responses: the bundle that metrics and the rollout record are made of.
 
-Built once a step by the trainer, after the attention rewards and before the advantages. verl's filler rows are left out.
+Built once a step by the trainer, after the attention rewards and before the advantages; without verl's filler rows.
 Shapes: T response tokens that the policy wrote, L recorded layers.
 """
 

@@ -21,7 +21,7 @@ from rewards.sample import AttentionSample, Masses
 
 @dataclass(frozen=True)
 class Arrived:
-    """One response as it comes back from the rollout and the actor's forward pass; T tokens, those of tools included."""
+    """One response as the rollout and the actor's forward pass leave it; T tokens, those of tools included."""
 
     key: str
     uid: str

@@ -1,4 +1,4 @@
-"""Run by test_engine_masses.py: the old-log-prob pass of verl's FSDP2 engine with a visual request, in one process.
+"""Run by test_engine_masses.py: the old-log-prob pass of verl's FSDP2 engine with a request for masses, in one process.
 
 usage: engine_masses_worker.py TINY_WORLD OUT OVERRIDE…
 """
@@ -17,19 +17,18 @@ from verl.utils import tensordict_utils as tu  # noqa: E402
 from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group  # noqa: E402
 
 from avar_rl.verl_plugin import recipe, settings  # noqa: E402
-from avar_rl.verl_plugin.engine import VISUAL_REQUEST  # noqa: E402
+from avar_rl.verl_plugin.engine import MASS_REQUEST  # noqa: E402
 from avar_rl.verl_plugin.sft_trainer import GuidedSFTTrainer  # noqa: E402
 
 CASES = {
-    "ratio": settings.VisualSettings(),
-    "share": settings.VisualSettings(mode="share"),
-    "layer 1": settings.VisualSettings(layers=(1,)),
+    "all layers": settings.AttentionSettings(),
+    "layer 1": settings.AttentionSettings(layers=(1,)),
     "no request": None,
-    "filler": settings.VisualSettings(),
+    "filler": settings.AttentionSettings(),
 }
 
 
-def infer(trainer, batch: dict, visual: settings.VisualSettings | None) -> dict[str, list[torch.Tensor]]:
+def infer(trainer, batch: dict, wanted: settings.AttentionSettings | None) -> dict[str, list[torch.Tensor]]:
     request = {
         "use_remove_padding": False,
         "use_dynamic_bsz": False,
@@ -41,8 +40,8 @@ def infer(trainer, batch: dict, visual: settings.VisualSettings | None) -> dict[
         "compute_loss": False,
         "calculate_entropy": False,
     }
-    if visual is not None:
-        request[VISUAL_REQUEST] = visual
+    if wanted is not None:
+        request[MASS_REQUEST] = wanted
     data = tu.get_tensordict(tensor_dict=dict(batch), non_tensor_dict=request)
     with trainer.engine.eval_mode():
         output = trainer.engine.forward_backward_batch(data, None, forward_only=True)["model_output"]
@@ -70,9 +69,9 @@ def main(world: str, out: str, overrides: list[str]) -> None:
     items = [trainer.train_dataset[int(row)] for row in rows]
     fillers = filler(items, trainer.model_config.tokenizer.eos_token_id)
     found = {}
-    for case, visual in CASES.items():
+    for case, wanted in CASES.items():
         used = fillers if case == "filler" else items
-        outputs = infer(trainer, trainer.collate_fn(used), visual)
+        outputs = infer(trainer, trainer.collate_fn(used), wanted)
         found[case] = [
             {name: values[i] for name, values in outputs.items()}
             | {"input_ids": item["input_ids"], "response": item["loss_mask"].bool()}

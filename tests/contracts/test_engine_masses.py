@@ -16,12 +16,10 @@ environment.prepare("cpu")  # before anything imports verl
 from avar_rl.spans import Role, mask_to_rows  # noqa: E402
 from avar_rl.verl_plugin.engine import (  # noqa: E402
     _Layout,
-    _per_token,
+    _mass_outputs,
     _require_system,
     _response_tokens,
-    _visual_outputs,
 )
-from avar_rl.verl_plugin.settings import VisualSettings  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,7 +51,7 @@ def test_the_response_mask_goes_before_the_loss_mask():
     assert _response_tokens(batch, OFFSETS).int().tolist() == [0, 0, 0, 1, 1, 0, 0, 1]
 
 
-def layout(packed: bool) -> _Layout:
+def layout(packed: bool, lengths: list[int]) -> _Layout:
     """Responses: tokens 3 and 4 of the first sequence, token 2 of the second."""
     if packed:
         valid = torch.ones(1, 8, dtype=torch.bool)
@@ -63,7 +61,8 @@ def layout(packed: bool) -> _Layout:
         response = torch.tensor([[0, 0, 0, 1, 1], [0, 0, 1, 0, 0]]).bool()
     cu_seqlens = OFFSETS.int() if packed else None
     roles = torch.where(response, int(Role.RESPONSE), int(Role.USER)).to(torch.int8)
-    return _Layout(torch.zeros_like(valid, dtype=torch.long), valid, cu_seqlens, OFFSETS, roles, mask_to_rows(response))
+    ids = torch.zeros_like(valid, dtype=torch.long)
+    return _Layout(ids, valid, cu_seqlens, OFFSETS, lengths, roles, mask_to_rows(response))
 
 
 def in_rows(packed: bool, first: list[float], second: float) -> torch.Tensor:
@@ -72,36 +71,25 @@ def in_rows(packed: bool, first: list[float], second: float) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_values_of_rows_are_put_at_their_tokens(packed):
-    values = _per_token(in_rows(packed, [0.3, 0.4], 0.7), layout(packed))
-    assert rows_of(values) == [[0, 0, 0, 0.3, 0.4], [0, 0, 0.7]]
-    assert values.offsets().tolist() == OFFSETS.tolist()
-
-
-@pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize(
-    ("visual", "expected"),
+    ("lengths", "image", "system"),
     [
-        # ratio of head means, then the mean over layers. Token 3: layer 0 (0.6 / 0.2 = 3), layer 1 (0.1 / 0.1 = 1): 2
-        # Token 4: layer 0 (0.2 / 0.4 = 0.5), layer 1 (0.3 / 0.2 = 1.5): 1. Token 2 of the second: 0 and 0.4 / 0.1: 2
-        (VisualSettings(eps=1e-12), [[0, 0, 0, 2.0, 1.0], [0, 0, 2.0]]),
-        (VisualSettings(eps=1e-12, clip=1.5), [[0, 0, 0, 1.5, 1.0], [0, 0, 1.5]]),
-        # 0.6 / 0.8 and 0.1 / 0.2; 0.2 / 0.6 and 0.3 / 0.5; 0 and 0.4 / 0.5
-        (VisualSettings(mode="share"), [[0, 0, 0, 0.625, 0.46667], [0, 0, 0.4]]),
+        # the response's tokens alone, both layers of a token side by side
+        ([2, 1], [[0.6, 0.1, 0.2, 0.3], [0.0, 0.4]], [[0.2, 0.1, 0.4, 0.2], [0.2, 0.1]]),
+        # a token before them that the policy did not write, and one more of the prompt: 0
+        ([3, 2], [[0, 0, 0.6, 0.1, 0.2, 0.3], [0, 0, 0.0, 0.4]], [[0, 0, 0.2, 0.1, 0.4, 0.2], [0, 0, 0.2, 0.1]]),
     ],
 )
-def test_scores_and_masses_of_response_tokens(packed, visual, expected):
-    # two heads around the mean: averaging ratios instead of masses would give other numbers
+def test_masses_of_response_tokens_by_layer(packed, lengths, image, system):
+    # two heads around the mean
     means = [
         [in_rows(packed, [0.6, 0.2], 0.0), in_rows(packed, [0.2, 0.4], 0.2)],  # layer 0: image, system
         [in_rows(packed, [0.1, 0.3], 0.4), in_rows(packed, [0.1, 0.2], 0.1)],  # layer 1
     ]
     mean_LSBR = torch.stack([torch.stack(layer) for layer in means])
     masses_LBSHR = torch.stack([1.5 * mean_LSBR, 0.5 * mean_LSBR], dim=3).transpose(1, 2)
-    outputs = _visual_outputs(masses_LBSHR, layout(packed), visual)
-    assert rows_of(outputs["visual_score"]) == expected
-    assert rows_of(outputs["image_mass"]) == [[0, 0, 0, 0.35, 0.25], [0, 0, 0.2]]  # (0.6 + 0.1) / 2, (0.2 + 0.3) / 2
-    assert rows_of(outputs["system_mass"]) == [[0, 0, 0, 0.15, 0.3], [0, 0, 0.15]]
+    outputs = _mass_outputs(masses_LBSHR, layout(packed, lengths))
+    assert rows_of(outputs["image_mass"]) == image and rows_of(outputs["system_mass"]) == system
 
 
 def test_a_response_without_a_system_turn_is_refused_but_a_filler_row_is_not():
@@ -154,22 +142,21 @@ def eager(tiny_world):
     return lambda row: eager_masses(model, row, markup)
 
 
+def by_layer(row: dict, name: str, layers: int) -> torch.Tensor:
+    """(L, T) of a row that the engine ships as T * L values."""
+    return row[name].reshape(-1, layers).T
+
+
 @pytest.mark.e2e
-@pytest.mark.parametrize("case", ["ratio", "share"])
-def test_masses_of_a_real_forward_equal_eager_maps(case, recorded, eager):
-    rows = recorded[case]
+def test_masses_of_a_real_forward_equal_eager_maps(recorded, eager):
+    rows = recorded["all layers"]
     assert [bool(row["multi_modal_inputs"]) for row in rows] == [False, True, True]  # one without an image
     for row in rows:
         masses, response = eager(row), row["response"]
         assert 0 < int(response.sum()) < len(response)
-        image, system = masses["image"], masses["system"]
-        score = (image / (system + 1e-6) if case == "ratio" else image / (image + system)).mean(0)
-        for name, expected in {
-            "visual_score": score,
-            "image_mass": image.mean(0),
-            "system_mass": system.mean(0),
-        }.items():
-            torch.testing.assert_close(row[name], torch.where(response, expected, 0.0), rtol=1e-5, atol=1e-5, msg=name)
+        for name in ("image", "system"):
+            found = by_layer(row, f"{name}_mass", len(masses[name]))
+            torch.testing.assert_close(found, torch.where(response, masses[name], 0.0), rtol=1e-5, atol=1e-5, msg=name)
 
 
 @pytest.mark.e2e
@@ -181,9 +168,9 @@ def test_wanted_layers_only(recorded, eager):
 
 @pytest.mark.e2e
 def test_recording_leaves_log_probs_as_they_are_and_ends_with_the_request(recorded):
-    for with_masses, without in zip(recorded["ratio"], recorded["no request"], strict=True):
+    for with_masses, without in zip(recorded["all layers"], recorded["no request"], strict=True):
         assert torch.equal(with_masses["log_probs"], without["log_probs"])
-        assert "visual_score" not in without
+        assert "image_mass" not in without
 
 
 @pytest.mark.e2e

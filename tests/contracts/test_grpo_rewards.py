@@ -166,7 +166,11 @@ def test_groups_without_a_signal_get_exactly_no_advantage():
             response("c", 0.3), response("d", 1.0), response("d", 7.0, masked=True),
         ),
     )  # fmt: skip
-    assert advantages.silent_groups(batch, GroupSettings()) == {"a", "c", "d"}  # equal; alone; alone but for a masked one
+    assert advantages.silent_groups(batch, GroupSettings()) == {
+        "a",
+        "c",
+        "d",
+    }  # equal; alone; alone but for a masked one
     rows = [torch.full((2,), value) for value in (0.1, -0.1, 0.7, -0.7, 0.15, 1.0, 2.0)]
     found = advantages.silenced(rows, batch, {"a", "c"})
     assert [row.tolist() for row in found[:2]] == [[0.0, 0.0]] * 2 and found[2] is rows[2]
@@ -179,7 +183,9 @@ def test_the_smallest_spread_keeps_its_advantages():
 
 
 def test_groups_with_uniform_accuracy_are_masked_by_option():
-    batch = ScoredBatch(1, (response("a", 1.2), response("a", 1.3), response("b", 1.0), response("b", 0.0, accuracy=0.0)))
+    batch = ScoredBatch(
+        1, (response("a", 1.2), response("a", 1.3), response("b", 1.0), response("b", 0.0, accuracy=0.0))
+    )
     assert advantages.silent_groups(batch, GroupSettings()) == set()
     assert advantages.silent_groups(batch, GroupSettings(mask_uniform_accuracy=True)) == {"a"}
 
@@ -236,8 +242,10 @@ def test_advantages_by_part_have_the_shape_of_their_response():
 BATCH = ScoredBatch(
     3,
     (
-        response("a", 1.5, accuracy=1.0, visual=0.5, length=4), response("a", 0.0, accuracy=0.0, visual=0.3, closed=["visual"]),
-        response("b", 1.25, accuracy=1.0, visual=0.25, length=1), response("b", 1.75, accuracy=1.0, visual=0.75, length=5),
+        response("a", 1.5, accuracy=1.0, visual=0.5, length=4),
+        response("a", 0.0, accuracy=0.0, visual=0.3, closed=["visual"]),
+        response("b", 1.25, accuracy=1.0, visual=0.25, length=1),
+        response("b", 1.75, accuracy=1.0, visual=0.75, length=5),
         response("b", 9.0, accuracy=None, masked=True, visual=5.0),
     ),
     {"accuracy": 1.0, "visual": 1.0},
@@ -301,5 +309,7 @@ def test_a_step_in_which_everything_is_masked_has_rates_only():
 def test_the_console_says_what_each_part_did():
     lines = console.rewards(reward_metrics(BATCH), BATCH.weights).splitlines()
     assert lines[0] == "  accuracy: 0.750 ±0.433 [0.00, 1.00] | x 1 -> 0.750 ±0.433 [0.00, 1.00] | r(length) +0.37"
-    assert lines[1].startswith("  visual: 0.450 ±0.197 [0.25, 0.75] | gated 0.25 | x 1 -> 0.375 ±0.280 [0.00, 0.75] | r(")
+    assert lines[1].startswith(
+        "  visual: 0.450 ±0.197 [0.25, 0.75] | gated 0.25 | x 1 -> 0.375 ±0.280 [0.00, 0.75] | r("
+    )
     assert console.rewards({}, {"own": 0.2}) == "  own: none | x 0.2 -> none"

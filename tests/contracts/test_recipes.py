@@ -59,8 +59,18 @@ def test_dry_run_of_a_recipe_prints_both_training_configurations_and_writes_noth
         ("grpo", ["trainer.v1.trainer_mode=colocate_async"], "is not 'sync'"),
         ("grpo", ["actor_rollout_ref.actor.ulysses_sequence_parallel_size=2"], "splits the heads"),
         ("grpo", ["actor_rollout_ref.model.override_config.attn_implementation=flex_attention"], "is not recorded"),
-        ("grpo", ["avar.visual.mode=loud"], "must be 'ratio' or 'share', not 'loud'"),
-        ("grpo", ["avar.reward.accuracy=0"], "the visual reward is gated by correctness"),
+        ("grpo", ["avar.rewards.visual.mode=loud"], "Input should be 'ratio', 'share' or 'rank', not 'loud'"),
+        ("grpo", ["+avar.rewards.visual.lambda=1"], "avar.rewards.visual.lambda is no option of visual"),
+        ("grpo", ["~avar.rewards.accuracy"], "visual is gated by accuracy, which is not among avar.rewards"),
+        ("grpo", ["+avar.rewards.fromat=1"], "unknown reward fromat; did you mean format"),
+        ("grpo", ["+avar.rewards.own={weight: 1, path: no.py}"], "no.py: no such file"),
+        ("grpo", ["algorithm.filter_groups={enable: true, metric: reward}"], "groups are filtered by accuracy, never"),
+        ("grpo", ["algorithm.adv_estimator=gdpo"], "set avar.groups.normalise=parts"),
+        (
+            "grpo",
+            ["avar.groups.normalise=parts", "algorithm.use_kl_in_reward=true"],
+            "needs algorithm.adv_estimator=grpo",
+        ),
         ("grpo", ["actor_rollout_ref.rollout.n=1"], "rollout.n=1"),
         ("grpo", ["data.train_batch_size=20"], "160 samples a device are not a multiple of actor_rollout_ref.rollout"),
         ("grpo", ["data.train_batch_size=12", "trainer.n_gpus_per_node=5"], "verl refuses the configuration"),
@@ -73,7 +83,7 @@ def test_a_mistake_is_one_sentence(stage, overrides, expected, capsys):
 
 
 def test_without_a_visual_weight_nothing_is_refused(capsys):
-    overrides = ["avar.reward.visual=0", "algorithm.rollout_correction.bypass_mode=true", "--dry-run"]
+    overrides = ["avar.rewards.visual=0", "algorithm.rollout_correction.bypass_mode=true", "--dry-run"]
     assert run(capsys, "grpo", "recipes/config/tiny_grpo", "--profile", "cpu", *overrides)[0] == 0
 
 
@@ -89,3 +99,10 @@ def test_help_imports_none_of_the_stack(module):
     assert done.returncode == 0 and "usage:" in done.stdout
     imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time")}
     assert not imported & {"torch", "verl", "ray", "vllm", "transformers"}
+
+
+def test_groups_without_accuracy_are_neither_filtered_nor_masked_by_it(capsys):
+    for setting in ("algorithm.filter_groups.enable=true", "avar.groups.mask_uniform_accuracy=true"):
+        overrides = ["~avar.rewards.accuracy", "~avar.rewards.visual", setting]
+        status, _, err = run(capsys, "grpo", "recipes/config/tiny_grpo", "--profile", "cpu", *overrides)
+        assert status == 2 and "needs the reward accuracy; list it in avar.rewards" in err

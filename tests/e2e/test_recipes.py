@@ -18,8 +18,29 @@ from tests.e2e.scraper import Scraper
 
 ROOT = Path(__file__).parents[2]
 STAGE_KEYS = {"name", "accuracy", "accuracy_sampled", "format", "vas", "image_mass", "system_mass", "n"}
-LOGGED = ["reward/accuracy", "reward/visual", "reward/format", "reward/total", "reward/groups_without_accuracy_spread"]
+PARTS = ["accuracy", "visual", "format", "brief", "image_share"]
+LOGGED = [f"reward/{name}" for name in (*PARTS, "total", "groups_without_accuracy_spread")]
+LOGGED += [f"reward_{kind}/{name}/{stat}" for kind in ("raw", "weighted") for name in PARTS for stat in ("mean", "max")]
+LOGGED += [f"reward_rate/{name}" for name in ("visual/gated", "brief/not_applicable", "undecided", "failed")]
 LOGGED += ["attention/image_mass", "attention/system_mass", "training/rollout_actor_probs_pearson_corr"]
+LOGGED += [f"attention/{name}_mass_{third}" for name in ("image", "system") for third in ("early", "middle", "late")]
+PLUG_IN = """
+import itertools
+from rewards.plugin import reward
+from rewards.sample import AttentionSample, Sample
+
+calls = itertools.count()
+
+@reward
+def brief(sample: Sample, *, words: int = 50) -> float:
+    if next(calls) == 0:
+        raise OSError("the first response cannot be scored")
+    return float(len(sample.response.split()) <= words)
+
+@reward
+async def image_share(sample: AttentionSample) -> float:
+    return float(sample.masses.image_TL.mean())
+"""
 SMALL_GRPO = [
     "data.train_batch_size=4",
     "actor_rollout_ref.actor.ppo_mini_batch_size=4",
@@ -55,9 +76,18 @@ def tiny(scraper):
     knobs["DATA_ARGS"] = "--sft-rows 200 --rl-rows 32"
     knobs["RAY_metrics_report_interval_ms"] = "1000"  # Ray's 10 s are longer than a step here
     scraper.start()
-    done = recipe("avar_tiny.sh", *SMALL_GRPO, *SMALL_MICRO, **knobs)
+    done = recipe("avar_tiny.sh", *tiny_overrides(out), **knobs)
     scraper.stop()
     return out, knobs, done
+
+
+def tiny_overrides(out: Path) -> list[str]:
+    """Small batches, and a dropped-in file with a reward of each kind; one response fails and is masked."""
+    file = out.parent / "plug_in.py"
+    file.write_text(PLUG_IN)
+    own = [f"+avar.rewards.brief={{weight: 0.2, path: {file}, words: 30}}"]
+    own += [f"+avar.rewards.image_share={{weight: 0.5, path: {file}}}", "avar.on_reward_error=mask"]
+    return [*SMALL_GRPO, *SMALL_MICRO, *own]
 
 
 @pytest.mark.e2e
@@ -92,15 +122,35 @@ def test_tiny_recipe_logs_every_part(tiny):
 
 @pytest.mark.e2e
 @pytest.mark.slow
+def test_rewards_of_a_dropped_in_file_are_scored_weighted_and_masked_where_they_fail(tiny):
+    out, _, done = tiny
+    first, second = metrics(out / "logs" / "grpo.metrics.jsonl")
+    assert first["reward_rate/failed"] == 1 / 8 and second["reward_rate/failed"] == 0.0
+    for step in (first, second):
+        assert step["reward_weighted/brief/mean"] == pytest.approx(0.2 * step["reward_raw/brief/mean"])
+        assert 0 < step["reward_raw/image_share/min"] < 1
+        total = sum(step[f"reward_weighted/{name}/mean"] for name in PARTS)
+        assert step["reward/total"] == pytest.approx(total)
+    # every response of the second step counts: its mean over tokens and layers is the curve of the masses
+    assert second["reward/image_share"] == pytest.approx(second["attention/image_mass"], rel=1e-5)
+    assert "  image_share: " in done.stdout and "| x 0.5 -> " in done.stdout
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
 def test_every_curve_is_at_rays_prometheus_endpoint_on_loopback_only(tiny, scraper):
     out, _, _ = tiny
     first = metrics(out / "logs" / "grpo.metrics.jsonl")[0]
     expected = {(f"ray_{gauge}", curve) for gauge, curve in map(gauge_of, first)}
     assert ("ray_avar_reward_raw", "visual/mean") in expected and expected - scraper.seen == set()
     queries = [target["expr"] for panel in dashboard()["panels"] for target in panel["targets"]]
-    for query in queries:
-        name, pattern = re.match(r'(\w+)\{curve=~"(.+?)"', query).groups()
-        assert any(gauge == name and re.fullmatch(pattern, curve) for gauge, curve in scraper.seen), query
+    queries = [re.match(r'(\w+)\{curve=~"(.+?)"', query).groups() for query in queries]
+    measured = {gauge for gauge, _ in expected}
+    assert {gauge for gauge, _ in queries} - measured <= {
+        "ray_avar_reward_check"
+    }  # has none where nothing has a spread
+    for gauge, pattern in queries:
+        assert gauge not in measured or any(g == gauge and re.fullmatch(pattern, c) for g, c in scraper.seen), pattern
     assert scraper.listening and scraper.listening <= {"0100007F", "0000000000000000FFFF00000100007F"}
 
 
@@ -114,8 +164,9 @@ def test_every_response_is_in_the_rollout_record_and_on_its_page(tiny):
     for path, logged in zip(files.values(), steps, strict=True):
         rollouts = read_step(path)
         assert len(rollouts) == 8 and len({rollout.group for rollout in rollouts}) == 4
-        assert sum(r.total for r in rollouts) / 8 == pytest.approx(logged["reward/total"], abs=1e-6)
-        assert all(sum(r.weighted.values()) == pytest.approx(r.total, abs=1e-6) for r in rollouts)
+        counted = [rollout for rollout in rollouts if not rollout.masked]
+        assert sum(r.total for r in counted) / len(counted) == pytest.approx(logged["reward/total"], abs=1e-6)
+        assert all(sum(r.weighted.values()) == pytest.approx(r.total, abs=1e-6) for r in counted)
         assert all(r.gold and r.question and len(r.image_mass) == len(r.tokens) > 0 for r in rollouts)
         assert all((path.parent / image).is_file() for r in rollouts for image in r.images)
         assert any(r.images for r in rollouts)
@@ -129,9 +180,9 @@ def test_every_response_is_in_the_rollout_record_and_on_its_page(tiny):
 @pytest.mark.slow
 def test_second_run_skips_all_and_other_settings_are_refused(tiny):
     out, knobs, _ = tiny
-    again = recipe("avar_tiny.sh", *SMALL_GRPO, *SMALL_MICRO, **knobs, limit=60)
+    again = recipe("avar_tiny.sh", *tiny_overrides(out), **knobs, limit=60)
     assert again.returncode == 0 and again.stdout.count("done before") >= 9
-    other = recipe("avar_tiny.sh", *SMALL_GRPO, *SMALL_MICRO, **(knobs | {"SFT_STEPS": "5"}), limit=60)
+    other = recipe("avar_tiny.sh", *tiny_overrides(out), **(knobs | {"SFT_STEPS": "5"}), limit=60)
     assert other.returncode == 1 and "finished with another command" in other.stderr
 
 
@@ -191,7 +242,7 @@ def test_interrupted_grpo_shuts_ray_down_and_resumes(tiny, tmp_path):
     command = [sys.executable, "-m", "avar_rl.verl_plugin.grpo", "recipes/config/tiny_grpo", "--profile", "cpu"]
     command += [f"data.train_files={out}/data/rl_train.parquet", f"data.val_files={out}/data/rl_val.parquet"]
     command += [f"actor_rollout_ref.model.path={out}/sft", f"trainer.default_local_dir={tmp_path}/checkpoints"]
-    command += [*SMALL_GRPO, *SMALL_MICRO, "trainer.save_freq=1", "avar.reward.visual=0"]
+    command += [*SMALL_GRPO, *SMALL_MICRO, "trainer.save_freq=1", "avar.rewards.visual=0"]
     log = (tmp_path / "log").open("w+")
     environment = {
         **os.environ,

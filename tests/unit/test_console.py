@@ -1,4 +1,4 @@
-"""The one line a step on the console."""
+"""The lines of a step on the console (those of the parts: tests/contracts/test_grpo_rewards.py)."""
 
 from avar_rl.verl_plugin import console
 
@@ -8,16 +8,16 @@ def test_shown_metrics_in_their_order_and_others_left_out():
     assert console.line(10, metrics, console.SFT) == "step 10 | loss 2.0000 | grad 1.24 | lr 2.0e-03"
 
 
-def test_every_part_of_the_reward_is_on_the_line():
+def test_the_reward_is_on_the_line_and_its_parts_below():
     metrics = {
         "reward/total": 0.8345,
         "reward/accuracy": 0.5,
         "reward/format": 1.0,
-        "reward/visual": 0.25,
+        "reward_rate/undecided": 0.25,
         "reward/groups_without_accuracy_spread": 0.125,
         "timing_s/step": 7.04,
     }
-    expected = "step 3 | reward 0.835 | accuracy 0.500 | format 1.000 | visual 0.250 | flat groups 0.12 | step 7.0 s"
+    expected = "step 3 | reward 0.835 | accuracy 0.500 | flat groups 0.12 | undecided 0.250 | step 7.0 s"
     assert console.line(3, metrics, console.GRPO) == expected
 
 

@@ -36,7 +36,9 @@ def own(tmp_path):
 def test_the_default_is_the_papers():
     # 1.0 * 1 + 0.3 * 0.5 + 0.1 * 1 = 1.25
     rewards = RewardSet(PAPER)
-    assert rewards.weights == {"accuracy": 1.0, "format": 0.1, "visual": 0.3} and rewards.gates == {"visual": "accuracy"}
+    assert rewards.weights == {"accuracy": 1.0, "format": 0.1, "visual": 0.3} and rewards.gates == {
+        "visual": "accuracy"
+    }
     combined = rewards.combine(Values({"accuracy": 1.0, "format": 1.0, "visual": 0.5}))
     assert combined.total == pytest.approx(1.25)
     assert combined.weighted == {"accuracy": 1.0, "format": 0.1, "visual": 0.15}
@@ -44,7 +46,11 @@ def test_the_default_is_the_papers():
 
 def test_lines_of_a_recipe():
     terms = parse_terms(
-        {"accuracy": 1, "visual": {"weight": "3e-1", "gate": None, "layers": [0, 2]}, "own": {"weight": 0, "path": "f.py"}}
+        {
+            "accuracy": 1,
+            "visual": {"weight": "3e-1", "gate": None, "layers": [0, 2]},
+            "own": {"weight": 0, "path": "f.py"},
+        }
     )
     assert terms[0] == Term("accuracy", 1.0)
     assert terms[1] == Term("visual", 0.3, None, None, (("layers", (0, 2)),))

@@ -14,7 +14,7 @@ from rewards.sample import Sample
 
 
 class Endpoint(ThreadingHTTPServer):
-    """Answers each request with the next of `replies`: text, or the status of a failure; the last one again and again."""
+    """Answers each request with the next of `replies`: text, or a failure's status; the last one again and again."""
 
     def __init__(self, *replies: str | int, seconds: float = 0.0):
         super().__init__(("127.0.0.1", 0), Handler)

@@ -29,7 +29,9 @@ def test_a_file_dropped_into_the_folder_is_found_by_its_name(tmp_path):
     written(tmp_path / "rewards", BRIEF, "brief.py")
     written(tmp_path / "rewards", "1 / 0\n", "broken.py")  # another's fault is none of ours
     code = "from rewards.plugin import find, shipped; print(find('brief').place, 'brief' in shipped())"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={}, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env={}, capture_output=True, text=True, timeout=60
+    )
     assert done.stdout.split() == [f"{tmp_path}/rewards/brief.py:4", "True"], done.stderr
 
 
@@ -83,7 +85,11 @@ def test_a_decorated_function_can_still_be_called():
         ("brief", BRIEF + BRIEF, "two rewards are called brief: .*mine.py:4 and .*mine.py:8"),
         ("brief", "import a_module_that_is_not_there\n", "mine.py cannot be imported: ModuleNotFoundError: No module"),
         ("brief", "def broken(:\n", "mine.py cannot be imported: SyntaxError"),
-        ("format", "@reward\ndef format(sample: Sample): ...\n", "two rewards are called format: .*format.py and .*mine"),
+        (
+            "format",
+            "@reward\ndef format(sample: Sample): ...\n",
+            "two rewards are called format: .*format.py and .*mine",
+        ),
     ],
 )
 def test_mistakes_in_a_file(name, text, expected, tmp_path):
@@ -108,7 +114,9 @@ def test_a_module_of_the_package_that_is_no_reward_has_no_name():
 def test_options_are_checked_against_the_function(tmp_path):
     brief = find("brief", written(tmp_path, BRIEF))
     assert brief.checked_options({}) == {"words": 50} and brief.checked_options({"words": "7"}) == {"words": 7}
-    with pytest.raises(ValueError, match=r"avar.rewards.brief.word is no option of brief \(.*mine.py:4\); it takes words"):
+    with pytest.raises(
+        ValueError, match=r"avar.rewards.brief.word is no option of brief \(.*mine.py:4\); it takes words"
+    ):
         brief.checked_options({"word": 3})
     with pytest.raises(ValueError, match=r"avar.rewards.brief.words: .*integer.*, not 'few'"):
         brief.checked_options({"words": "few"})

@@ -91,9 +91,7 @@ def test_bad_arguments_are_named():
 
 
 def attended(*masses: Masses, position: int = 0, images=((8, 8),)) -> AttentionSample:
-    return AttentionSample(
-        "q", "r", "g", image_sizes=images, masses=masses[position], group=masses, position=position
-    )
+    return AttentionSample("q", "r", "g", image_sizes=images, masses=masses[position], group=masses, position=position)
 
 
 def shared(*shares: float) -> Masses:

@@ -3,7 +3,8 @@
 import pytest
 from omegaconf import OmegaConf
 
-from avar_rl.verl_plugin.settings import GRPOSettings, SFTSettings, parse
+from avar_rl.verl_plugin.settings import GRPOSettings, SFTSettings, absolute_paths, parse
+from rewards.combine import Term
 
 
 def grpo(**avar) -> GRPOSettings:
@@ -20,16 +21,18 @@ def test_an_empty_block_is_the_defaults():
 
 def test_values_arrive_at_every_level():
     settings = grpo(
-        profile="cpu", reward={"visual": 0.5}, visual={"mode": "share", "clip": 3}, guard={"total_minutes": 5}
-    )
-    assert (settings.profile, settings.reward.visual, settings.reward.accuracy) == ("cpu", 0.5, 1.0)
-    assert (settings.visual.mode, settings.visual.clip, settings.guard.total_minutes) == ("share", 3, 5.0)
+        profile="cpu", rewards={"visual": {"weight": 0.5, "mode": "share"}}, attention={"measure": True},
+        groups={"normalise": "parts"}, guard={"total_minutes": 5},
+    )  # fmt: skip
+    assert settings.rewards == (Term("visual", 0.5, options=(("mode", "share"),)),)
+    assert (settings.profile, settings.attention.measure, settings.groups.normalise) == ("cpu", True, "parts")
+    assert settings.guard.total_minutes == 5.0
     assert sft(guidance={"alpha": 0, "beta": 0}).guidance.enabled is False
 
 
 def test_interpolations_are_resolved():
-    config = OmegaConf.create({"weight": 0.25, "avar": {"reward": {"visual": "${weight}"}}})
-    assert parse(GRPOSettings, config).reward.visual == 0.25
+    config = OmegaConf.create({"weight": 0.25, "avar": {"rewards": {"format": "${weight}"}}})
+    assert parse(GRPOSettings, config).rewards == (Term("format", 0.25),)
 
 
 def test_without_a_block_the_recipe_to_start_from_is_named():
@@ -41,10 +44,10 @@ def test_without_a_block_the_recipe_to_start_from_is_named():
     ("parser", "avar", "expected"),
     [
         (sft, {"gudiance": {}}, "unknown configuration key avar.gudiance; known: guidance, profile"),
-        (sft, {"reward": {}}, "unknown configuration key avar.reward"),  # a key of the other stage
+        (sft, {"rewards": {}}, "unknown configuration key avar.rewards"),  # a key of the other stage
         (sft, {"guidance": {"gamma": 1}}, "unknown configuration key avar.guidance.gamma; known: alpha, beta, eps"),
-        (grpo, {"reward": {"acuracy": 1}}, "unknown configuration key avar.reward.acuracy"),
-        (grpo, {"visual": {"lambda": 1}}, "unknown configuration key avar.visual.lambda"),
+        (grpo, {"reward": {"accuracy": 1}}, "unknown configuration key avar.reward; known: attention, groups, guard"),
+        (grpo, {"attention": {"heads": 1}}, "unknown configuration key avar.attention.heads"),
         (grpo, {"guard": {"minutes": 1}}, "unknown configuration key avar.guard.minutes"),
     ],
 )
@@ -57,15 +60,14 @@ def test_unknown_keys_are_named_with_their_place(parser, avar, expected):
 def test_numbers_written_as_text():
     # YAML 1.1 reads 1e-6, without a dot, as text
     assert sft(guidance={"eps": "1e-6"}).guidance.eps == 1e-6
-    assert grpo(visual={"eps": "2e-4", "clip": "1e1"}).visual.eps == 2e-4
-    assert grpo(visual={"clip": "1e1"}).visual.clip == 10.0
-    assert grpo(reward={"visual": "3e-1"}).reward.visual == 0.3
+    assert grpo(guard={"min_correlation": "9e-1"}).guard.min_correlation == 0.9
+    assert grpo(rewards={"format": "3e-1"}).rewards[0].weight == 0.3
 
 
 def test_lists_become_tuples():
     assert sft(guidance={"layers": [0, 2]}).guidance.layers == (0, 2)
-    assert grpo(visual={"layers": [1]}).visual.layers == (1,)
-    assert hash(grpo(visual={"layers": [1]}))  # frozen bundles all the way down
+    assert grpo(attention={"layers": [1]}).attention.layers == (1,)
+    assert hash(grpo(attention={"layers": [1]}))  # frozen bundles all the way down
 
 
 @pytest.mark.parametrize(
@@ -82,13 +84,11 @@ def test_lists_become_tuples():
         (sft, {"guidance": {"layers": 3}}, "avar.guidance.layers must be a list of layer indices or null, not 3"),
         (sft, {"guidance": {"layers": ["first"]}}, "avar.guidance.layers must be a list of layer indices or null"),
         (sft, {"guidance": 0.15}, "avar.guidance must be a mapping, not 0.15"),
-        (grpo, {"reward": None}, "avar.reward must be a mapping, not None"),
-        (grpo, {"reward": {"format": -1}}, "format is -1"),
-        (grpo, {"reward": {"accuracy": 0}}, "gated by correctness, but avar.reward.accuracy is 0"),
-        (grpo, {"visual": {"mode": "loud"}}, "avar.visual.mode must be 'ratio' or 'share', not 'loud'"),
-        (grpo, {"visual": {"eps": 0}}, "avar.visual.eps must be positive, not 0"),
-        (grpo, {"visual": {"clip": -1}}, "avar.visual.clip must be positive or null, not -1"),
-        (grpo, {"visual": {"clip": "high"}}, "avar.visual.clip must be a number, not 'high'"),
+        (grpo, {"rewards": None}, "avar.rewards must be a mapping of names to weights, not None"),
+        (grpo, {"rewards": {"format": -1}}, "the weight of avar.rewards.format is -1"),
+        (grpo, {"on_reward_error": "ignore"}, "avar.on_reward_error must be 'stop' or 'mask', not 'ignore'"),
+        (grpo, {"attention": {"measure": "yes"}}, "avar.attention.measure must be true or false, not 'yes'"),
+        (grpo, {"groups": {"normalise": "loud"}}, "avar.groups.normalise must be 'total' or 'parts', not 'loud'"),
         (grpo, {"guard": {"step_minutes": "soon"}}, "avar.guard.step_minutes must be a number, not 'soon'"),
     ],
 )
@@ -98,5 +98,10 @@ def test_bad_values_are_named(parser, avar, expected):
     assert expected in str(error.value)
 
 
-def test_without_a_visual_weight_accuracy_may_be_off():
-    assert grpo(reward={"accuracy": 0, "visual": 0}).reward.format == 0.1
+def test_paths_of_reward_files_become_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = {"format": 0.1, "own": {"weight": 1, "path": "plug/own.py"}, "off": {"weight": 1, "path": None}}
+    config = OmegaConf.create({"avar": {"rewards": lines}})
+    absolute_paths(config)
+    assert config.avar.rewards == lines | {"own": {"weight": 1, "path": f"{tmp_path}/plug/own.py"}}
+    absolute_paths(OmegaConf.create({"avar": {}}))

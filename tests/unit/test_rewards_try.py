@@ -1,0 +1,114 @@
+"""`python -m rewards.try`: real rows, no training."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from data_tools.rows import read_rows
+
+attempt = importlib.import_module("rewards.try")  # `try` is a keyword
+
+OWN = """
+from rewards.plugin import reward
+from rewards.sample import Sample
+
+@reward
+def own(sample: Sample, *, at_least: int = 1) -> float:
+    assert sample.question and sample.row["extra_info"]["question"] == sample.question, "no question"
+    return float(len(sample.image_sizes) >= at_least)
+"""
+
+
+@pytest.fixture
+def files(tiny_world, tmp_path):
+    """Rows of the miniature world, a right and a wrong response to each of the first two, and a reward file."""
+    data = tiny_world / "data" / "rl_train.parquet"
+    lines = []
+    for row in read_rows(data)[:2]:
+        for answer in (row["reward_model"]["ground_truth"], "wrong [bold]"):
+            text = f"<think>I look.</think><answer>{answer}</answer>"
+            lines.append({"id": row["extra_info"]["id"], "response": text, "tokens": 9})
+    responses, own = tmp_path / "responses.jsonl", tmp_path / "own.py"
+    write(responses, lines)
+    own.write_text(OWN)
+    return {"data": str(data), "responses": str(responses), "own": str(own), "lines": lines}
+
+
+def write(path, lines: list[dict]) -> None:
+    Path(path).write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def run(files: dict, *arguments: str) -> int:
+    return attempt.main([*arguments, "--data", files["data"], "--responses", files["responses"]])
+
+
+def test_values_of_several_rewards_in_their_order(files):
+    tried = attempt.run(["accuracy", f"own={files['own']}"], ["own.at_least=0"], files["data"], files["responses"])
+    assert [one.raw for one in tried] == [{"accuracy": right, "own": 1.0} for right in (1.0, 0.0, 1.0, 0.0)]
+    assert tried[0].row_id == files["lines"][0]["id"] and not any(one.error for one in tried)
+
+
+def test_the_table_shows_rows_and_a_summary(files, capsys):
+    assert run(files, "--reward", "accuracy", "length", "--option", "length.buffer=4", "length.max_tokens=10") == 0
+    out = capsys.readouterr().out
+    assert "accuracy" in out and "not applicable" in out and "-0.75" in out  # 9 tokens: 3 of 4 into the ramp
+    assert "[bold]" in out  # as the response has it
+
+
+def test_attention_rewards_need_masses(files, capsys):
+    assert run(files, "--reward", "visual") == 2
+    assert "line 1 has no image_mass and system_mass (tokens x layers), which visual needs" in capsys.readouterr().err
+    masses = [[[0.2, 0.4]] * 2, [[0.1, 0.1]] * 2]  # two tokens, two layers
+    system = {"system_mass": [[0.2, 0.4]] * 2}
+    lines = [line | system | {"image_mass": masses[i % 2]} for i, line in enumerate(files["lines"])]
+    write(files["responses"], lines)
+    tried = attempt.run(["visual"], ["visual.mode=rank"], files["data"], files["responses"])
+    expected = [rank if read_images(files, one.row_id) else None for one, rank in zip(tried, [1, 0, 1, 0], strict=True)]
+    assert [one.raw["visual"] for one in tried] == expected
+
+
+def read_images(files: dict, row_id: str) -> int:
+    return next(len(row["images"]) for row in read_rows(files["data"]) if row["extra_info"]["id"] == row_id)
+
+
+def test_a_reward_that_fails_is_shown_with_its_traceback(files, capsys):
+    Path(files["own"]).write_text(OWN.replace("return float", "return 1 / 0 + float"))
+    assert run(files, "--reward", f"own={files['own']}") == 1
+    err = capsys.readouterr().err
+    assert "4 of 4 responses failed" in err and "ZeroDivisionError" in err and "reward own failed on row" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--reward", "acuracy"], "unknown reward acuracy; did you mean accuracy"),
+        (["--reward", "accuracy", "--option", "accuracy"], "--option accuracy: write NAME.KEY=VALUE"),
+        (["--reward", "format", "--option", "format.x=1"], "avar.rewards.format.x is no option"),
+    ],
+)
+def test_mistakes_are_one_sentence(arguments, expected, files, capsys):
+    assert run(files, *arguments) == 2
+    err = capsys.readouterr().err
+    assert expected in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("", "holds no responses"), ("{", "line 1 is not JSON"), ('{"id": "no"}', "line 1: id 'no' is no row of")],
+)
+def test_faulty_responses_are_named(text, expected, files, capsys):
+    Path(files["responses"]).write_text(text)
+    assert run(files, "--reward", "accuracy") == 2
+    assert expected in capsys.readouterr().err
+
+
+def test_help_imports_nothing_heavy():
+    command = [sys.executable, "-X", "importtime", "-m", "rewards.try", "--help"]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "usage: python -m rewards.try" in done.stdout
+    imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time")}
+    assert not imported & {"torch", "pyarrow", "pydantic", "rich"}
