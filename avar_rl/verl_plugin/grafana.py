@@ -3,8 +3,10 @@
 Panels name curves by pattern, so a reward that somebody drops in appears beside the shipped ones.
 """
 
+import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from avar_rl.verl_plugin.ray_metrics import gauge_of
@@ -109,7 +111,8 @@ def _run_variable() -> dict:
     }
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
+    argparse.ArgumentParser(prog="python -m avar_rl.verl_plugin.grafana", description=__doc__).parse_args(argv)
     json.dump(dashboard(), sys.stdout, indent=1)
     print()
     return 0
