@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 IMAGES = "images"
@@ -59,7 +59,7 @@ _REQUIRED = _NAMES - {"closed", "masked", "error"}
 def write_step(directory: Path, step: int, rollouts: Sequence[Rollout]) -> Path:
     """Writes a step's responses; returns the file."""
     path = directory / f"step_{step:06d}.jsonl"
-    lines = (json.dumps(asdict(rollout), ensure_ascii=False, allow_nan=False) + "\n" for rollout in rollouts)
+    lines = (json.dumps(vars(rollout), ensure_ascii=False, allow_nan=False) + "\n" for rollout in rollouts)
     _write_whole(path, "".join(lines).encode("utf-8"))
     return path
 
