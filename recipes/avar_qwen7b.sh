@@ -46,7 +46,8 @@ stage grpo "$PYTHON" -m avar_rl.verl_plugin.grpo recipes/config/qwen7b_grpo --pr
   data.train_files="$OUT/data/rl/rl_checked.parquet" data.val_files="$OUT/data/rl/rl_val.parquet" \
   data.max_prompt_length="$MAX_PROMPT" data.max_response_length="$MAX_RESPONSE" actor_rollout_ref.model.path="$OUT/sft" \
   actor_rollout_ref.rollout.tensor_model_parallel_size="$TENSOR_PARALLEL" \
-  trainer.n_gpus_per_node="$NGPUS" trainer.nnodes="$NNODES" trainer.default_local_dir="$OUT/checkpoints/grpo" "$@"
+  trainer.n_gpus_per_node="$NGPUS" trainer.nnodes="$NNODES" trainer.default_local_dir="$OUT/checkpoints/grpo" \
+  avar.rollouts.dir="$OUT/rollouts" "$@"
 stage model "$PYTHON" -m avar_rl.export "$OUT/checkpoints/grpo" "$OUT/model" --base "$MODEL"
 
 stage evaluation "$PYTHON" -m avar_rl.evaluation base="$MODEL" sft="$OUT/sft" grpo="$OUT/model" \

@@ -33,7 +33,8 @@ stage sft_model "$PYTHON" -m avar_rl.export "$OUT/checkpoints/sft" "$OUT/sft" --
 stage grpo "$PYTHON" -m avar_rl.verl_plugin.grpo recipes/config/tiny_grpo --profile cpu \
   data.train_files="$OUT/data/rl_train.parquet" data.val_files="$OUT/data/rl_val.parquet" \
   actor_rollout_ref.model.path="$OUT/sft" trainer.total_training_steps="$GRPO_STEPS" data.seed="$SEED" \
-  actor_rollout_ref.rollout.seed="$SEED" trainer.default_local_dir="$OUT/checkpoints/grpo" "$@"
+  actor_rollout_ref.rollout.seed="$SEED" trainer.default_local_dir="$OUT/checkpoints/grpo" \
+  avar.rollouts.dir="$OUT/rollouts" "$@"
 stage model "$PYTHON" -m avar_rl.export "$OUT/checkpoints/grpo" "$OUT/model" --base "$OUT/base"
 
 stage evaluation "$PYTHON" -m avar_rl.evaluation base="$OUT/base" sft="$OUT/sft" grpo="$OUT/model" \

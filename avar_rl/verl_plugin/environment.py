@@ -10,6 +10,7 @@ PLUGIN_MODULE = "avar_rl.verl_plugin.register"
 _CPU_VARIABLES = {
     "VERL_PLATFORM": "cpu",  # selects our CPU platform (cpu_platform.py)
     "VERL_ENGINE_DEVICE": "cuda",  # verl registers its engines for cuda and npu; this is its own look-up override
+    "RAY_worker_register_timeout_seconds": "300",  # on a busy machine a worker takes over 60 s; then ray.init hangs
     **CPU_VARIABLES,
     **VARIABLES,
 }
@@ -25,12 +26,18 @@ _ALWAYS = {
     "ignore:torchtitan engine",
 }
 
+# A Ray of our own (no RAY_ADDRESS) listens on this machine only, with all its ports; its metrics endpoint, which asks
+# for no token, would be open to every interface. Ray calls the flag so because this is its default on Windows, macOS.
+# ray.init(_node_ip_address="127.0.0.1") is no substitute: Ray turns that into the machine's outer address.
+_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+
 
 def variables(profile: str) -> dict[str, str]:
     """The variables of a profile ("cpu" or "gpu"), those that the caller has set already excepted."""
     if profile not in ("cpu", "gpu"):
         raise ValueError(f"profile must be 'cpu' or 'gpu', not {profile!r}")
     wanted = _ALWAYS | (_CPU_VARIABLES if profile == "cpu" else {})
+    wanted |= {} if os.environ.get("RAY_ADDRESS") else _LOOPBACK
     return {name: value for name, value in wanted.items() if name not in os.environ}
 
 

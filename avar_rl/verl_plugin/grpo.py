@@ -51,10 +51,9 @@ def _train(config, ours, variables: dict[str, str]) -> int:
     signal.setitimer(signal.ITIMER_REAL, ours.guard.total_minutes * 60)
     try:
         context = _start_ray(config, variables)
-        print(
-            f"Ray dashboard: http://{context.dashboard_url}" if context.dashboard_url else "Ray dashboard: off",
-            flush=True,
-        )
+        print(f"Ray dashboard: {f'http://{context.dashboard_url}' if context.dashboard_url else 'off'}", flush=True)
+        for node in ray.nodes():
+            print(f"Ray metrics: http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics", flush=True)
         run_ppo(config, task_runner_class=TaskRunnerV1)
         return 0
     except KeyboardInterrupt:

@@ -5,6 +5,7 @@ prompt and response, in the old-log-prob pass: the engine records there, and the
 with the text rewards and written to `rm_scores` before the advantage.
 """
 
+import functools
 import time
 
 import torch
@@ -17,7 +18,9 @@ from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
 from avar_rl.verl_plugin import advantages, console
 from avar_rl.verl_plugin.engine import MASS_REQUEST
+from avar_rl.verl_plugin.ray_metrics import MetricsExporter
 from avar_rl.verl_plugin.reward_metrics import reward_metrics
+from avar_rl.verl_plugin.rollout_record import RolloutRecorder
 from avar_rl.verl_plugin.scored_batch import ScoredBatch
 from avar_rl.verl_plugin.scoring import Arrived, score, unflatten
 from avar_rl.verl_plugin.settings import GRPOSettings, parse
@@ -34,6 +37,8 @@ class AnchoredGRPOTrainer(PPOTrainerSync):
         self.settings: GRPOSettings = parse(GRPOSettings, config)
         self.rewards = self.settings.reward_set()
         self.watchdog = Watchdog(self.settings.guard.step_minutes)
+        self.recorder = RolloutRecorder(self.settings.rollouts)
+        self.exporter = MetricsExporter(run=config.trainer.experiment_name)
         self._agreement_checked = False
         super().__init__(config)
 
@@ -51,6 +56,7 @@ class AnchoredGRPOTrainer(PPOTrainerSync):
         super()._compute_metrics(batch, metrics, timing_raw, global_steps=global_steps, epoch=epoch)
         print(console.line(global_steps, metrics, console.GRPO), flush=True)
         print(console.rewards(metrics, self.rewards.weights), flush=True)
+        self.exporter.set(metrics)
 
     def _compute_old_log_prob(self, batch, metrics: dict):
         if self.rewards.needs_attention:
@@ -68,6 +74,7 @@ class AnchoredGRPOTrainer(PPOTrainerSync):
         self._write_totals(batch, scored)
         metrics.update(reward_metrics(scored))
         metrics["timing_s/combine_rewards"] = time.perf_counter() - started
+        self._record(batch, scored, metrics)
         batch = super()._compute_advantage(batch, metrics)
         self._finish_advantages(batch, scored)
         return batch
@@ -89,6 +96,16 @@ class AnchoredGRPOTrainer(PPOTrainerSync):
             arrived.append(Arrived(keys[i], uids[i], text, ids_T, mask_T, extra_fields[i], **masses))
         limit = int(self.config.data.max_response_length)
         return score(arrived, self.rewards, step=self.global_steps, on_error=self.settings.on_reward_error, limit=limit)
+
+    def _record(self, batch, scored: ScoredBatch, metrics: dict) -> None:
+        def prompts(keys):
+            data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=["raw_prompt"])
+            return list(data["raw_prompt"])
+
+        started = time.perf_counter()
+        decode = functools.partial(self.tokenizer.decode, clean_up_tokenization_spaces=False)
+        self.recorder.write(scored, decode, prompts)
+        metrics["timing_s/rollout_record"] = time.perf_counter() - started
 
     def _write_totals(self, batch, scored: ScoredBatch) -> None:
         """Totals on each response's last token; a masked response becomes a group of its own, out of the mean."""

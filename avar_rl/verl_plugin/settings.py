@@ -31,6 +31,24 @@ class GroupSettings:
 
 
 @dataclass(frozen=True)
+class RolloutSettings:
+    """The rollout record (avar_rl.rollouts): every response of a step with its parts and masses."""
+
+    dir: str | None = None  # where it is written; None: not at all
+    every: int = 1  # steps
+    images: bool = True  # a copy of each image that is sampled, once
+
+    def __post_init__(self) -> None:
+        if self.dir is not None and not (isinstance(self.dir, str) and self.dir):
+            raise ValueError(f"avar.rollouts.dir must be a directory or null, not {self.dir!r}")
+        if type(self.every) is not int or self.every < 1:
+            raise ValueError(
+                f"avar.rollouts.every must be a whole number above 0, not {self.every!r}; "
+                "avar.rollouts.dir=null switches the record off"
+            )
+
+
+@dataclass(frozen=True)
 class GuardSettings:
     """Start-up guard: the first step of a run stops unless rollout and actor agree on the tokens' probabilities."""
 
@@ -57,6 +75,7 @@ class GRPOSettings:
     on_reward_error: str = "stop"  # a reward that fails stops the run; "mask": its response takes no part, counted
     attention: AttentionSettings = field(default_factory=AttentionSettings)
     groups: GroupSettings = field(default_factory=GroupSettings)
+    rollouts: RolloutSettings = field(default_factory=RolloutSettings)
     guard: GuardSettings = field(default_factory=GuardSettings)
 
     def __post_init__(self) -> None:
@@ -119,10 +138,13 @@ def _layers(value: Any, where: str) -> tuple[int, ...]:
 
 
 def absolute_paths(config: DictConfig) -> None:
-    """Makes the paths of reward files absolute in `config`: workers may run in another directory."""
+    """Makes the paths of reward files and of the rollout record absolute in `config`: workers may run elsewhere."""
     for line in (config.get("avar", {}).get("rewards") or {}).values():
         if isinstance(line, DictConfig) and isinstance(line.get("path"), str):
             line.path = str(Path(line.path).expanduser().resolve())
+    rollouts = config.get("avar", {}).get("rollouts")
+    if isinstance(rollouts, DictConfig) and isinstance(rollouts.get("dir"), str) and rollouts.dir:
+        rollouts.dir = str(Path(rollouts.dir).expanduser().resolve())
 
 
 __all__ = [
@@ -130,6 +152,7 @@ __all__ = [
     "GRPOSettings",
     "GroupSettings",
     "GuardSettings",
+    "RolloutSettings",
     "SFTSettings",
     "absolute_paths",
     "parse",

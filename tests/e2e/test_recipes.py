@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+
+from avar_rl.rollouts.record import read_step, step_files
+from avar_rl.verl_plugin.grafana import dashboard
+from avar_rl.verl_plugin.ray_metrics import gauge_of
+from tests.e2e.scraper import Scraper
 
 ROOT = Path(__file__).parents[2]
 STAGE_KEYS = {"name", "accuracy", "accuracy_sampled", "format", "vas", "image_mass", "system_mass", "n"}
@@ -58,12 +64,21 @@ def metrics(path: Path) -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    """One short run of avar_tiny.sh, shared by the tests below."""
-    out = tmp_path_factory.mktemp("recipe") / "tiny"
+def scraper(tmp_path_factory):
+    return Scraper(tmp_path_factory.mktemp("recipe") / "tiny" / "logs" / "grpo.log")
+
+
+@pytest.fixture(scope="module")
+def tiny(scraper):
+    """One short run of avar_tiny.sh, shared by the tests below; its metrics endpoint is scraped meanwhile."""
+    out = scraper.log.parents[1]
     knobs = {"OUT": str(out), "SFT_STEPS": "4", "GRPO_STEPS": "2", "EVAL_LIMIT": "8", "SFT_ARGS": SMALL_SFT}
     knobs["DATA_ARGS"] = "--sft-rows 200 --rl-rows 32"
-    return out, knobs, recipe("avar_tiny.sh", *tiny_overrides(out), **knobs)
+    knobs["RAY_metrics_report_interval_ms"] = "1000"  # Ray's 10 s are longer than a step here
+    scraper.start()
+    done = recipe("avar_tiny.sh", *tiny_overrides(out), **knobs)
+    scraper.stop()
+    return out, knobs, done
 
 
 def tiny_overrides(out: Path) -> list[str]:
@@ -119,6 +134,42 @@ def test_rewards_of_a_dropped_in_file_are_scored_weighted_and_masked_where_they_
     # every response of the second step counts: its mean over tokens and layers is the curve of the masses
     assert second["reward/image_share"] == pytest.approx(second["attention/image_mass"], rel=1e-5)
     assert "  image_share: " in done.stdout and "| x 0.5 -> " in done.stdout
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_every_curve_is_at_rays_prometheus_endpoint_on_loopback_only(tiny, scraper):
+    out, _, _ = tiny
+    first = metrics(out / "logs" / "grpo.metrics.jsonl")[0]
+    expected = {(f"ray_{gauge}", curve) for gauge, curve in map(gauge_of, first)}
+    assert ("ray_avar_reward_raw", "visual/mean") in expected and expected - scraper.seen == set()
+    queries = [target["expr"] for panel in dashboard()["panels"] for target in panel["targets"]]
+    queries = [re.match(r'(\w+)\{curve=~"(.+?)"', query).groups() for query in queries]
+    empty = [q for q in queries if not any(q[0] == g and re.fullmatch(q[1], c) for g, c in scraper.seen)]
+    assert set(empty) <= {("ray_avar_reward_check", ".+")}  # no correlation where nothing has a spread
+    assert scraper.listening and scraper.listening <= {"0100007F", "0000000000000000FFFF00000100007F"}
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_every_response_is_in_the_rollout_record_and_on_its_page(tiny):
+    out, _, _ = tiny
+    steps = metrics(out / "logs" / "grpo.metrics.jsonl")
+    files = step_files(out)
+    assert list(files) == [1, 2]
+    for path, logged in zip(files.values(), steps, strict=True):
+        rollouts = read_step(path)
+        assert len(rollouts) == 8 and len({rollout.group for rollout in rollouts}) == 4
+        counted = [rollout for rollout in rollouts if not rollout.masked]
+        assert sum(r.total for r in counted) / len(counted) == pytest.approx(logged["reward/total"], abs=1e-6)
+        assert all(sum(r.weighted.values()) == pytest.approx(r.total, abs=1e-6) for r in counted)
+        assert all(r.gold and r.question and len(r.image_mass) == len(r.tokens) > 0 for r in rollouts)
+        assert all((path.parent / image).is_file() for r in rollouts for image in r.images)
+        assert any(r.images for r in rollouts)
+    command = [sys.executable, "-m", "avar_rl.rollouts", str(out)]
+    page = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert page.returncode == 0, page.stderr
+    assert (out / "rollouts.html").read_text().count("data:image/") >= 1
 
 
 @pytest.mark.e2e

@@ -1,0 +1,59 @@
+"""Look at what a GRPO run sampled: `python -m avar_rl.rollouts DIR` writes one HTML page without any other file.
+
+DIR is a run's output or the record in it (avar.rollouts.dir). The page filters by step and score and shows the image,
+the responses of a group side by side, the parts of each reward as bars, and the tokens coloured by attention mass.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def parse_steps(text: str) -> tuple[int, ...]:
+    """`1,5-8` → (1, 5, 6, 7, 8)."""
+    steps: list[int] = []
+    for item in text.split(","):
+        first, _, last = item.partition("-")
+        try:
+            steps += range(int(first), int(last or first) + 1)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{item!r} is neither a step nor a range such as 5-8") from None
+    return tuple(steps)
+
+
+def positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m avar_rl.rollouts", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("directory", type=Path, metavar="DIR", help="a run's output, or its rollout record")
+    parser.add_argument("--out", type=Path, help="the page (default: DIR/rollouts.html)")
+    parser.add_argument("--steps", type=parse_steps, help="for example 1,5-8 (default: 20 of them, evenly spaced)")
+    parser.add_argument("--groups", type=positive, default=16, help="groups of a step, the first ones (default 16)")
+    parser.add_argument("--image-size", type=positive, default=448, help="longest side in pixels (default 448)")
+    parser.add_argument("--title", help="default: the directory's path")
+    options = parser.parse_args(argv)
+
+    from avar_rl.rollouts.page import Selection, build
+
+    out = options.out or options.directory / "rollouts.html"
+    selection = Selection(steps=options.steps, groups=options.groups, image_size=options.image_size)
+    try:
+        page = build(options.directory, selection, options.title or str(options.directory))
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(page, encoding="utf-8")
+    except (OSError, ValueError) as error:
+        print(f"rollouts: {error}", file=sys.stderr)
+        return 2
+    print(f"{out} ({len(page.encode()) / 1e6:.1f} MB): open it in a browser")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

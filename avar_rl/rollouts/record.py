@@ -1,0 +1,119 @@
+"""The rollout record on disk: DIR/step_000012.jsonl, one response a line, and DIR/images/HASH.png.
+
+A step's file is written whole or not at all, and written again where an interrupted run repeats the step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+IMAGES = "images"
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One response of one step.
+
+    group: responses to one prompt share it.   row: id of the data row.
+    images: paths, relative to the record's directory where the record holds a copy; empty where none were kept.
+    tokens: the response token by token, special tokens included; text that several tokens share stands at the last.
+    image_mass, system_mass: attention mass of each token, mean of heads and layers; empty where nothing was recorded.
+    raw, weighted: each part of the reward before and after weight and gate; raw null: not applicable or undecided.
+    closed: parts whose gate was closed.   masked: takes no part in the advantages.   error: of a reward that failed.
+    """
+
+    step: int
+    group: str
+    row: str
+    question: str
+    gold: str
+    images: tuple[str, ...]
+    response: str
+    tokens: tuple[str, ...]
+    image_mass: tuple[float, ...]
+    system_mass: tuple[float, ...]
+    raw: Mapping[str, float | None]
+    weighted: Mapping[str, float]
+    total: float
+    closed: tuple[str, ...] = ()
+    masked: bool = False
+    error: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("image_mass", "system_mass"):
+            masses = getattr(self, name)
+            if len(masses) not in (0, len(self.tokens)):
+                raise ValueError(f"row {self.row}: {len(masses)} values of {name} for {len(self.tokens)} tokens")
+
+
+_TUPLES = ("images", "tokens", "image_mass", "system_mass", "closed")
+_NAMES = {item.name for item in fields(Rollout)}
+_REQUIRED = _NAMES - {"closed", "masked", "error"}
+
+
+def write_step(directory: Path, step: int, rollouts: Sequence[Rollout]) -> Path:
+    """Writes a step's responses; returns the file."""
+    path = directory / f"step_{step:06d}.jsonl"
+    lines = (json.dumps(vars(rollout), ensure_ascii=False, allow_nan=False) + "\n" for rollout in rollouts)
+    _write_whole(path, "".join(lines).encode("utf-8"))
+    return path
+
+
+def store_image(directory: Path, content: bytes, suffix: str = ".png") -> str:
+    """Keeps an encoded image once, however often it is sampled; returns its path relative to `directory`."""
+    name = f"{IMAGES}/{hashlib.sha256(content).hexdigest()[:20]}{suffix}"
+    if not (directory / name).is_file():
+        _write_whole(directory / name, content)
+    return name
+
+
+def step_files(directory: Path) -> dict[int, Path]:
+    """Step: file, in order of steps; `directory` may also be a run's, with the record in `rollouts` below it.
+
+    Raises:
+        ValueError: there is no record.
+    """
+    for place in (directory, directory / "rollouts"):
+        files = {int(path.stem.removeprefix("step_")): path for path in place.glob("step_*.jsonl")}
+        if files:
+            return dict(sorted(files.items()))
+    raise ValueError(
+        f"{directory}: no rollout record (step_*.jsonl) here or in {directory / 'rollouts'}; "
+        "GRPO writes one to avar.rollouts.dir"
+    )
+
+
+def read_step(path: Path) -> list[Rollout]:
+    """The responses of a step. ValueError names file and line of what is no response."""
+    with path.open(encoding="utf-8", newline="\n") as lines:  # str.splitlines would break at U+2028, too
+        return list(_parse(path, lines))
+
+
+def _parse(path: Path, lines: Iterable[str]) -> Iterable[Rollout]:
+    for number, line in enumerate(lines, 1):
+        where = f"{path}, line {number}"
+        try:
+            values = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{where}: not JSON ({error})") from error
+        if not isinstance(values, dict) or not _REQUIRED <= values.keys() <= _NAMES:
+            raise ValueError(f"{where}: not a response of a rollout record, which has {', '.join(sorted(_NAMES))}")
+        try:
+            yield Rollout(**{name: tuple(v) if name in _TUPLES else v for name, v in values.items()})
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,183 @@
+"""The page in a real browser: what it shows for a given location, and that text of the record is text."""
+
+import io
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from avar_rl.rollouts.page import Selection, build
+from tests.unit.rollout_samples import HOSTILE, write_record
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+QUIET += ["--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars"]
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium (apt-get install chromium)")
+
+
+class Element:
+    def __init__(self, tag: str, attributes: dict[str, str]):
+        self.tag, self.attributes, self.children = tag, attributes, []
+
+    @property
+    def text(self) -> str:
+        return "".join(child if isinstance(child, str) else child.text for child in self.children)
+
+    def all(self, what: str) -> list["Element"]:
+        """Descendants by `tag`, `.class` or `#id`, in the order of the document."""
+        key, value = {".": ("class", what[1:]), "#": ("id", what[1:])}.get(what[0], ("tag", what))
+        found = []
+        for child in self.children:
+            if isinstance(child, Element):
+                own = child.tag if key == "tag" else child.attributes.get(key, "")
+                found += [child] if value in own.split() else []
+                found += child.all(what)
+        return found
+
+
+class Tree(HTMLParser):
+    VOID = {"img", "meta", "input", "br", "link"}
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.root = Element("", {})
+        self.open = [self.root]
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        element = Element(tag, {name: value or "" for name, value in attrs})
+        self.open[-1].children.append(element)
+        if tag not in self.VOID:
+            self.open.append(element)
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert self.open.pop().tag == tag
+
+    def handle_data(self, data):
+        self.open[-1].children.append(data)
+
+
+def browse(page: Path, hash_: str, *options: str) -> str:
+    command = [BROWSER, "--headless", *QUIET, f"--user-data-dir={page.parent / 'profile'}", "--window-size=1360,900"]
+    done = subprocess.run([*command, *options, f"{page.as_uri()}#{hash_}"], capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    return done.stdout.decode()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("rollouts")
+    path = folder / "page.html"
+    path.write_text(build(write_record(folder), Selection(), "tiny <b>run</b>"), encoding="utf-8")
+    return path
+
+
+def show(page: Path, hash_: str) -> Element:
+    return Tree(browse(page, hash_, "--dump-dom")).root
+
+
+def shown(root: Element) -> list[list[str]]:
+    """Totals of the responses, group by group."""
+    return [[card.all("h3")[0].children[0] for card in group.all(".response")] for group in root.all(".group")]
+
+
+def test_a_step_with_its_groups_parts_and_verdicts(page):
+    root = show(page, "step=1")
+    assert shown(root) == [["1.25", "0.1"], ["0.1", "-0.5"]]
+    assert [badge.text for badge in root.all(".badge")] == ["right", "wrong", "wrong", "undecided", "masked"]
+    assert [dd.text for dd in root.all(".gold")] == ["red", "blue"]
+    # (1.25 + 0.1 + 0.1 - 0.5) / 4 and 1 right of 3 decided
+    assert "Step 1: mean reward 0.237, accuracy 0.333. 4 responses of 2 groups shown." in root.all("#summary")[0].text
+    first, second = root.all(".parts")[:2]
+    assert [name.text for name in first.all(".name")] == ["accuracy", "visual", "format", "length"]
+    assert [value.text for value in first.all(".value")] == ["1 raw 1", "0.15 raw 0.5", "0.1 raw 1", "0 raw –"]
+    assert [bar.attributes["style"] for bar in first.all("i")] == [f"width: {w}%;" for w in (100, 15, 10, 0)]
+    assert len(first.all(".closed")) == 0 and len(second.all(".closed")) == 1
+    penalty = root.all(".parts")[3].all(".minus")[0]
+    assert penalty.attributes["data-part"] == "length" and penalty.attributes["style"] == "width: 50%;"
+
+
+def test_without_a_location_the_last_step_is_shown_and_without_masses_no_token_is_coloured(page):
+    root = show(page, "")
+    assert [b.attributes["aria-pressed"] for b in root.all(".strip")[0].all("button")] == ["false", "true"]
+    assert shown(root) == [["1.25"]] and root.all(".text")[0].text == "<answer>4</answer> "
+    assert all("style" not in token.attributes for token in root.all(".text")[0].all("span"))
+    assert not root.all(".group")[0].all("img")
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ("min=0", [["1.25", "0.1"], ["0.1"]]),
+        ("min=0.1&max=1", [["0.1"], ["0.1"]]),
+        ("part=visual&min=0.5", [["1.25", "0.1"], ["0.1"]]),  # unweighted: 0.5, 0.8, 0.8 and 0.2
+        ("part=accuracy&max=0", [["0.1"], ["0.1"]]),  # undecided is not wrong
+        ("kind=mixed", [["1.25", "0.1"]]),
+        ("kind=wrong", [["0.1", "-0.5"]]),
+        ("kind=right", []),
+        ("min=9", []),
+    ],
+)
+def test_filters(page, filters, expected):
+    root = show(page, f"step=1&{filters}")
+    assert shown(root) == expected
+    assert len(root.all(".empty")) == (not expected)
+
+
+def test_tokens_are_coloured_by_mass(page):
+    tokens = show(page, "step=1").all(".text")[0].all("span")
+    assert [tokens[1].text, tokens[1].attributes["title"]] == ["I ", "image 0.1, system 0.05"]
+    alphas = [float(token.attributes["style"].rsplit(", ", 1)[1].rstrip(");")) for token in tokens]
+    assert alphas[0] == 0 and alphas == sorted(alphas) and max(alphas) == 0.62
+    system = show(page, "step=1&colour=system").all(".text")[0].all("span")
+    assert len({token.attributes["style"] for token in system}) == 1  # all 0.05
+    plain = show(page, "step=1&colour=none").all(".text")[0].all("span")
+    assert all("style" not in token.attributes for token in plain)
+
+
+def test_markup_in_the_record_is_shown_and_not_obeyed(page):
+    root = show(page, "step=1")
+    assert root.all("title")[0].text == "Rollouts · tiny <b>run</b>"
+    assert root.all(".text")[2].text == HOSTILE + " "
+    assert all(image.attributes["src"].startswith("data:image/png;base64,") for image in root.all("img"))
+    assert len(root.all("img")) == 2 and len(root.all("script")) == 2
+
+
+def test_nothing_is_fetched_from_outside(page):
+    root = Tree(page.read_text(encoding="utf-8")).root
+    elements = [element for tag in ("link", "script", "img", "iframe") for element in root.all(tag)]
+    assert elements and not [element.tag for element in elements if {"src", "href"} & element.attributes.keys()]
+    assert "@import" not in page.read_text() and "url(" not in root.all("style")[0].text
+
+
+def test_controls_change_the_view_and_the_location(page, tmp_path):
+    clicks = """<script>
+      document.querySelectorAll(".strip button")[0].click();
+      setTimeout(() => {
+        const kind = document.querySelector("[name=kind]");
+        kind.value = "mixed"; kind.dispatchEvent(new Event("change", { bubbles: true }));
+        setTimeout(() => { document.title = location.hash; }, 50);
+      }, 50);
+    </script></body>"""
+    clicked = tmp_path / "clicked.html"
+    clicked.write_text(page.read_text(encoding="utf-8").replace("</body>", clicks), encoding="utf-8")
+    root = Tree(browse(clicked, "", "--virtual-time-budget=2000", "--dump-dom")).root
+    assert root.all("title")[0].text == "#step=1&kind=mixed"
+    assert shown(root) == [["1.25", "0.1"]]
+
+
+def test_the_picture_that_a_reader_sees(page, tmp_path):
+    shot = tmp_path / "shot.png"
+    browse(page, "step=1", f"--screenshot={shot}")
+    image = Image.open(io.BytesIO(shot.read_bytes())).convert("RGB")
+    assert image.size == (1360, 900)
+    colours = {colour: count for count, colour in image.getcolors(1 << 21)}
+    assert colours.get((0xD6, 0x28, 0x28), 0) > 5000, "the red circle is not on the page"
+    assert colours.get((37, 87, 214), 0) > 500, "no bar in the accent colour"
+    # a token of full mass: the accent colour at 0.62 on white
+    full = tuple(round(0.62 * c + 0.38 * 255) for c in (37, 87, 214))
+    assert sum(n for c, n in colours.items() if max(abs(a - b) for a, b in zip(c, full, strict=True)) <= 2) > 200
