@@ -102,6 +102,50 @@ def write_rows(rows: Sequence[dict[str, Any]], path: str | Path) -> None:
         partial.unlink(missing_ok=True)
 
 
+class ChatRowWriter:
+    """Writes chat rows as they come, so that memory does not grow with the file. The bytes depend on the rows alone.
+
+    Atomic: `path` exists only after a `with` block without an error. Without rows the file holds the bare schema.
+    """
+
+    ROWS = 256  # of a row group
+
+    def __init__(self, path: str | Path):
+        self.path, self.rows = Path(path), 0
+        self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        self._batch: list[dict[str, Any]] = []
+
+    def __enter__(self) -> ChatRowWriter:
+        import pyarrow.parquet as pq
+
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._writer = pq.ParquetWriter(self._partial, _schema("chat"))
+        return self
+
+    def add(self, example: Example) -> None:
+        self._batch.append(chat_row(example))
+        self.rows += 1
+        if len(self._batch) == self.ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        if self._batch:
+            self._writer.write_table(pa.Table.from_pylist(self._batch, schema=_schema("chat")))
+            self._batch = []
+
+    def __exit__(self, kind, error, traceback) -> None:
+        try:
+            if kind is None:
+                self._flush()
+            self._writer.close()
+            if kind is None:
+                os.replace(self._partial, self.path)
+        finally:
+            self._partial.unlink(missing_ok=True)
+
+
 def read_rows(path: str | Path, columns: Iterable[str] | None = None) -> list[dict[str, Any]]:
     """Rows of a parquet file as dictionaries.
 
