@@ -168,7 +168,7 @@ class Teacher:
         from tenacity import wait_exponential_jitter
 
         first = self.endpoint.first_wait_s
-        return wait_exponential_jitter(initial=first, max=self.endpoint.longest_wait_s, jitter=first)(state)
+        return wait_exponential_jitter(multiplier=first, max=self.endpoint.longest_wait_s, jitter=first)(state)
 
     async def _sleep(self, seconds: float) -> None:
         """In short pieces, so that a run which stops need not wait for a Retry-After of minutes."""
