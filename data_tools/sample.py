@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -168,8 +168,8 @@ class SampleWriter:
             self._partial.unlink(missing_ok=True)
 
 
-def read_samples(path: str | Path) -> Iterator[Sample]:
-    """Samples of a file, in order, a small batch in memory at a time.
+def read_samples(path: str | Path, row_groups: Sequence[int] | None = None) -> Iterator[Sample]:
+    """Samples of a file (or of some of its row groups), in order, a small batch in memory at a time.
 
     Raises:
         ValueError: the file is missing, is not parquet, or is not a file of samples.
@@ -191,5 +191,5 @@ def read_samples(path: str | Path) -> Iterator[Sample]:
                 f"{path}: no file of samples: missing columns {', '.join(missing)}; it has"
                 f" {', '.join(file.schema_arrow.names)}. Make one with `python -m data_tools.convert`"
             )
-        for batch in file.iter_batches(batch_size=64, columns=list(COLUMNS)):
+        for batch in file.iter_batches(batch_size=64, columns=list(COLUMNS), row_groups=row_groups):
             yield from map(_sample, batch.to_pylist())

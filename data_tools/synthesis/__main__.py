@@ -13,16 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 DONE, FAULT, STOPPED = 0, 2, 3
+JOURNAL = "journal.sqlite"
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    import asyncio
-
     from data_tools.synthesis.export import Exporter
     from data_tools.synthesis.journal import Journal
     from data_tools.synthesis.recipe import load_recipe
     from data_tools.synthesis.report import show, tables, write_page
-    from data_tools.synthesis.run import Progress, Synthesis
     from data_tools.synthesis.selection import Rows
     from data_tools.synthesis.stages import Tracer
     from data_tools.synthesis.tokens import token_counter
@@ -30,35 +28,45 @@ def _run(arguments: argparse.Namespace) -> int:
     recipe = load_recipe(arguments.recipe, arguments.overrides)
     if arguments.dry_run:
         return _dry_run(recipe)
-    out = arguments.out
-    rows, tracer = Rows(recipe), Tracer(recipe, token_counter(recipe.filters.tokenizer))
-    journal = Journal(out / "journal.sqlite")
-    try:
-        journal.retry_failures()
-        stopped = None
-        if not arguments.export_only:
-            if arguments.ray:
-                from data_tools.synthesis.ray_run import run_on_ray
+    out, rows = arguments.out, Rows(recipe)
+    tracer = Tracer(recipe, token_counter(recipe.filters.tokenizer))
+    stopped = None
+    if arguments.ray:
+        from data_tools.synthesis.ray_run import run_on_ray
 
-                stopped = run_on_ray(recipe, rows, journal, arguments.ray)
-            else:
-                synthesis = Synthesis(recipe, journal, tracer)
-                progress = Progress(len(rows), synthesis.spending)
-                try:
-                    stopped = asyncio.run(synthesis.run(rows, progress))
-                finally:
-                    progress.close()
+        stopped = run_on_ray(recipe, rows, out / JOURNAL, arguments.ray)
+    elif not arguments.export_only:
+        stopped = _ask(recipe, tracer, rows, out / JOURNAL)
+    journal = Journal(out / JOURNAL)
+    try:
         tally = Exporter(recipe, journal, tracer).export(rows, out)
         found = tables(tally, journal.usage(), journal.requests(), recipe)
-        show(found)
-        write_page(out / "report.html", found, tally, stopped)
     finally:
         journal.close()
+    show(found)
+    write_page(out / "report.html", found, tally, stopped)
     if stopped:
         print(f"stopped: {stopped}. The same command goes on from here.", file=sys.stderr)
         return STOPPED
     print(f"{out}: {tally.responses} responses exported; report: {out / 'report.html'}")
     return DONE
+
+
+def _ask(recipe, tracer, rows, path: Path) -> str | None:
+    """Runs the stages in this process; returns why they stopped early."""
+    import asyncio
+
+    from data_tools.synthesis.keeper import Keeper
+    from data_tools.synthesis.run import Progress, run
+
+    keeper = Keeper(path, recipe)
+    progress = Progress(len(rows), keeper.spending)
+    try:
+        asyncio.run(run(recipe, tracer, keeper, rows, progress))
+        return keeper.stopped
+    finally:
+        progress.close()
+        keeper.journal.close()
 
 
 def _dry_run(recipe) -> int:

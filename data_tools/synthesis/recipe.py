@@ -64,6 +64,7 @@ class Stage:
     samples: int = 1
     sampling: Mapping[str, Any] = field(default_factory=dict)
     price: Price = Price()
+    workers: int = 1  # actors of this stage, under --ray
     ray_engine: RayEngine | None = None
 
 

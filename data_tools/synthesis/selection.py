@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from data_tools.sample import read_samples
@@ -36,7 +36,10 @@ def chosen_ids(name: str, source: Source, seed: int) -> set[str]:
 
 
 class Rows:
-    """Iterates over the chosen rows, a small batch in memory at a time; `len` is their number."""
+    """Iterates over the chosen rows, a small batch in memory at a time; `len` is their number.
+
+    `parts` and `read` do the same in pieces that need not be read in one place.
+    """
 
     def __init__(self, recipe: Recipe):
         self._sources = {name: (s, chosen_ids(name, s, recipe.seed)) for name, s in recipe.sources.items()}
@@ -45,7 +48,18 @@ class Rows:
         return sum(len(ids) for _, ids in self._sources.values())
 
     def __iter__(self) -> Iterator[Row]:
-        for name, (source, ids) in self._sources.items():
-            for sample in read_samples(source.path):
-                if sample.id in ids:
-                    yield Row(f"{name}/{sample.id}", sample, str(Path(source.path).parent))
+        for name in self._sources:
+            yield from self.read(name)
+
+    def read(self, name: str, row_groups: Sequence[int] | None = None) -> Iterator[Row]:
+        source, ids = self._sources[name]
+        for sample in read_samples(source.path, row_groups):
+            if sample.id in ids:
+                yield Row(f"{name}/{sample.id}", sample, str(Path(source.path).parent))
+
+    def parts(self) -> list[tuple[str, int]]:
+        """(source, row group) of all files."""
+        import pyarrow.parquet as pq
+
+        counts = {name: pq.read_metadata(source.path).num_row_groups for name, (source, _) in self._sources.items()}
+        return [(name, group) for name, count in counts.items() for group in range(count)]

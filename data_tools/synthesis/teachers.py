@@ -12,7 +12,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -41,17 +41,24 @@ class CallError(Exception):
 
 
 class Teacher:
-    """Asks one endpoint. `charge` is called before each request and may raise StoppedError."""
+    """Asks one endpoint. `charge` is awaited before each request and may raise StoppedError; `share`: one of how many
+    workers it is, each with its part of the rate limits."""
 
-    def __init__(self, name: str, endpoint: Endpoint, charge: Callable[[], None], stop: threading.Event):
-        self.name, self.endpoint, self._charge, self._stop = name, endpoint, charge, stop
+    def __init__(
+        self,
+        name: str,
+        endpoint: Endpoint,
+        charge: Callable[[], Awaitable[None]],
+        stop: threading.Event,
+        share: int = 1,
+    ):
+        self.name, self.endpoint, self._charge, self._stop, self._share = name, endpoint, charge, stop, share
         self._key = _key(name, endpoint)
         self._failed_in_a_row = 0
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Teacher:
         import openai
-        from aiolimiter import AsyncLimiter
 
         # aiohttp below httpx: a third less time a call.
         http = openai.DefaultAioHttpClient(timeout=self.endpoint.timeout_s)
@@ -59,8 +66,8 @@ class Teacher:
             base_url=self.endpoint.base_url, api_key=self._key or "none", max_retries=0, http_client=http
         )
         self._client = await self._stack.enter_async_context(client)
-        limits = (self.endpoint.requests_per_minute, self.endpoint.tokens_per_minute)
-        self._requests, self._tokens = (AsyncLimiter(limit, 60) if limit else None for limit in limits)
+        self._requests = _limiter(self.endpoint.requests_per_minute, self._share)
+        self._tokens = _limiter(self.endpoint.tokens_per_minute, self._share)
         return self
 
     async def __aexit__(self, *error) -> None:
@@ -82,7 +89,7 @@ class Teacher:
                 await self._requests.acquire()
             if self._stop.is_set():
                 raise StoppedError("stopped")
-            self._charge()
+            await self._charge()
             sent += 1
             return await self._send(request, settings)
 
@@ -175,6 +182,16 @@ class Teacher:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0 and not self._stop.is_set():
             await asyncio.sleep(min(left, 0.5))
+
+
+def _limiter(per_minute: float | None, share: int) -> Any:
+    """Spread over the minute, not spent at its start."""
+    from aiolimiter import AsyncLimiter
+
+    if per_minute is None:
+        return None
+    a_second = per_minute / share / 60
+    return AsyncLimiter(a_second, 1) if a_second >= 1 else AsyncLimiter(1, 1 / a_second)
 
 
 _STANDARD = "model messages temperature top_p max_tokens max_completion_tokens seed stop presence_penalty"
