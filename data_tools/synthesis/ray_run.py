@@ -1,8 +1,8 @@
 """The same stages on Ray (`--ray`): a pool of actors for each stage, rows streaming through them under Ray Data.
 
 The journal stays one sqlite file on the machine that started the run, in an actor of its own; what a row needs is
-decided by the same `Tracer`, calls are made by the same `Worker`, so the result is that of a single process. Stages with
-a `ray_engine` are played by vLLM engines that Ray places (`ray_engines`), each as a pass of its own.
+decided by the same `Tracer`, calls are made by the same `Worker`, so the result is that of a single process. Stages
+with a `ray_engine` are played by vLLM engines that Ray places (`ray_engines`), each as a pass of its own.
 """
 
 from __future__ import annotations

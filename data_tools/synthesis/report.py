@@ -85,7 +85,7 @@ def _usage(usage: dict[str, Usage], requests: int, recipe: Recipe) -> Table:
         counts = (str(used.calls), str(used.requests), f"{used.prompt_tokens:,}", f"{used.completion_tokens:,}")
         rows.append((name, recipe.stage(name).model, *counts, seconds, f"{cost:.2f}"))
     calls = sum(used.calls for used in usage.values())
-    rows.append(("all", "", str(calls), f"{requests} with failed calls", "", "", "", f"{total:.2f}"))
+    rows.append(("all, failed ones too", "", str(calls), str(requests), "", "", "", f"{total:.2f}"))
     head = ("stage", "model", "calls", "requests", "prompt tokens", "completion tokens", "s a call", "US dollars")
     return Table("Usage", head, tuple(rows))
 
