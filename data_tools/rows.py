@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 IMAGE_PLACEHOLDER = "<image>"
+BATCH_BYTES = 8 << 20  # of images in memory before a row group is written
+BATCH_ROWS = 1000
 
 
 @dataclass(frozen=True)
@@ -83,57 +85,45 @@ def _schema(kind: str):
     )
 
 
-def write_rows(rows: Sequence[dict[str, Any]], path: str | Path) -> None:
-    """Write RL or chat rows as parquet. Atomic: an interrupted write leaves no half file under `path`."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+class BatchWriter:
+    """Writes dictionaries to a parquet file, at most `BATCH_ROWS` rows or `BATCH_BYTES` of images in memory.
 
-    path = Path(path)
-    if not rows:
-        raise ValueError(f"{path}: no rows to write")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The explicit schema keeps `images` typed where every row of a file is text-only.
-    table = pa.Table.from_pylist(list(rows), schema=_schema("chat" if "messages" in rows[0] else "rl"))
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        pq.write_table(table, partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-class ChatRowWriter:
-    """Writes chat rows as they come, so that memory does not grow with the file. The bytes depend on the rows alone.
-
-    Atomic: `path` exists only after a `with` block without an error. Without rows the file holds the bare schema.
+    Atomic: `path` exists only after a `with` block without an error.
     """
 
-    ROWS = 256  # of a row group
-
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, schema):
         self.path, self.rows = Path(path), 0
+        self._schema = schema
         self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         self._batch: list[dict[str, Any]] = []
+        self._bytes = 0
 
-    def __enter__(self) -> ChatRowWriter:
+    def __enter__(self) -> BatchWriter:
         import pyarrow.parquet as pq
 
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._writer = pq.ParquetWriter(self._partial, _schema("chat"))
+        # Encoded images neither compress further nor repeat: compressing or indexing them would only cost time.
+        images = {"images.list.element.bytes": "none"}
+        compression = {path: images.get(path, "snappy") for path in _leaves(self._schema)}
+        dictionaries = [path for path in compression if path not in images]
+        self._writer = pq.ParquetWriter(
+            self._partial, self._schema, compression=compression, use_dictionary=dictionaries
+        )
         return self
 
-    def add(self, example: Example) -> None:
-        self._batch.append(chat_row(example))
+    def add(self, row: dict[str, Any]) -> None:
+        self._batch.append(row)
+        self._bytes += sum(len(image["bytes"] or b"") for image in row["images"])
         self.rows += 1
-        if len(self._batch) == self.ROWS:
+        if self._bytes >= BATCH_BYTES or len(self._batch) >= BATCH_ROWS:
             self._flush()
 
     def _flush(self) -> None:
         import pyarrow as pa
 
         if self._batch:
-            self._writer.write_table(pa.Table.from_pylist(self._batch, schema=_schema("chat")))
-            self._batch = []
+            self._writer.write_table(pa.Table.from_pylist(self._batch, schema=self._schema))
+        self._batch, self._bytes = [], 0
 
     def __exit__(self, kind, error, traceback) -> None:
         try:
@@ -144,6 +134,34 @@ class ChatRowWriter:
                 os.replace(self._partial, self.path)
         finally:
             self._partial.unlink(missing_ok=True)
+
+
+def _leaves(schema) -> list[str]:
+    """Parquet's names of the columns that hold values, nested ones as `images.list.element.bytes`."""
+    import pyarrow as pa
+
+    def below(name: str, kind) -> list[str]:
+        if pa.types.is_list(kind):
+            return below(f"{name}.list.element", kind.value_type)
+        if pa.types.is_struct(kind):
+            return [leaf for field in kind for leaf in below(f"{name}.{field.name}", field.type)]
+        return [name]
+
+    return [leaf for field in schema for leaf in below(field.name, field.type)]
+
+
+def write_rows(rows: Sequence[dict[str, Any]], path: str | Path) -> None:
+    """Write RL or chat rows as parquet. Atomic: an interrupted write leaves no half file under `path`."""
+    if not rows:
+        raise ValueError(f"{path}: no rows to write")
+    with row_writer("chat" if "messages" in rows[0] else "rl", path) as writer:
+        for row in rows:
+            writer.add(row)
+
+
+def row_writer(kind: str, path: str | Path) -> BatchWriter:
+    """A writer of "rl" or "chat" rows. Its explicit schema keeps `images` typed where all rows are text-only."""
+    return BatchWriter(path, _schema(kind))
 
 
 def read_rows(path: str | Path, columns: Iterable[str] | None = None) -> list[dict[str, Any]]:

@@ -8,18 +8,15 @@ valid `datasets` file: `images` has the storage layout of a list of `datasets.Im
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_tools.rows import IMAGE_PLACEHOLDER, Example
+from data_tools.rows import IMAGE_PLACEHOLDER, BatchWriter, Example
 
 GOLD_KINDS = ("choice", "number", "expression", "words")
 COLUMNS = ("id", "source", "question", "options", "gold", "gold_kind", "images", "response", "extra")
-BATCH_BYTES = 8 << 20  # of images in memory before a row group is written
-BATCH_ROWS = 1000
 
 
 @dataclass(frozen=True)
@@ -125,47 +122,27 @@ def _sample(row: Mapping[str, Any]) -> Sample:
     return Sample(**{**row, "images": images, "options": tuple(row["options"]), "extra": json.loads(row["extra"])})
 
 
-class SampleWriter:
-    """Writes samples to a parquet file in batches. Atomic: `path` exists only after a `with` block without an error."""
+class SampleWriter(BatchWriter):
+    """Writes samples to a parquet file in batches; see `BatchWriter`."""
 
     def __init__(self, path: str | Path):
-        self.path = Path(path)
-        self.rows = 0
-        self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        self._batch: list[dict[str, Any]] = []
-        self._bytes = 0
-
-    def __enter__(self) -> SampleWriter:
-        import pyarrow.parquet as pq
-
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        # Encoded images do not compress further; dictionaries of them would only cost memory.
-        self._writer = pq.ParquetWriter(self._partial, _schema(), compression="none", use_dictionary=["source"])
-        return self
+        super().__init__(path, _schema())
 
     def add(self, sample: Sample) -> None:
-        self._batch.append(_row(sample))
-        self._bytes += sum(len(image) for image in sample.images)
-        self.rows += 1
-        if self._bytes >= BATCH_BYTES or len(self._batch) >= BATCH_ROWS:
-            self._flush()
+        super().add(_row(sample))
 
-    def _flush(self) -> None:
-        import pyarrow as pa
 
-        if self._batch:
-            self._writer.write_table(pa.Table.from_pylist(self._batch, schema=_schema()))
-        self._batch, self._bytes = [], 0
+def is_sample_file(path: str | Path) -> bool:
+    """Is it a parquet file with the columns of samples?"""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
-    def __exit__(self, kind, error, traceback) -> None:
-        try:
-            if kind is None:
-                self._flush()
-            self._writer.close()
-            if kind is None:
-                os.replace(self._partial, self.path)
-        finally:
-            self._partial.unlink(missing_ok=True)
+    if not (Path(path).suffix == ".parquet" and Path(path).is_file()):
+        return False
+    try:
+        return set(COLUMNS) <= set(pq.read_schema(path).names)
+    except pa.ArrowInvalid:
+        return False
 
 
 def read_samples(path: str | Path, row_groups: Sequence[int] | None = None) -> Iterator[Sample]:

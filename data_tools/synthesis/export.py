@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from data_tools.rows import ChatRowWriter
+from data_tools.rows import chat_row, row_writer
 from data_tools.synthesis import filters
 from data_tools.synthesis.journal import Journal
 from data_tools.synthesis.recipe import STAGES, Recipe
@@ -65,7 +65,9 @@ class Exporter:
     def export(self, rows: Iterable[Row], out: Path, progress=lambda: None) -> Tally:
         out.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
-            writers = {name: stack.enter_context(ChatRowWriter(out / f"{name}.parquet")) for name in ("train", "val")}
+            writers = {
+                name: stack.enter_context(row_writer("chat", out / f"{name}.parquet")) for name in ("train", "val")
+            }
             lines = stack.enter_context(_replacing(out / "outcomes.jsonl"))
             for row in rows:
                 candidates, pending = self._judge(row)
@@ -75,7 +77,8 @@ class Exporter:
                 writer = writers["val" if self._held_out(row) else "train"]
                 for number, candidate in enumerate(good):
                     name = row.name if number == 0 else f"{row.name}#{number}"
-                    writer.add(replace(row.sample.example(row.folder), id=name, response=candidate.response))
+                    example = replace(row.sample.example(row.folder), id=name, response=candidate.response)
+                    writer.add(chat_row(example))
                 line = {"row": row.name, "outcome": outcome, "reason": reason}
                 line["candidates"] = [_ended(candidate) for candidate in candidates]
                 lines.write(json.dumps(line, ensure_ascii=False) + "\n")

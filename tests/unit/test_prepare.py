@@ -4,8 +4,9 @@ import json
 import pytest
 from PIL import Image
 
-from data_tools.prepare import Columns, image_bytes, main, to_example
+from data_tools.prepare import Split, main
 from data_tools.rows import read_rows
+from data_tools.sample import Sample, SampleWriter
 
 
 def png(shade: int) -> bytes:
@@ -43,6 +44,11 @@ def rows_with(images, count: int = 10) -> list[dict]:
 ARGV = ["--question-column", "q", "--answer-column", "a", "--val-rows", "2", "--test-rows", "3"]
 
 
+def number(id_: str) -> int:
+    """The index of the source row, which ends an id."""
+    return int(id_[-6:])
+
+
 def ids(path) -> set[str]:
     return {row.get("id") or row["extra_info"]["id"] for row in read_rows(path)}
 
@@ -56,12 +62,12 @@ def test_parquet_with_bytes_gives_all_files_and_disjoint_splits(tmp_path, capsys
     assert names["sft_train"] == names["rl_train"] and names["sft_val"] == names["rl_val"]
     assert not names["test"] & (names["rl_train"] | names["rl_val"])
     row = read_rows(out / "test.parquet")[0]
-    number = int(row["extra_info"]["id"])
-    assert row["prompt"] == [{"role": "user", "content": f"<image>What is {number}?"}]
-    assert row["images"] == [{"bytes": png(number)}]
-    assert row["reward_model"]["ground_truth"] == str(number)
+    i = number(row["extra_info"]["id"])
+    assert row["prompt"] == [{"role": "user", "content": f"<image>What is {i}?"}]
+    assert row["images"] == [{"bytes": png(i)}]
+    assert row["reward_model"]["ground_truth"] == str(i)
     chat = read_rows(out / "sft_val.parquet")[0]
-    assert chat["messages"][1]["content"].endswith(f"<answer>{int(chat['id'])}</answer>")
+    assert chat["messages"][1]["content"].endswith(f"<answer>{number(chat['id'])}</answer>")
     assert "10 rows, 0 of them duplicates" in capsys.readouterr().out
 
 
@@ -72,7 +78,7 @@ def test_json_with_image_paths_beside_the_file(tmp_path, suffix):
     source = write_source(tmp_path, suffix, rows_with(lambda i: f"{i}.png"))
     assert main([str(source), str(tmp_path / "out"), *ARGV, "--images-column", "pictures"]) == 0
     row = read_rows(tmp_path / "out" / "rl_train.parquet")[0]
-    assert row["images"] == [{"bytes": png(int(row["extra_info"]["id"]))}]
+    assert row["images"] == [{"bytes": png(number(row["extra_info"]["id"]))}]
     assert not (tmp_path / "out" / "sft_train.parquet").exists()
 
 
@@ -87,7 +93,7 @@ def test_parquet_with_an_image_feature_is_not_encoded_again(tmp_path):
     out = tmp_path / "out"
     assert main([str(tmp_path / "source.parquet"), str(out), *ARGV, "--images-column", "pictures"]) == 0
     row = read_rows(out / "test.parquet")[0]
-    assert row["images"] == [{"bytes": png(int(row["extra_info"]["id"]))}]
+    assert row["images"] == [{"bytes": png(number(row["extra_info"]["id"]))}]
 
 
 def test_text_only_source_and_duplicates(tmp_path, capsys):
@@ -111,14 +117,15 @@ def test_the_seed_decides_the_split(tmp_path):
     [
         (["--images-column", "photo"], "no column photo; it has q, a, pictures, r"),
         (["--test-rows", "8"], "leave none for training after 2 for validation and 8 for test"),
-        (["--images-column", "pictures"], "row 0, column pictures: no such image file"),
+        (["--images-column", "pictures"], "row 0: image 0: no such image file"),
     ],
 )
 def test_wrong_options(tmp_path, capsys, options, fault):
     source = write_source(tmp_path, ".jsonl", rows_with(lambda i: "none.png"))
     assert main([str(source), str(tmp_path / "out"), *ARGV, *options]) == 1
     assert fault in capsys.readouterr().out
-    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "out").glob("*.parquet"))
+    assert not list((tmp_path / "out").glob(".*"))
 
 
 def test_wrong_sources(tmp_path, capsys):
@@ -133,16 +140,37 @@ def test_wrong_sources(tmp_path, capsys):
         assert fault in capsys.readouterr().out
 
 
-def test_an_empty_question_names_row_and_column(tmp_path):
-    with pytest.raises(ValueError, match="row 7: column q is empty"):
-        to_example({"q": " ", "a": "1"}, 7, Columns("q", "a"), tmp_path)
+def test_a_bad_row_stops_with_its_number(tmp_path, capsys):
+    rows = rows_with(lambda i: None)
+    for column, value, fault in [
+        ("q", " ", "row 7: column q is empty"),
+        ("a", "the rules of algebra, applied twice, as we saw.", "row 7: the gold answer 'the rules"),
+    ]:
+        bad = [row | ({column: value} if i == 7 else {"a": str(row["a"])}) for i, row in enumerate(rows)]
+        source = write_source(tmp_path, ".jsonl", bad)
+        assert main([str(source), str(tmp_path / "out"), *ARGV]) == 1
+        assert fault in capsys.readouterr().out
 
 
-def test_image_values(tmp_path):
-    (tmp_path / "a.png").write_bytes(png(1))
-    same = [png(1), {"bytes": png(1), "path": None}, {"bytes": None, "path": "a.png"}, "a.png"]
-    assert {image_bytes(value, tmp_path) for value in same} == {png(1)}
-    assert Image.open(io.BytesIO(image_bytes(Image.new("RGB", (3, 4)), tmp_path))).size == (3, 4)
-    for wrong in (None, b"", 5, {"bytes": None, "path": None}):
-        with pytest.raises(ValueError, match="neither image bytes"):
-            image_bytes(wrong, tmp_path)
+def test_a_file_of_samples_needs_no_columns_and_gives_sft_rows_where_it_has_responses(tmp_path, capsys):
+    (tmp_path / "images").mkdir()
+    for name, response in (("with", "<think>.</think><answer>1</answer>"), ("without", None)):
+        with SampleWriter(tmp_path / f"{name}.parquet") as writer:
+            for i in range(10):
+                (tmp_path / "images" / f"{i}.png").write_bytes(png(i))
+                sample = Sample(f"s-{i}", "s", f"How many? {i}", "1", "number", (f"images/{i}.png",), response=response)
+                writer.add(sample)
+        argv = [str(tmp_path / f"{name}.parquet"), str(tmp_path / name), "--val-rows", "2", "--test-rows", "3"]
+        assert main(argv) == 0
+    row = read_rows(tmp_path / "with" / "test.parquet")[0]
+    i = int(row["extra_info"]["id"][-1])
+    assert (row["data_source"], row["images"]) == ("s", [{"bytes": png(i)}])
+    assert len(read_rows(tmp_path / "with" / "sft_train.parquet")) == 5
+    assert not (tmp_path / "without" / "sft_train.parquet").exists()
+
+
+def test_split_names():
+    names = Split(val_rows=2, test_rows=3, seed=4).names(10)
+    assert [names.count(name) for name in ("train", "val", "test")] == [5, 2, 3]
+    assert names == Split(2, 3, 4).names(10) != Split(2, 3, 5).names(10)
+    assert Split(0, 0).names(3) == ["train"] * 3

@@ -1,0 +1,136 @@
+"""From rows to checked samples: drafts, images, gold, duplicates. Streams; every row ends written or rejected."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_tools.convert.duplicates import Duplicates
+from data_tools.convert.images import MAX_PIXELS, Picture, read_picture
+from data_tools.convert.load import Rows
+from data_tools.convert.source import Draft, Row, Source
+from data_tools.sample import Sample
+
+AHEAD = 32  # rows a worker that are read before the first is passed on
+_UNIT = r"%|\\%|°|\^\s*\{?\\circ\}?|[A-Za-z]{2,12}|[mgsL]"
+_NUMBER = re.compile(rf"[+-]?(\d[\d,]*\.?\d*|\.\d+)(/\d+)?\s*({_UNIT})?")
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A row that is left out. `kind` is what is counted, `text` says what was there."""
+
+    index: int
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A sample (its images as bytes) and the pictures that it was made of."""
+
+    index: int
+    sample: Sample
+    pictures: tuple[Picture, ...]
+
+
+class BadImageError(ValueError):
+    """An image that cannot be found, read or used."""
+
+
+def gold_kind(gold: str, options: tuple[str, ...] | list[str]) -> str:
+    """choice (of `options`, or a lone capital letter), number (with or without a unit), words, or expression."""
+    if options or re.fullmatch(r"\(?[A-Z]\)?", gold):
+        return "choice"
+    if _NUMBER.fullmatch(gold):
+        return "number"
+    return "words" if re.fullmatch(r"[^\W\d_]+(?:[ '’-]+[^\W\d_]+)*", gold) else "expression"
+
+
+def image_bytes(value: Any, folder: Path) -> bytes:
+    """Encoded bytes of one image given as bytes, {bytes, path}, a path (relative to `folder`), or a PIL image."""
+    if isinstance(value, Mapping):
+        value = value.get("bytes") or value.get("path")
+    if isinstance(value, bytes) and value:
+        return value
+    if isinstance(value, str) and value:
+        path = folder / value
+        if not path.is_file():
+            raise BadImageError(f"no such image file: {path}")
+        return path.read_bytes()
+    if hasattr(value, "save"):
+        png = io.BytesIO()
+        value.save(png, "PNG")
+        return png.getvalue()
+    raise BadImageError(f"neither image bytes nor a path nor an image: {value!r}")
+
+
+def _pictures(draft: Draft, folder: Path, max_pixels: int) -> tuple[Picture, ...]:
+    pictures = []
+    for number, value in enumerate(draft.images):
+        try:
+            pictures.append(read_picture(image_bytes(value, folder), max_pixels))
+        except ValueError as error:
+            raise BadImageError(f"image {number}: {error}") from error
+    return tuple(pictures)
+
+
+def _sample(draft: Draft, source: str, id_: str, pictures: tuple[Picture, ...]) -> Sample:
+    return Sample(
+        id=id_,
+        source=source,
+        question=draft.question,
+        gold=draft.gold,
+        gold_kind=gold_kind(draft.gold, draft.options),
+        images=tuple(picture.data for picture in pictures),
+        options=tuple(draft.options),
+        response=draft.response,
+        extra=draft.extra,
+    )
+
+
+@dataclass(frozen=True)
+class Converter:
+    """Converts the rows of one split.
+
+    `split` becomes a part of the ids. `check_gold` raises ValueError for a gold that cannot be graded.
+    """
+
+    source: Source
+    split: str
+    check_gold: Callable[[str], None]
+    max_pixels: int = MAX_PIXELS
+    workers: int = 2
+
+    def convert(self, rows: Rows, duplicates: Duplicates) -> Iterator[Converted | Rejection]:
+        """One outcome a row, in order. Images are read in threads: decoding releases the interpreter's lock."""
+        numbered = enumerate(rows.rows)
+        with ThreadPoolExecutor(self.workers) as pool:
+            while chunk := list(itertools.islice(numbered, AHEAD * self.workers)):
+                for made in pool.map(lambda pair: self._read(*pair, rows.folder), chunk):
+                    yield self._judge(made, duplicates) if isinstance(made, Converted) else made
+
+    def _read(self, index: int, row: Row, folder: Path) -> Converted | Rejection:
+        try:
+            draft = self.source.draft(row)
+            pictures = _pictures(draft, folder, self.max_pixels)
+            sample = _sample(draft, self.source.name, f"{self.source.name}-{self.split}-{index:06d}", pictures)
+        except BadImageError as error:
+            return Rejection(index, "image", str(error))
+        except (ValueError, TypeError, AttributeError) as error:  # TypeError: a column of another type than documented
+            return Rejection(index, "row", str(error))
+        return Converted(index, sample, pictures)
+
+    def _judge(self, made: Converted, duplicates: Duplicates) -> Converted | Rejection:
+        try:
+            self.check_gold(made.sample.gold)
+        except ValueError as error:
+            return Rejection(made.index, "gold", str(error))
+        reason = duplicates.reason(made.sample, [picture.fingerprint for picture in made.pictures])
+        return made if reason is None else Rejection(made.index, reason, made.sample.question[:120])

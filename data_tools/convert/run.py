@@ -1,0 +1,181 @@
+"""One run of a converter: its splits in order, their files, and the report."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TextIO
+
+from data_tools.convert.duplicates import Duplicates, read_benchmark
+from data_tools.convert.images import MAX_PIXELS
+from data_tools.convert.load import open_rows
+from data_tools.convert.pipeline import Converted, Converter, Rejection
+from data_tools.convert.source import Source
+from data_tools.sample import Sample, SampleWriter
+
+BAD = ("row", "image", "gold")  # kinds of rejections that are faults of the data; the others are duplicates
+SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Options:
+    """`images`: "bytes" keeps them in the parquet file, "paths" in OUT/images, one file a picture."""
+
+    images: str = "bytes"
+    benchmark: Path | None = None
+    shared_images: bool = False
+    max_pixels: int = MAX_PIXELS
+    workers: int = 2
+
+
+@dataclass
+class SplitReport:
+    """Counts of one split; `images` counts what was done to pictures."""
+
+    split: str
+    data: str
+    rows: int = 0
+    written: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    images: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def bad(self) -> int:
+        return sum(self.rejected[kind] for kind in BAD)
+
+    def as_json(self) -> dict:
+        return vars(self) | {"rejected": dict(self.rejected), "images": dict(self.images)}
+
+
+@dataclass(frozen=True)
+class Report:
+    source: str
+    splits: tuple[SplitReport, ...]
+
+    def write(self, path: Path) -> None:
+        content = {"source": self.source, "splits": [split.as_json() for split in self.splits]}
+        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+    def exit_status(self, max_rejected: float) -> int:
+        """0, or 1 where more than that share of the rows of a split are bad; says so."""
+        over = [split for split in self.splits if split.bad > max_rejected * split.rows]
+        for split in over:
+            print(
+                f"{split.split}: {split.bad} of {split.rows} rows are bad, over the limit of {max_rejected:.1%}; see"
+                " rejected.jsonl, and raise --max-rejected if that is what the data is like"
+            )
+        return 1 if over else 0
+
+
+def places(source: Source, data: Sequence[str] | None, splits: Sequence[str] | None) -> list[tuple[str, str]]:
+    """(split, where) for each split, in order.
+
+    Raises:
+        ValueError: the source has no hub name and no data is given, or data and splits do not fit together.
+    """
+    named = [(entry.partition("=")[0], entry.partition("=")[2]) for entry in data or () if "=" in entry]
+    plain = [entry for entry in data or () if "=" not in entry]
+    if named and (plain or splits):
+        raise ValueError("--data with SPLIT= already names every split: give no other --data and no --split beside it")
+    if named:
+        return named
+    if len(plain) > 1:
+        raise ValueError(f"--data is given {len(plain)} times: write SPLIT=WHERE to say which split each one is")
+    where = plain[0] if plain else source.hub
+    if where is None:
+        raise ValueError(f"{source.name} has no home on the hub: say with --data where its rows are")
+    if Path(where).is_file():
+        if splits and len(splits) > 1:
+            raise ValueError(f"{where} is one file, but --split names {len(splits)} splits")
+        return [((splits or ("train",))[0], where)]
+    return [(split, where) for split in splits or source.splits]
+
+
+def run(
+    source: Source, out: Path, data: Sequence[str] | None, splits: Sequence[str] | None, options: Options
+) -> Report:
+    """Convert, write the files, print the report.
+
+    Raises:
+        ValueError: wrong options, data that cannot be loaded, or a split of which no row is left.
+        OSError: a file cannot be written (no space, no permission).
+    """
+    from rewards.accuracy import check_gold
+
+    wanted = places(source, data, splits)
+    benchmark = read_benchmark(options.benchmark) if options.benchmark else None
+    duplicates = Duplicates(benchmark, shared_images=options.shared_images)
+    out.mkdir(parents=True, exist_ok=True)
+    reports = []
+    with (out / "rejected.jsonl").open("w", encoding="utf-8") as rejected:
+        for split, where in wanted:
+            duplicates.next_split()
+            converter = Converter(source, split, check_gold, options.max_pixels, options.workers)
+            reports.append(_split(converter, where, out, duplicates, options, rejected))
+            report = Report(source.name, tuple(reports))
+            report.write(out / "report.json")
+    _print(report)
+    return report
+
+
+def _split(
+    converter: Converter, where: str, out: Path, duplicates: Duplicates, options: Options, rejected: TextIO
+) -> SplitReport:
+    from tqdm import tqdm
+
+    report = SplitReport(converter.split, where)
+    outcomes = converter.convert(open_rows(converter.source, where, converter.split), duplicates)
+    with SampleWriter(out / f"{converter.split}.parquet") as writer:
+        for outcome in tqdm(outcomes, desc=converter.split, unit="row"):
+            report.rows += 1
+            if isinstance(outcome, Rejection):
+                _reject(outcome, report, rejected)
+                continue
+            report.images.update(change for picture in outcome.pictures for change in picture.changes)
+            writer.add(outcome.sample if options.images == "bytes" else _with_paths(outcome, out))
+        report.written = writer.rows
+        if not writer.rows:
+            raise ValueError(
+                f"{where}: none of the {report.rows} rows of {converter.split} is left; see {rejected.name}"
+            )
+    return report
+
+
+def _reject(rejection: Rejection, report: SplitReport, file: TextIO) -> None:
+    from tqdm import tqdm
+
+    report.rejected[rejection.kind] += 1
+    file.write(json.dumps({"split": report.split, **asdict(rejection)}, ensure_ascii=False) + "\n")
+    file.flush()
+    if rejection.kind in BAD and report.bad <= SHOWN:
+        tqdm.write(f"{report.split}, row {rejection.index}: {rejection.kind}: {rejection.text}")
+
+
+def _with_paths(converted: Converted, out: Path) -> Sample:
+    """The sample with its images in OUT/images, named by their content."""
+    paths = []
+    for picture in converted.pictures:
+        path = out / "images" / f"{picture.fingerprint.digest.hex()[:32]}.{picture.suffix}"
+        if not path.is_file():
+            path.parent.mkdir(exist_ok=True)
+            partial = path.with_suffix(".tmp")
+            partial.write_bytes(picture.data)
+            partial.replace(path)
+        paths.append(str(path.relative_to(out)))
+    return replace(converted.sample, images=tuple(paths))
+
+
+def _print(report: Report) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=report.source)
+    for name in ("split", "rows", "written", "rejected", "images changed"):
+        table.add_column(name)
+    for split in report.splits:
+        counts = ["\n".join(f"{n} {what}" for what, n in c.most_common()) for c in (split.rejected, split.images)]
+        table.add_row(split.split, str(split.rows), str(split.written), *counts)
+    Console().print(table)

@@ -1,0 +1,38 @@
+"""The registry of sources. A new one is a module with a `SOURCE` in this folder, named in the list below."""
+
+from data_tools.convert.source import Source
+from data_tools.convert.sources import (
+    algopuzzlevqa,
+    columns,
+    geometry3k,
+    m3cot,
+    mathverse,
+    mathvista,
+    mmk12,
+    r1_sharevl,
+    sharegpt,
+    solidgeo,
+    virl39k,
+)
+
+_MODULES = (
+    geometry3k,
+    r1_sharevl,
+    m3cot,
+    algopuzzlevqa,
+    solidgeo,
+    mmk12,
+    virl39k,
+    mathvista,
+    mathverse,
+    sharegpt,
+    columns,
+)
+SOURCES: dict[str, Source] = {module.SOURCE.name: module.SOURCE for module in _MODULES}
+
+
+def find(name: str) -> Source:
+    """The source of that name; ValueError lists those there are."""
+    if name not in SOURCES:
+        raise ValueError(f"unknown source {name!r}; known are {', '.join(SOURCES)}")
+    return SOURCES[name]

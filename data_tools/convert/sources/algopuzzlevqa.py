@@ -1,0 +1,27 @@
+"""AlgoPuzzleVQA, the hub's `declare-lab/AlgoPuzzleVQA`: 1,800 generated puzzles of 18 kinds.
+
+Schema: image (Image), question, options [str] (two or more, shuffled), answer (the text of the right option), solution,
+and further columns a puzzle; the only split is called data.
+"""
+
+from data_tools.convert.source import Draft, Row, Source, kept, letter_of, text_of
+
+
+def draft(row: Row) -> Draft:
+    options = [str(option).strip() for option in row["options"]]
+    return Draft(
+        text_of(row, "question"),
+        letter_of(text_of(row, "answer"), options),
+        [row["image"]],
+        options,
+        extra=kept(row, "solution"),
+    )
+
+
+SOURCE = Source(
+    "algopuzzlevqa",
+    ("image", "question", "options", "answer"),
+    draft,
+    hub="declare-lab/AlgoPuzzleVQA",
+    splits=("data",),
+)

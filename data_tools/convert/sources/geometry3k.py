@@ -1,0 +1,20 @@
+"""Geometry3K, the hub's `hiyouga/geometry3k`: questions about drawn plane geometry.
+
+Schema: images [Image], problem (with one `<image>` an image), answer (a number or an expression in LaTeX); splits
+train (2,101), validation (300), test (601).
+"""
+
+from data_tools.convert.source import Draft, Row, Source, listed, text_of
+
+
+def draft(row: Row) -> Draft:
+    return Draft(text_of(row, "problem"), text_of(row, "answer"), listed(row["images"]))
+
+
+SOURCE = Source(
+    "geometry3k",
+    ("images", "problem", "answer"),
+    draft,
+    hub="hiyouga/geometry3k",
+    splits=("test", "validation", "train"),
+)

@@ -1,0 +1,36 @@
+"""MathVista, the hub's `AI4Math/MathVista`, and parquet or JSON files like it.
+
+Schema: pid, question, image (path), decoded_image (Image), choices [str] or none, unit, precision, answer (the text
+of the right choice, or a value), question_type (multi_choice, free_form), answer_type (text, integer, float, list),
+metadata, query; splits testmini (1,000) and test (5,141, without answers: all rejected). A JSON release is one object
+of numbered rows, with `image` only. Unit and precision are said in the question, as they decide the answer.
+"""
+
+from data_tools.convert.load import numbered_objects
+from data_tools.convert.source import Draft, Row, Source, kept, letter_of, listed, text_of
+
+
+def draft(row: Row) -> Draft:
+    options = [str(choice).strip() for choice in listed(row["choices"])]
+    answer = text_of(row, "answer")
+    hints = [f"unit: {row['unit']}"] if row.get("unit") else []
+    if row.get("answer_type") == "float" and row.get("precision"):
+        hints.append(f"decimal places: {float(row['precision']):g}")
+    question = text_of(row, "question")
+    return Draft(
+        f"{question} ({'; '.join(hints)})" if hints else question,
+        letter_of(answer, options) if options else answer,
+        [row.get("decoded_image") or row["image"]],
+        options,
+        extra=kept(row, "pid", "question_type", "answer_type", "metadata"),
+    )
+
+
+SOURCE = Source(
+    "mathvista",
+    ("question", "image", "choices", "answer"),
+    draft,
+    hub="AI4Math/MathVista",
+    splits=("testmini",),
+    read=numbered_objects,
+)

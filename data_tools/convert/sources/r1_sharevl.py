@@ -1,0 +1,16 @@
+"""R1-ShareVL, the hub's `HuanjinYao/R1-ShareVL-52K`: the prompts of Share-GRPO.
+
+Schema: images [Image], problem (starts with `<image>`; options, where there are any, stand in it), answer (a letter, a
+number or an expression), and idx and new_questions (rewritten problems), which are left out; split train.
+"""
+
+from data_tools.convert.source import Draft, Row, Source, kept, listed, place_images, text_of
+
+
+def draft(row: Row) -> Draft:
+    images = listed(row["images"])
+    question = place_images(text_of(row, "problem"), "<image>", len(images))
+    return Draft(question, text_of(row, "answer"), images, extra=kept(row, "idx"))
+
+
+SOURCE = Source("r1_sharevl", ("images", "problem", "answer"), draft, hub="HuanjinYao/R1-ShareVL-52K")

@@ -1,0 +1,40 @@
+r"""LLaMA-Factory's sharegpt JSON with images, the format of `Antimage01/AVAR-ColdStart-30K`.
+
+Schema: `conversations` [{from: human | gpt | system, value}] or `messages` [{role: user | assistant | system,
+content}], images [paths], and perhaps `system`; `<image>` in a turn says where an image goes. One question and one
+answer a row; more turns are rejected. The gold is the last `<answer></answer>` (or `\boxed{}`) of the answer, which
+becomes `response`.
+"""
+
+from collections.abc import Mapping
+
+from data_tools.convert.source import Draft, Row, Source, kept, listed
+
+ROLES = {"human": "user", "gpt": "assistant"}
+
+
+def turn_of(turn: Mapping[str, str]) -> tuple[str, str]:
+    role = turn.get("from") or turn.get("role") or ""
+    return ROLES.get(role, role), (turn.get("value") or turn.get("content") or "").strip()
+
+
+def draft(row: Row) -> Draft:
+    from rewards.accuracy import extract_answer
+
+    listed_turns = row.get("conversations") or row.get("messages")
+    if not listed_turns:
+        raise ValueError(f"neither conversations nor messages hold a turn; the row has {', '.join(row)}")
+    turns = [turn_of(turn) for turn in listed_turns]
+    system = "\n".join(text for role, text in turns if role == "system") or row.get("system")
+    turns = [(role, text) for role, text in turns if role != "system"]
+    if [role for role, _ in turns] != ["user", "assistant"]:
+        raise ValueError(f"not one question and one answer: the turns are {', '.join(role for role, _ in turns)}")
+    (_, question), (_, response) = turns
+    gold = extract_answer(response)
+    if not gold:
+        raise ValueError(f"the answer holds no <answer></answer>: it ends in {response[-60:]!r}")
+    extra = kept(row, "id") | ({"system": system} if system else {})
+    return Draft(question, gold, listed(row["images"]), response=response, extra=extra)
+
+
+SOURCE = Source("sharegpt", ("images",), draft, hub="Antimage01/AVAR-ColdStart-30K")

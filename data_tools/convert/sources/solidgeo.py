@@ -1,0 +1,70 @@
+r"""SolidGeo, `HarryYancy/SolidGeo` on the hub and on GitHub: 3,113 questions of solid geometry, some in Chinese.
+
+Schema: question (image places as `<ImageHere>` or `<image1>`; options often stand in it; empty where the image holds
+it), choices [str], image [paths, with backslashes], answer (LaTeX, at times `h = 3` or followed by an analysis),
+solution [str], answer_type (single-step, multi-step, choice), problem_type [str], complexity_level, source, qa_id.
+The release file data/SolidGeo.json is one object of numbered rows. Answers of several parts (multi-step) are as a
+rule no gradable gold and get rejected as such.
+"""
+
+import re
+
+from data_tools.convert.load import numbered_objects
+from data_tools.convert.source import (
+    IN_THE_IMAGE,
+    Draft,
+    Row,
+    Source,
+    kept,
+    listed,
+    named_letter,
+    place_images,
+    text_of,
+)
+
+MARKERS = r"<ImageHere>|<image_?\d+>|<image>"
+REST = re.compile(r"[【\[]\s*(?:Analysis|Detailed Solution|分析|详解)\s*[】\]]|\\# ?\\#|##", re.IGNORECASE)
+NAMED_VALUE = re.compile(r"\$?(?:\\mathrm\{)?[A-Za-z][A-Za-z ]*\}?\s*\$?\s*=\s*(?=\S)")
+
+
+def gold_of(answer: str) -> str:
+    """The answer without an analysis or a second form behind it, and without the name of what was asked before it."""
+    text = REST.split(answer)[0].strip().removeprefix("解").strip()
+    named = NAMED_VALUE.match(text)
+    if named:
+        text = text[named.end() :].strip()
+    return text.replace("$", "").strip()
+
+
+def question_of(row: Row, count: int) -> str:
+    """The question without a copy of its choices at the end."""
+    question = (row["question"] or "").strip() or IN_THE_IMAGE
+    if row["choices"]:
+        start = question.find(f"A. {row['choices'][0]}")
+        question = question[:start] if start > 0 else question
+    return place_images(question.rstrip("\n #"), MARKERS, count)
+
+
+def draft(row: Row) -> Draft:
+    images = [image.replace("\\", "/") if isinstance(image, str) else image for image in listed(row["image"])]
+    options = [str(choice).strip() for choice in listed(row["choices"])]
+    gold = gold_of(text_of(row, "answer"))
+    letter = re.fullmatch(r"(?:\\(?:mathrm|text)\{)?\(?([A-Z])\)?\}?\.?", gold)
+    if row["answer_type"] == "choice" and letter:
+        gold = letter.group(1)
+    return Draft(
+        question_of(row, len(images)),
+        named_letter(gold, options) if options else gold,
+        images,
+        options,
+        extra=kept(row, "qa_id", "answer_type", "problem_type", "complexity_level", "source"),
+    )
+
+
+SOURCE = Source(
+    "solidgeo",
+    ("question", "choices", "image", "answer", "answer_type"),
+    draft,
+    hub="HarryYancy/SolidGeo",
+    read=numbered_objects,
+)
