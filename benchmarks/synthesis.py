@@ -1,8 +1,8 @@
 """What the synthesis costs beside its teachers: `python -m benchmarks.synthesis [--rows 10000] [--out DIR]`.
 
-Against the offline teacher on the loopback, which answers after 50 ms: throughput at 64 calls in flight as a share of the
-ideal (64 / 50 ms) and of what the bare `openai` client reaches in the same minute, processor time and overhead a call, and
-peak memory. The teacher is a process of its own; both share the machine, so say beside a figure what else runs on it.
+Against the offline teacher on the loopback, which answers after 50 ms: throughput at 64 calls in flight as a share of
+the ideal (64 / 50 ms) and of what the bare `openai` client reaches in the same minute, processor time and overhead a
+call, and peak memory. The teacher is a process of its own; both share the machine, so say what else runs on it.
 """
 
 from __future__ import annotations
@@ -109,8 +109,8 @@ def measure(folder: Path, rows: int) -> None:
         bare = 3000 / wall
         print(f"bare client: {bare:.0f} calls/s, {bare / ideal:.0%} of ideal, {processor / 3:.2f} ms processor a call")
         few = min(rows, 100)
-        calls, wall, _ = synthesise(recipe(folder, url, 3, few), folder / "few")
-        overhead = wall / calls * 3 - DELAY_S
+        _, wall, _ = synthesise(recipe(folder, url, 3, few), folder / "few")
+        overhead = wall / few - DELAY_S  # every row passes the reasoner, one after the other
         print(f"one call at a time: {overhead * 1e3:.1f} ms a call beyond the teacher's {DELAY_S * 1e3:.0f} ms")
         before = peak_mb()
         chosen = recipe(folder, url, IN_FLIGHT, rows)
