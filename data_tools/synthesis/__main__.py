@@ -102,6 +102,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return FAULT
+    except KeyboardInterrupt:  # the second one, or one that hits the export
+        print("interrupted; what is in the journal stays", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_tools.synthesis.journal import Journal
 from data_tools.synthesis.keeper import Keeper
 from data_tools.synthesis.recipe import STAGES, Recipe
 from data_tools.synthesis.selection import Rows
@@ -74,15 +75,14 @@ def run_on_ray(recipe: Recipe, rows: Rows, journal: Path, address: str) -> str |
 
     Args:
         address: of a Ray cluster ("auto", "host:port", …), or "local" for one on this machine that ends with the run.
+            On a cluster, the variables that hold keys must be set where its nodes are started.
     """
     import ray
 
-    # Workers need this package, wherever it was started from, and no variable of Ray's own run-time environments.
-    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
+    Journal(journal).close()  # says here, not in an actor, what is wrong with it
+    # Actors find this package wherever the run was started. Keys are not passed on: Ray writes its environments down.
     folder = str(Path(__file__).parents[2])
     environment = {"PYTHONPATH": os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))}
-    keys = {recipe.endpoints[recipe.stage(name).endpoint].key_env for name in STAGES} - {None}
-    environment |= {key: os.environ[key] for key in keys if key in os.environ}
     ray.init(address, runtime_env={"env_vars": environment}, log_to_driver=False)
     try:
         keeper = _keeper(journal.resolve(), recipe)
