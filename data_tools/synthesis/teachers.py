@@ -120,13 +120,15 @@ class Teacher:
             ) from error
 
     async def _send(self, request: Request, settings: Stage) -> tuple[str, str, int, int]:
+        import httpx2
         import openai
 
         body = {"model": settings.model, "messages": request.messages(), **settings.sampling}
+        headers = {"Idempotency-Key": f"{request.key[:40]}-{request.sample}"}
         try:
-            # Raw: the client's typed answer would cost a tenth of a millisecond, and would not be checked either.
-            answer = await self._client.chat.completions.with_raw_response.create(
-                **_known(body), extra_headers={"Idempotency-Key": f"{request.key[:40]}-{request.sample}"}
+            # The client's own chat.completions.create walks through every message: two thirds more time a call.
+            answer = await self._client.post(
+                "/chat/completions", body=body, cast_to=httpx2.Response, options={"headers": headers}
             )
             found = parse_answer(answer.content)
         except openai.APIStatusError as error:
@@ -192,16 +194,6 @@ def _limiter(per_minute: float | None, share: int) -> Any:
         return None
     a_second = per_minute / share / 60
     return AsyncLimiter(a_second, 1) if a_second >= 1 else AsyncLimiter(1, 1 / a_second)
-
-
-_STANDARD = "model messages temperature top_p max_tokens max_completion_tokens seed stop presence_penalty"
-_STANDARD = frozenset(f"{_STANDARD} frequency_penalty reasoning_effort logit_bias response_format".split())
-
-
-def _known(body: dict[str, Any]) -> dict[str, Any]:
-    """Settings that the client does not know (top_k, chat_template_kwargs, …) go into the body as they are."""
-    extra = {name: value for name, value in body.items() if name not in _STANDARD}
-    return {name: value for name, value in body.items() if name in _STANDARD} | {"extra_body": extra}
 
 
 def _key(name: str, endpoint: Endpoint) -> str | None:
