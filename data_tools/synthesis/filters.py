@@ -48,7 +48,7 @@ _LEAK = re.compile(
     rf"\b(?:the|this|that|your|our|a|given|provided) {_KIND}(?:{_TOLD})\b"
     r"|\b(?:as|it is|it's|are|is|was|were) (?:described|captioned)\b(?! by the (?:equation|function|formula))"
     rf"|\bdescribed (?:above|in|as)\b|\b(?:{_TOLD}) (?:says?|states?|mentions?|indicates?|gives?|tells?)\b"
-    rf"|\b(?:according to|based on|from) (?:the |this )?(?:{_TOLD}|text)\b",
+    rf"|\b(?:according to|based on|from) (?:the |this )?(?:{_TOLD})\b",
     re.IGNORECASE,
 )
 _THINK = re.compile(r"<think>(.*?)</think>", re.DOTALL)

@@ -61,9 +61,12 @@ class Teacher:
         import openai
 
         # aiohttp below httpx: a third less time a call.
-        http = openai.DefaultAioHttpClient(timeout=self.endpoint.timeout_s)
         client = openai.AsyncOpenAI(
-            base_url=self.endpoint.base_url, api_key=self._key or "none", max_retries=0, http_client=http
+            base_url=self.endpoint.base_url,
+            api_key=self._key or "none",
+            max_retries=0,
+            timeout=self.endpoint.timeout_s,
+            http_client=openai.DefaultAioHttpClient(timeout=self.endpoint.timeout_s),
         )
         self._client = await self._stack.enter_async_context(client)
         self._requests = _limiter(self.endpoint.requests_per_minute, self._share)

@@ -30,6 +30,7 @@ def thinking(thought: str, answer: str = "1") -> str:
 LOOK = "Looking at the triangle ABC, one red circle lies inside."
 RESPONSES = [
     (GOOD, None),
+    (thinking(f"{LOOK} From the text in the image it follows."), None),
     (thinking(f"{LOOK} So the area described by the function is small."), None),
     (thinking(LOOK, "2"), "wrong_answer"),
     (thinking(LOOK, "one?"), "wrong_answer"),
