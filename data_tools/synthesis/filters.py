@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from data_tools.sample import Sample
 from data_tools.synthesis.anchors import find_anchors
@@ -153,27 +154,28 @@ class Deduplicator:
     PERMUTATIONS = 64
 
     def __init__(self, threshold: float | None, keep: int):
-        self.keep = keep
-        self._index = None
-        self._texts: list[str] = []
-        self._threshold = threshold
+        self._threshold, self._keep = threshold, keep
         if threshold is not None:
             from datasketch import MinHashLSH
 
             self._index = MinHashLSH(threshold=threshold, num_perm=self.PERMUTATIONS)
+            self._sketches: dict[str, Any] = {}
 
     def reject(self, name: str, text: str) -> Rejection | None:
         """None where `text` passes; it is remembered under `name` then."""
-        if self._index is None:
+        if self._threshold is None:
             return None
-        from datasketch import MinHash
+        from datasketch import LeanMinHash, MinHash
 
         words = re.findall(r"\w+|[^\w\s]", text.lower())
         grams = {" ".join(words[i : i + 3]).encode() for i in range(max(1, len(words) - 2))}
         sketch = MinHash(num_perm=self.PERMUTATIONS, seed=1)
         sketch.update_batch(sorted(grams))
-        close = sorted(self._index.query(sketch))
-        if len(close) >= self.keep:
+        # The index finds more than the threshold asks for.
+        found = sorted(self._index.query(sketch))
+        close = [name for name in found if sketch.jaccard(self._sketches[name]) >= self._threshold]
+        if len(close) >= self._keep:
             return Rejection("near_duplicate", f"of {close[0]}")
         self._index.insert(name, sketch)
+        self._sketches[name] = LeanMinHash(sketch)
         return None
