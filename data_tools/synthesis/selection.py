@@ -21,7 +21,8 @@ def chosen_ids(name: str, source: Source, seed: int) -> set[str]:
     import pyarrow.parquet as pq
 
     next(read_samples(source.path), None)  # says what is wrong with the file
-    ids = pq.read_table(source.path, columns=["id"]).column("id").to_pylist()
+    with pq.ParquetFile(source.path) as file:  # pq.read_table would import pandas
+        ids = file.read(columns=["id"]).column("id").to_pylist()
     if not ids:
         raise ValueError(f"{source.path} (sources.{name}): the file holds no rows")
     id_, times = Counter(ids).most_common(1)[0]
