@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 EXPORTS = ("train.parquet", "val.parquet", "outcomes.jsonl")
 
 
-def synthesis(world: Path, url: str, out: Path, *more: str, limit: int = 240) -> subprocess.CompletedProcess:
+def synthesis(world: Path, url: str, out: Path, *more: str, limit: int = 540) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "data_tools.synthesis", "recipes/config/synthesis/tiny.yaml", "--out", str(out)]
     command += [f"endpoints.offline.base_url={url}", "endpoints.offline.timeout_s=60", "export.val_share=0.2"]
     command += [f"sources.tiny_world.path={world}/source.parquet", f"filters.tokenizer={world}/tokenizer", *more]
@@ -21,18 +21,19 @@ def synthesis(world: Path, url: str, out: Path, *more: str, limit: int = 240) ->
 
 @pytest.mark.e2e
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_ray_gives_what_a_single_process_gives(synthesis_world, offline_teacher, tmp_path):
     url, server = offline_teacher(failing=0.1, retry_after_s=0.02, slow_s=0.1)
     alone = synthesis(synthesis_world, url, tmp_path / "alone")
     assert alone.returncode == 0, alone.stderr
     calls = len({key for key, _ in server.log})
     server.log.clear()
-    half = [f"budget.requests={calls // 2}", "stages.reason.workers=2"]
-    first = synthesis(synthesis_world, url, tmp_path / "ray", "--ray", "local", *half)
-    assert first.returncode == 3 and f"the budget of {calls // 2} requests is spent" in first.stderr, first.stderr
-    assert len(server.log) == calls // 2  # the budget is one, over all actors
-    second = synthesis(synthesis_world, url, tmp_path / "ray", "--ray", "local", "stages.reason.workers=2")
-    assert second.returncode == 0, second.stderr
+    # Begun in a single process, finished on Ray: the journal is the same.
+    assert synthesis(synthesis_world, url, tmp_path / "ray", f"budget.requests={calls // 4}").returncode == 3
+    begun = len(server.log)
+    done = synthesis(synthesis_world, url, tmp_path / "ray", "--ray", "local", "stages.reason.workers=2")
+    assert done.returncode == 0, done.stderr
+    assert begun == calls // 4 < len(server.log)
     answered = [key for key, how in server.log if how in ("ok", "slow")]
     assert len(answered) == len(set(answered)) == calls  # nothing is paid twice
     for name in EXPORTS:
