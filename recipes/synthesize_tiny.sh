@@ -13,18 +13,20 @@ NAME=${NAME:-tiny_synthesis}
 OUT=${OUT:-outputs/$NAME}
 SEED=${SEED:-0}
 ROWS=${ROWS:-4000}
-WORLD_ARGS=${WORLD_ARGS:-}     # of the world whose text makes the tokenizer, as DATA_ARGS of avar_tiny.sh
+BASE=${BASE:-}                 # the miniature, if there is one already: outputs/tiny/base of avar_tiny.sh
 TEACHER_ARGS=${TEACHER_ARGS:-} # for example TEACHER_ARGS="--failing 0.2 --bad 0.3"
 PROFILE=cpu
 source recipes/stages.sh
 
 RECIPE=(recipes/config/synthesis/tiny.yaml "seed=$SEED" "sources.tiny_world.path=$OUT/source.parquet"
-  "filters.tokenizer=$OUT/base" "$@")
+  "filters.tokenizer=${BASE:-$OUT/base}" "$@")
 if [ "${DRY_RUN:-0}" = 1 ]; then exec "$PYTHON" -m data_tools.synthesis "${RECIPE[@]}" --dry-run; fi
 
 # The miniature's own tokenizer measures the responses.
-stage world "$PYTHON" -m data_tools.tiny --out "$OUT/world" --seed "$SEED" $WORLD_ARGS
-stage base "$PYTHON" -m data_tools.tiny_model --out "$OUT/base" --data "$OUT/world" --seed "$SEED"
+if [ -z "$BASE" ]; then
+  stage world "$PYTHON" -m data_tools.tiny --out "$OUT/world" --seed "$SEED"
+  stage base "$PYTHON" -m data_tools.tiny_model --out "$OUT/base" --data "$OUT/world" --seed "$SEED"
+fi
 stage source "$PYTHON" -m data_tools.synthesis.tiny_world --out "$OUT/source.parquet" --seed "$SEED" --rows "$ROWS"
 
 URL_FILE=$OUT/teacher.url

@@ -22,8 +22,8 @@ def recipe(script: str, *overrides: str, **knobs: str) -> subprocess.CompletedPr
 @pytest.mark.e2e
 @pytest.mark.slow
 @pytest.mark.timeout(1100)
-def test_tiny_recipe_exports_rows_for_the_cold_start(tmp_path):
-    knobs = {"OUT": str(tmp_path / "out"), "ROWS": "60", "WORLD_ARGS": "--sft-rows 200 --rl-rows 32"}
+def test_tiny_recipe_exports_rows_for_the_cold_start(tiny_world, tmp_path):
+    knobs = {"OUT": str(tmp_path / "out"), "ROWS": "60", "BASE": str(tiny_world / "base")}
     done = recipe("synthesize_tiny.sh", "endpoints.offline.timeout_s=3", **knobs)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     data = tmp_path / "out" / "data"
@@ -31,11 +31,10 @@ def test_tiny_recipe_exports_rows_for_the_cold_start(tmp_path):
     lines = [json.loads(line) for line in (data / "outcomes.jsonl").read_text().splitlines()]
     assert len({line["row"] for line in lines}) == len(lines) == 60
     assert {line["outcome"] for line in lines} == {"exported", "filtered"}
-    base = str(tmp_path / "out" / "base")
-    assert validate([str(data / "train.parquet"), "--model", base, "--max-length", "256"]) == 0
+    assert validate([str(data / "train.parquet"), "--model", knobs["BASE"], "--max-length", "256"]) == 0
     assert f"SFT_DATA={data}/train.parquet" in done.stdout
     again = recipe("synthesize_tiny.sh", "endpoints.offline.timeout_s=3", **knobs)
-    assert again.returncode == 0 and again.stdout.count("done before") == 3
+    assert again.returncode == 0 and "source: done before" in again.stdout
 
 
 @pytest.mark.parametrize(
