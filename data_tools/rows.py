@@ -165,16 +165,16 @@ def row_writer(kind: str, path: str | Path) -> BatchWriter:
 
 
 def parquet_rows(
-    path: str | Path, columns: Sequence[str] | None = None, batch_rows: int = 64
+    path: str | Path, columns: Sequence[str] | None = None, row_groups: Sequence[int] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Rows of a parquet file one by one, with a row group at most in memory.
+    """Rows of a parquet file (or of some of its row groups) one by one, with a row group at most in memory.
 
     (Arrow's other readers, `datasets`' among them, fetch ahead of a slow consumer until the whole file is in memory.)
     """
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path, pre_buffer=False) as file:
-        for batch in file.iter_batches(batch_size=64, columns=columns):
+        for batch in file.iter_batches(batch_size=64, columns=columns, row_groups=row_groups):
             yield from batch.to_pylist()
 
 

@@ -8,7 +8,7 @@ valid `datasets` file: `images` has the storage layout of a list of `datasets.Im
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -145,8 +145,8 @@ def is_sample_file(path: str | Path) -> bool:
         return False
 
 
-def read_samples(path: str | Path) -> Iterator[Sample]:
-    """Samples of a file, in order, a small batch in memory at a time.
+def read_samples(path: str | Path, row_groups: Sequence[int] | None = None) -> Iterator[Sample]:
+    """Samples of a file (or of some of its row groups), in order, a small batch in memory at a time.
 
     Raises:
         ValueError: the file is missing, is not parquet, or is not a file of samples.
@@ -167,4 +167,4 @@ def read_samples(path: str | Path) -> Iterator[Sample]:
             f"{path}: no file of samples: missing columns {', '.join(missing)}; it has {', '.join(names)}."
             " Make one with `python -m data_tools.convert`"
         )
-    yield from map(_sample, parquet_rows(path, COLUMNS))
+    yield from map(_sample, parquet_rows(path, COLUMNS, row_groups))

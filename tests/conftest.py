@@ -18,3 +18,53 @@ def tiny_world(tmp_path_factory):
     tiny.main(["--out", str(folder / "data"), "--seed", "0", *sizes])
     tiny_model.main(["--out", str(folder / "base"), "--data", str(folder / "data"), "--seed", "0"])
     return folder
+
+
+@pytest.fixture(scope="session")
+def synthesis_world(tmp_path_factory):
+    """Folder with `source.parquet`, 48 questions of the miniature world, and `tokenizer/tokenizer.json`."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    from data_tools.synthesis import tiny_world
+
+    folder = tmp_path_factory.mktemp("synthesis")
+    tiny_world.main(["--out", str(folder / "source.parquet"), "--rows", "48"])
+    words = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    (folder / "tokenizer").mkdir()
+    words.save(str(folder / "tokenizer" / "tokenizer.json"))
+    return folder
+
+
+@pytest.fixture
+def offline_teacher():
+    """`start(**manners)` runs the project's loopback teacher for `synthesis_world`; gives (base URL, its server)."""
+    import asyncio
+    import threading
+
+    from aiohttp import web
+
+    from data_tools.synthesis.tiny_teacher import Manners, Server, Teacher
+    from data_tools.synthesis.tiny_world import questions
+
+    loop, stops = asyncio.new_event_loop(), []
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    def start(key: str | None = None, **manners):
+        async def serve():
+            server = Server(Teacher(questions(0, 48), Manners(**manners)), key)
+            runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=0.1)
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            stops.append(runner.cleanup)
+            return f"http://127.0.0.1:{runner.addresses[0][1]}/v1", server
+
+        return asyncio.run_coroutine_threadsafe(serve(), loop).result(30)
+
+    yield start
+    for stop in stops:
+        asyncio.run_coroutine_threadsafe(stop(), loop).result(30)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(10)
+    loop.close()

@@ -8,7 +8,7 @@ PURE = [
     *(ROOT / "avar_rl" / name for name in ("spans.py", "attention.py", "vas.py", "guidance.py")),
     *(ROOT / "avar_rl" / "span_mass").rglob("*.py"),
     *(ROOT / "rewards").rglob("*.py"),
-    *(ROOT / "data_tools").rglob("*.py"),
+    *(path for path in (ROOT / "data_tools").rglob("*.py") if not path.name.startswith("ray_")),
 ]
 
 

@@ -1,0 +1,143 @@
+"""What the synthesis costs beside its teachers: `python -m benchmarks.synthesis [--rows 10000] [--out DIR]`.
+
+Against the offline teacher on the loopback, which answers after 50 ms: throughput at 64 calls in flight as a share of
+the ideal (64 / 50 ms) and of what the bare `openai` client reaches in the same minute, processor time and overhead a
+call, and peak memory. The teacher is a process of its own; both share the machine, so say what else runs on it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from data_tools.synthesis import tiny_world
+from data_tools.synthesis.export import Exporter
+from data_tools.synthesis.journal import Journal
+from data_tools.synthesis.keeper import Keeper
+from data_tools.synthesis.recipe import Recipe, load_recipe
+from data_tools.synthesis.run import Progress, run
+from data_tools.synthesis.selection import Rows
+from data_tools.synthesis.stages import Tracer
+
+DELAY_S, IN_FLIGHT = 0.05, 64
+RECIPE = Path(__file__).parents[1] / "recipes" / "config" / "synthesis" / "tiny.yaml"
+
+
+def start_teacher(folder: Path, rows: int) -> tuple[subprocess.Popen, str]:
+    url_file = folder / "url"
+    command = [sys.executable, "-m", "data_tools.synthesis.tiny_teacher", "--rows", str(rows), "--bad", "0"]
+    command += ["--failing", "0", "--delay-s", str(DELAY_S), "--url-file", str(url_file)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    while not url_file.is_file():
+        if process.poll() is not None:
+            raise SystemExit("the teacher did not start")
+        time.sleep(0.1)
+    return process, url_file.read_text()
+
+
+def recipe(folder: Path, url: str, in_flight: int, rows: int) -> Recipe:
+    """One call a stage and row; the stages share `in_flight` places."""
+    places = {"describe": in_flight - 2 * (in_flight // 3), "reason": in_flight // 3, "anchor": in_flight // 3}
+    overrides = [f"stages.{name}.concurrency={max(1, count)}" for name, count in places.items()]
+    overrides += [f"endpoints.offline.base_url={url}", "endpoints.offline.timeout_s=120", "stages.reason.samples=1"]
+    overrides += [f"sources.tiny_world.path={folder}/source.parquet", f"sources.tiny_world.rows={rows}"]
+    return load_recipe(RECIPE, overrides)
+
+
+def synthesise(chosen: Recipe, out: Path) -> tuple[int, float, float]:
+    """(calls, wall seconds, processor seconds) of the run, without the export."""
+    tracer, rows = Tracer(chosen, len), Rows(chosen)  # lengths in characters: tokenizing is not measured here
+    keeper = Keeper(out / "journal.sqlite", chosen)
+    progress = Progress(len(rows), keeper.spending)
+    wall, processor = time.perf_counter(), time.process_time()
+    asyncio.run(run(chosen, tracer, keeper, rows, progress))
+    spent = time.perf_counter() - wall, time.process_time() - processor
+    progress.close()
+    keeper.journal.close()
+    return keeper.spending.calls, *spent
+
+
+def export(chosen: Recipe, out: Path) -> float:
+    journal = Journal(out / "journal.sqlite")
+    started = time.perf_counter()
+    Exporter(chosen, journal, Tracer(chosen, len)).export(Rows(chosen), out)
+    journal.close()
+    return time.perf_counter() - started
+
+
+async def bare_client(url: str, calls: int) -> tuple[float, float]:
+    """(wall, processor) seconds of `calls` equal calls through the client alone, IN_FLIGHT at once."""
+    import openai
+
+    content = "What is 1 + 1? " * 40
+    turns = iter(range(calls))
+    async with openai.AsyncOpenAI(base_url=url, api_key="-", http_client=openai.DefaultAioHttpClient()) as client:
+
+        async def ask() -> None:
+            for _ in turns:
+                await client.chat.completions.create(
+                    model="tiny-reason", messages=[{"role": "user", "content": content}], temperature=0
+                )
+
+        await ask_one(client, content)
+        wall, processor = time.perf_counter(), time.process_time()
+        await asyncio.gather(*(ask() for _ in range(IN_FLIGHT)))
+        return time.perf_counter() - wall, time.process_time() - processor
+
+
+async def ask_one(client, content: str) -> None:
+    """The first call imports and connects."""
+    await client.chat.completions.create(model="tiny-reason", messages=[{"role": "user", "content": content}])
+
+
+def peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure(folder: Path, rows: int) -> None:
+    tiny_world.main(["--out", str(folder / "source.parquet"), "--rows", str(rows)])
+    process, url = start_teacher(folder, rows)
+    try:
+        ideal = IN_FLIGHT / DELAY_S
+        wall, processor = asyncio.run(bare_client(url, 3000))
+        bare = 3000 / wall
+        print(f"bare client: {bare:.0f} calls/s, {bare / ideal:.0%} of ideal, {processor / 3:.2f} ms processor a call")
+        few = min(rows, 100)
+        _, wall, _ = synthesise(recipe(folder, url, 3, few), folder / "few")
+        overhead = wall / few - DELAY_S  # every row passes the reasoner, one after the other
+        print(f"one call at a time: {overhead * 1e3:.1f} ms a call beyond the teacher's {DELAY_S * 1e3:.0f} ms")
+        before = peak_mb()
+        chosen = recipe(folder, url, IN_FLIGHT, rows)
+        calls, wall, processor = synthesise(chosen, folder / "all")
+        rate = calls / wall
+        print(f"{rows} rows, {calls} calls: {rate:.0f} calls/s, {rate / ideal:.0%} of ideal, {rate / bare:.0%} of bare")
+        print(
+            f"processor: {processor / calls * 1e3:.2f} ms a call; peak memory: {peak_mb():.0f} MB, before: {before:.0f}"
+        )
+        print(f"export: {export(chosen, folder / 'all'):.1f} s; peak memory: {peak_mb():.0f} MB")
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=10_000)
+    parser.add_argument("--out", type=Path, help="folder for the files (default: a temporary one)")
+    arguments = parser.parse_args()
+    if arguments.out:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        measure(arguments.out, arguments.rows)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            measure(Path(folder), arguments.rows)
+
+
+if __name__ == "__main__":
+    main()

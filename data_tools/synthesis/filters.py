@@ -1,0 +1,181 @@
+"""Why a teacher's text is not used: one function per filter, `(text, ...) -> detail or None`, and their order by stage.
+
+Filters of a text alone are here; near-duplicates need the other texts (`Deduplicator`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from data_tools.sample import Sample
+from data_tools.synthesis.anchors import find_anchors
+from data_tools.synthesis.journal import Completion
+from data_tools.synthesis.recipe import Filters
+from rewards.accuracy import accuracy, check_gold, extract_answer
+from rewards.format import format_reward
+
+# In the order in which they are applied; the report lists them so.
+NAMES = {
+    "undecidable": "the gold answer cannot be graded (no call is paid)",
+    "cut_off": "the teacher ran into its own token limit",
+    "refusal": "the teacher declines, or says that it sees no image",
+    "format": "not <think>…</think><answer>…</answer>; a reasoning without an answer; an empty text",
+    "wrong_answer": "the grader does not accept the answer",
+    "leak": "speaks of the description or caption",
+    "too_few_anchors": "too few look-backs at the image",
+    "decorative_anchors": "too few look-backs that name something of the image",
+    "contradiction": "a look-back contradicts the description",
+    "repetition": "repeats itself",
+    "too_long": "more tokens than the recipe allows",
+    "near_duplicate": "nearly the text of an earlier sample",
+    "surplus": "right, but the question has its responses already",
+}
+_SORRY = r"I(?:'m| am) (?:very |really |so )?sorry|sorry,|As an AI\b|I won't\b"
+_CANNOT = r"I (?:cannot|can't|can not|am unable to|am not able to)|I'm (?:unable|not able) to"
+_DO = "help|assist|comply|view|see|describe|provide|answer|process|analy[sz]e|identify"
+_REFUSAL = re.compile(
+    rf"^\W*(?:<think>)?\W*(?:{_SORRY}|(?:{_CANNOT}) (?:\w+ ){{0,3}}?(?:{_DO}))"
+    r"|\bno image (?:was|has been|is) (?:provided|attached|uploaded|visible)\b"
+    r"|\bI (?:do not|don't) see (?:any|an) image\b",
+    re.IGNORECASE,
+)
+_KIND = r"(?:image |given |provided |above |scene |visual |text(?:ual)? |written |detailed )*"
+_TOLD = "description|caption|notes"
+_LEAK = re.compile(
+    rf"\b(?:the|this|that|your|our|a|given|provided) {_KIND}(?:{_TOLD})\b"
+    r"|\b(?:as|it is|it's|are|is|was|were) (?:described|captioned)\b(?! by the (?:equation|function|formula))"
+    rf"|\bdescribed (?:above|in|as)\b|\b(?:{_TOLD}) (?:says?|states?|mentions?|indicates?|gives?|tells?)\b"
+    rf"|\b(?:according to|based on|from) (?:the |this )?(?:{_TOLD})\b",
+    re.IGNORECASE,
+)
+_THINK = re.compile(r"<think>(.*?)</think>", re.DOTALL)
+_NGRAM = 6
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """`filter` is one of NAMES; `detail` says what was found."""
+
+    filter: str
+    detail: str
+
+
+def thought(text: str) -> str:
+    found = _THINK.search(text)
+    return found[1] if found else text
+
+
+@lru_cache(maxsize=4096)
+def _right(answer: str, gold: str) -> bool:
+    return accuracy(f"<answer>{answer}</answer>", gold) == 1.0
+
+
+def reject_sample(sample: Sample) -> Rejection | None:
+    try:
+        check_gold(sample.gold)
+    except ValueError as error:
+        return Rejection("undecidable", str(error))
+    return None
+
+
+def _reject_text(done: Completion) -> Rejection | None:
+    if done.finish == "length":
+        return Rejection("cut_off", f"{done.completion_tokens} tokens")
+    if found := _REFUSAL.search(done.text):
+        return Rejection("refusal", found[0].strip())
+    return None if done.text.strip() else Rejection("format", "empty")
+
+
+def reject_description(done: Completion) -> Rejection | None:
+    return _reject_text(done)
+
+
+def _reject_answer(done: Completion, sample: Sample) -> Rejection | None:
+    answer = extract_answer(done.text)
+    if answer is None or not answer.strip():
+        return Rejection("format", "no answer")
+    if not _right(answer, sample.gold):
+        return Rejection("wrong_answer", f"{answer[:80]} for {sample.gold}")
+    return None
+
+
+def reject_reasoning(done: Completion, sample: Sample) -> Rejection | None:
+    return _reject_text(done) or _reject_answer(done, sample)
+
+
+def reject_response(
+    done: Completion, sample: Sample, description: str, limits: Filters, tokens: int
+) -> Rejection | None:
+    """The final response, of `tokens` tokens. Without an image there is no description, and nothing to look back at."""
+    found = _reject_text(done)
+    if found is None and not format_reward(done.text):
+        found = Rejection("format", done.text[:80])
+    found = found or _reject_answer(done, sample)
+    if found is None and sample.images:
+        found = _reject_sight(done, sample, description, limits)
+    if found is None and limits.max_repetition is not None and repetition(done.text) > limits.max_repetition:
+        found = Rejection("repetition", f"{repetition(done.text):.0%} of its {_NGRAM}-grams")
+    if found is None and tokens > limits.max_tokens:
+        found = Rejection("too_long", f"{tokens} tokens")
+    return found
+
+
+def _reject_sight(done: Completion, sample: Sample, description: str, limits: Filters) -> Rejection | None:
+    asked = {match[0].lower() for match in _LEAK.finditer(sample.text)}  # the question itself may speak of a caption
+    leaks = [match[0] for match in _LEAK.finditer(done.text) if match[0].lower() not in asked]
+    if leaks:
+        return Rejection("leak", leaks[0])
+    anchors = find_anchors(thought(done.text), description)
+    if anchors.total < limits.min_anchors:
+        return Rejection("too_few_anchors", f"{anchors.total} of {limits.min_anchors}")
+    if anchors.grounded < limits.min_anchors:
+        return Rejection("decorative_anchors", f"{anchors.grounded} of {anchors.total} name something")
+    return Rejection("contradiction", anchors.contradiction) if anchors.contradiction else None
+
+
+def repetition(text: str) -> float:
+    """Share of the word 6-grams of a text that occurred before in it; 0 for a text too short to have two."""
+    words = re.findall(r"\w+", text.lower())
+    grams = Counter(tuple(words[i : i + _NGRAM]) for i in range(len(words) - _NGRAM + 1))
+    total = sum(grams.values())
+    return 1 - len(grams) / total if total > 1 else 0.0
+
+
+class Deduplicator:
+    """Near-duplicates of earlier texts by MinHash, so the outcome depends on the order of the texts alone.
+
+    At most `keep` texts that are similar to each other pass. Memory is about a kilobyte a text that passed.
+    """
+
+    PERMUTATIONS = 64
+
+    def __init__(self, threshold: float | None, keep: int):
+        self._threshold, self._keep = threshold, keep
+        if threshold is not None:
+            from datasketch import MinHashLSH
+
+            self._index = MinHashLSH(threshold=threshold, num_perm=self.PERMUTATIONS)
+            self._sketches: dict[str, Any] = {}
+
+    def reject(self, name: str, text: str) -> Rejection | None:
+        """None where `text` passes; it is remembered under `name` then."""
+        if self._threshold is None:
+            return None
+        from datasketch import LeanMinHash, MinHash
+
+        words = re.findall(r"\w+|[^\w\s]", text.lower())
+        grams = {" ".join(words[i : i + 3]).encode() for i in range(max(1, len(words) - 2))}
+        sketch = MinHash(num_perm=self.PERMUTATIONS, seed=1)
+        sketch.update_batch(sorted(grams))
+        # The index finds more than the threshold asks for.
+        found = sorted(self._index.query(sketch))
+        close = [name for name in found if sketch.jaccard(self._sketches[name]) >= self._threshold]
+        if len(close) >= self._keep:
+            return Rejection("near_duplicate", f"of {close[0]}")
+        self._index.insert(name, sketch)
+        self._sketches[name] = LeanMinHash(sketch)
+        return None

@@ -1,0 +1,171 @@
+"""The journal of teacher calls: what is finished is on disk (sqlite, WAL, fsync at each commit) before it counts.
+
+Writers hand over results and wait; one thread commits all that have gathered, so that an fsync serves many calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS calls (
+  key TEXT PRIMARY KEY, row TEXT, stage TEXT, sample INTEGER, model TEXT, text TEXT, finish TEXT,
+  prompt_tokens INTEGER, completion_tokens INTEGER, requests INTEGER, seconds REAL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS failures (
+  key TEXT PRIMARY KEY, row TEXT, stage TEXT, sample INTEGER, error TEXT, requests INTEGER) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS earlier (requests INTEGER);
+"""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A finished call. `finish` is the API's reason ("stop", "length", …); `requests` counts its retries too."""
+
+    key: str
+    row: str
+    stage: str
+    sample: int
+    model: str
+    text: str
+    finish: str
+    prompt_tokens: int
+    completion_tokens: int
+    requests: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A call that failed for good in this run; the next run tries it again."""
+
+    key: str
+    row: str
+    stage: str
+    sample: int
+    error: str
+    requests: int
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Totals of one stage over all runs of a journal."""
+
+    stage: str
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    requests: int
+    seconds: float
+
+
+class Journal:
+    """Open it once a process tree: a lock refuses a second run on the same folder.
+
+    Raises:
+        ValueError: another run holds the folder, or the file is no journal.
+        OSError: the disk is full or cannot be written.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = open(self.path.with_suffix(".lock"), "w")  # noqa: SIM115
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{self.path.parent}: another synthesis is running in this folder") from None
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._waiting: list[tuple[Completion | Failure, asyncio.Future]] = []
+        self._flushing: asyncio.Task | None = None
+        try:
+            self._write = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
+            self._write.execute("PRAGMA journal_mode=WAL")
+            self._write.execute("PRAGMA synchronous=FULL")
+            self._write.executescript(SCHEMA)
+            self._read = sqlite3.connect(self.path, check_same_thread=False)
+        except sqlite3.DatabaseError as error:
+            raise ValueError(f"{self.path}: cannot be opened as a journal ({error})") from error
+
+    def retry_failures(self) -> None:
+        """Forget the failures of earlier runs, but not the requests that they took."""
+        with self._transaction():
+            self._write.execute("INSERT INTO earlier SELECT coalesce(sum(requests), 0) FROM failures")
+            self._write.execute("DELETE FROM failures")
+
+    def get(self, key: str) -> Completion | Failure | None:
+        """What is known of a call: its completion, its failure in this run, or nothing."""
+        for table, cls in (("calls", Completion), ("failures", Failure)):
+            columns = ", ".join(item.name for item in fields(cls))
+            if found := self._read.execute(f"SELECT {columns} FROM {table} WHERE key = ?", (key,)).fetchone():
+                return cls(*found)
+        return None
+
+    async def record(self, result: Completion | Failure) -> None:
+        """Returns when `result` is durable."""
+        done = asyncio.get_running_loop().create_future()
+        self._waiting.append((result, done))
+        if self._flushing is None:
+            self._flushing = asyncio.create_task(self._flush())
+        await done
+
+    async def _flush(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            error = None
+            try:
+                await loop.run_in_executor(self._writer, self.write, [result for result, _ in batch])
+            except OSError as problem:
+                error = problem
+            for _, done in batch:
+                if not done.cancelled():
+                    done.set_result(None) if error is None else done.set_exception(error)
+        self._flushing = None
+
+    def write(self, results: list[Completion | Failure]) -> None:
+        """One transaction. A call that is finished stays as it is: what was paid first counts."""
+        with self._transaction():
+            for result in results:
+                done = isinstance(result, Completion)
+                marks = ", ".join("?" * len(fields(result)))
+                insert = "INSERT OR IGNORE INTO calls" if done else "INSERT OR REPLACE INTO failures"
+                self._write.execute(f"{insert} VALUES ({marks})", astuple(result))
+
+    @contextlib.contextmanager
+    def _transaction(self):
+        """sqlite's own words for a full or broken disk, as an OSError."""
+        try:
+            self._write.execute("BEGIN IMMEDIATE")
+            yield
+            self._write.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._write.in_transaction:
+                self._write.execute("ROLLBACK")
+            raise OSError(
+                f"{self.path}: {error}; nothing that was finished is lost, run again when it is mended"
+            ) from error
+
+    def usage(self) -> dict[str, Usage]:
+        """Finished calls by stage. `requests` holds their retries, not those of failed calls (`requests()` does)."""
+        rows = self._read.execute(
+            "SELECT stage, count(*), sum(prompt_tokens), sum(completion_tokens), sum(requests), sum(seconds)"
+            " FROM calls GROUP BY stage"
+        )
+        return {row[0]: Usage(*row) for row in rows}
+
+    def requests(self) -> int:
+        """All requests of all runs, less those under way when a run was killed."""
+        tables = " UNION ALL ".join(f"SELECT sum(requests) AS n FROM {t}" for t in ("calls", "failures", "earlier"))
+        return self._read.execute(f"SELECT coalesce(sum(n), 0) FROM ({tables})").fetchone()[0]
+
+    def close(self) -> None:
+        self._writer.shutdown()
+        self._read.close()
+        self._write.close()
+        self._lock.close()

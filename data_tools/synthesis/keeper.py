@@ -1,0 +1,75 @@
+"""What the workers of a run share: the journal, the budget, and whether to stop. In Ray it is an actor of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_tools.synthesis.journal import Completion, Failure, Journal
+from data_tools.synthesis.recipe import STAGES, Recipe
+
+Known = dict[str, Completion | Failure]
+
+
+class Spending:
+    """Requests, tokens and dollars so far over all runs of the journal, held against the budget."""
+
+    def __init__(self, recipe: Recipe, journal: Journal):
+        self.budget = recipe.budget
+        self.prices = {name: recipe.stage(name).price for name in STAGES}
+        self.requests, self.tokens, self.dollars, self.calls = journal.requests(), 0, 0.0, 0
+        for name, usage in journal.usage().items():
+            self._add(name, usage.prompt_tokens, usage.completion_tokens)
+
+    def _add(self, stage: str, prompt: int, completion: int) -> None:
+        price = self.prices[stage]
+        self.tokens += prompt + completion
+        self.dollars += (prompt * price.prompt + completion * price.completion) / 1e6
+
+    def add(self, done: Completion | Failure) -> None:
+        self.calls += 1
+        if isinstance(done, Completion):
+            self._add(done.stage, done.prompt_tokens, done.completion_tokens)
+
+    def charge(self) -> str | None:
+        """Counts a request that is about to be sent, or says why it may not be."""
+        for kind, limit, spent in (
+            ("requests", self.budget.requests, self.requests),
+            ("tokens", self.budget.tokens, self.tokens),
+        ):
+            if limit is not None and spent >= limit:
+                return f"the budget of {limit} {kind} is spent; raise budget.{kind} to go on"
+        self.requests += 1
+        return None
+
+
+class Keeper:
+    """The journal of one run. Failures of earlier runs are forgotten: their calls are tried again."""
+
+    def __init__(self, path: str | Path, recipe: Recipe):
+        self.journal = Journal(path)
+        self.journal.retry_failures()
+        self.spending = Spending(recipe, self.journal)
+        self.stopped: str | None = None  # why nothing new is asked any more
+
+    async def get_many(self, keys: Sequence[str]) -> Known:
+        found = ((key, self.journal.get(key)) for key in keys)
+        return {key: done for key, done in found if done is not None}
+
+    async def record(self, done: Completion | Failure) -> None:
+        """Returns when `done` is durable."""
+        await self.journal.record(done)
+        self.spending.add(done)
+
+    async def charge(self) -> str | None:
+        """To be called before a request is sent; a text is the reason why it must not be."""
+        return self.stopped or self.spending.charge()
+
+    async def halt(self, reason: str) -> None:
+        """Nothing new is asked from here on; calls under way finish and count."""
+        self.stopped = self.stopped or reason
+
+    async def close(self) -> str | None:
+        """Why the run stopped early, or None."""
+        self.journal.close()
+        return self.stopped

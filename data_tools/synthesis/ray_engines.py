@@ -1,0 +1,115 @@
+"""A stage played by vLLM engines inside Ray, through Ray's own LLM batch processor: no HTTP, one engine a replica.
+
+The journal is the same: a request that it knows is not generated again, and an answer counts when it is durable.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+from data_tools.synthesis.journal import Completion, Failure
+from data_tools.synthesis.recipe import Recipe, Stage
+from data_tools.synthesis.request import Request
+from data_tools.synthesis.stages import Tracer
+from data_tools.synthesis.tokens import token_counter
+
+
+class Needed:
+    """Pickled rows -> the requests of one stage that are still to be made, as rows of Ray's processor."""
+
+    def __init__(self, recipe: Recipe, stage: str, keeper: Any):
+        self._recipe, self._stage, self._keeper = recipe, stage, keeper
+        self._tracer = Tracer(recipe, token_counter(recipe.filters.tokenizer))
+
+    def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, list]]:
+        for row in batch["row"]:
+            for request in self._missing(pickle.loads(row)):
+                yield {"request": [pickle.dumps(request)]}
+
+    def _missing(self, row) -> list[Request]:
+        """Nothing where the row has ended, waits for an earlier stage, or the budget is spent."""
+        import ray
+
+        known: dict = {}
+        while needed := self._tracer.trace(row, known.get).needed:
+            found = ray.get(self._keeper.get_many.remote([request.key for request in needed]))
+            known |= found
+            missing = [request for request in needed if request.key not in found]
+            if missing:
+                mine = [request for request in missing if request.stage == self._stage]
+                return [request for request in mine if self._paid()]
+        return []
+
+    def _paid(self) -> bool:
+        import ray
+
+        reason = ray.get(self._keeper.charge.remote())
+        if reason:
+            ray.get(self._keeper.halt.remote(reason))
+        return reason is None
+
+
+class Recorder:
+    """Generated texts -> the journal."""
+
+    def __init__(self, stage: Stage, keeper: Any):
+        self._stage, self._keeper = stage, keeper
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        import ray
+
+        columns = ("request", "text", "prompt_tokens", "completion_tokens", "error")
+        done = [self._done(*values) for values in zip(*(batch[name] for name in columns), strict=True)]
+        ray.get([self._keeper.record.remote(result) for result in done])
+        return {"row": batch["request"]}
+
+    def _done(self, request: bytes, text: str, prompt: int, completion: int, error: str) -> Completion | Failure:
+        asked: Request = pickle.loads(request)
+        about = (asked.key, asked.row, asked.stage, asked.sample)
+        if error:
+            return Failure(*about, str(error)[:300], 1)
+        finish = "length" if completion >= self._stage.sampling.get("max_tokens", float("inf")) else "stop"
+        return Completion(*about, self._stage.model, str(text), finish, int(prompt), int(completion), 1, 0.0)
+
+
+def engine_pass(data: Any, recipe: Recipe, name: str, keeper: Any) -> Any:
+    """The pass of stage `name` over pickled rows; each row of the result is a request that was answered."""
+    import ray
+    from ray.data.llm import build_processor, vLLMEngineProcessorConfig
+
+    stage = recipe.stage(name)
+    sampling = dict(stage.sampling)
+    template = sampling.pop("chat_template_kwargs", None)
+    config = vLLMEngineProcessorConfig(
+        model_source=stage.model,
+        engine_kwargs=dict(stage.ray_engine.engine),
+        batch_size=stage.ray_engine.batch_size,
+        concurrency=stage.ray_engine.replicas,
+        placement_group_config=stage.ray_engine.placement,
+        should_continue_on_error=True,
+        prepare_multimodal_stage={"enabled": name == "describe"},
+    )
+
+    def preprocess(row: dict[str, Any]) -> dict[str, Any]:
+        request: Request = pickle.loads(row["request"])
+        seed = {"seed": request.sample} if stage.samples > 1 else {}
+        return {"messages": request.messages(), "sampling_params": {**seed, **sampling}, "request": row["request"]}
+
+    def postprocess(row: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "request": row["request"],
+            "text": row.get("generated_text") or "",
+            "prompt_tokens": row.get("num_input_tokens") or 0,
+            "completion_tokens": row.get("num_generated_tokens") or 0,
+            "error": row.get("__inference_error__") or "",
+        }
+
+    arguments = {"recipe": recipe, "stage": name, "keeper": keeper}
+    pool = ray.data.ActorPoolStrategy(size=1)
+    data = data.map_batches(Needed, fn_constructor_kwargs=arguments, compute=pool, batch_size=16, num_cpus=0.25)
+    extra = {"builder_kwargs": {"chat_template_kwargs": template}} if template else {}
+    data = build_processor(config, preprocess=preprocess, postprocess=postprocess, **extra)(data)
+    recording = {"stage": stage, "keeper": keeper}
+    return data.map_batches(Recorder, fn_constructor_kwargs=recording, compute=pool, batch_size=None, num_cpus=0.25)

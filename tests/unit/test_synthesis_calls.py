@@ -1,0 +1,147 @@
+"""Keys of requests, the journal, what answers mean, and the offline teacher's descriptions."""
+
+import asyncio
+import random
+import time
+from dataclasses import replace
+from email.utils import formatdate
+
+import pytest
+
+from data_tools.sample import Sample
+from data_tools.synthesis import tiny_texts
+from data_tools.synthesis.journal import Completion, Failure, Journal
+from data_tools.synthesis.prompts import Prompt
+from data_tools.synthesis.recipe import Stage
+from data_tools.synthesis.request import Row, make_request
+from data_tools.synthesis.teachers import PassingError, parse_answer, retry_after
+from data_tools.synthesis.tiny_world import questions
+
+PNG = b"\x89PNG\r\n"
+ROW = Row("s/1", Sample("1", "s", "How many?", "1", "number", images=(PNG,)), ".")
+STAGE = Stage("e", "model", "p.txt", sampling={"temperature": 0.2})
+PROMPT = Prompt(None, "Look: {question}")
+
+
+def key(row=ROW, stage="describe", settings=STAGE, prompt=PROMPT, sample=0, **inputs) -> str:
+    return make_request(row, stage, settings, prompt, sample, inputs).key
+
+
+def test_a_key_changes_with_all_that_decides_the_answer_and_with_nothing_else():
+    other_image = replace(ROW, sample=replace(ROW.sample, images=(PNG + b"2",)))
+    changed = [
+        key(row=replace(ROW, name="s/2")),
+        key(row=other_image),
+        key(settings=replace(STAGE, model="other")),
+        key(settings=replace(STAGE, sampling={"temperature": 0.3})),
+        key(prompt=Prompt(None, "See: {question}")),
+        key(prompt=Prompt("Be brief.", "Look: {question}")),
+        key(sample=1),
+        key(stage="reason"),
+    ]
+    assert len({key(), *changed}) == 1 + len(changed)
+    same = [replace(STAGE, endpoint="f"), replace(STAGE, concurrency=1), replace(STAGE, samples=3)]
+    assert {key(settings=settings) for settings in same} == {key()}
+    assert key(row=other_image, stage="reason") == key(stage="reason")  # text teachers do not get the image
+    # a later stage changes exactly where its inputs do
+    slots = Prompt(None, "{description}")
+    assert key(stage="reason", prompt=slots, description="a") != key(stage="reason", prompt=slots, description="b")
+
+
+def test_messages_carry_images_as_data_urls():
+    request = make_request(ROW, "describe", STAGE, Prompt("Be brief.", "Look: {question}"), 0, {})
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0K"}}
+    text = {"type": "text", "text": "Look: How many?"}
+    assert request.messages() == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [image, text]},
+    ]
+    with pytest.raises(ValueError, match="no PNG, JPEG, GIF or WebP"):
+        key(row=replace(ROW, sample=replace(ROW.sample, images=(b"BM..",))))
+
+
+DONE = Completion("k1", "s/1", "describe", 0, "m", "text", "stop", 3, 4, 2, 0.5)
+FAILED = Failure("k2", "s/2", "describe", 0, "HTTP 500 (3 requests)", 3)
+
+
+def test_the_journal_keeps_what_is_recorded(tmp_path):
+    async def record(journal: Journal) -> None:
+        await asyncio.gather(journal.record(DONE), journal.record(FAILED), journal.record(replace(DONE, key="k3")))
+
+    journal = Journal(tmp_path / "journal.sqlite")
+    asyncio.run(record(journal))
+    journal.write([replace(DONE, text="paid again")])  # the first answer stays
+    journal.close()
+    journal = Journal(tmp_path / "journal.sqlite")
+    assert journal.get("k1") == DONE and journal.get("k2") == FAILED and journal.get("k4") is None
+    usage = journal.usage()["describe"]
+    assert (usage.calls, usage.prompt_tokens, usage.completion_tokens, usage.requests) == (2, 6, 8, 4)
+    assert journal.requests() == 2 + 2 + 3
+    journal.retry_failures()
+    assert journal.get("k2") is None and journal.requests() == 7  # tried again, but not forgotten as spent
+    journal.close()
+
+
+def test_a_second_run_in_the_folder_and_a_file_that_is_no_journal(tmp_path):
+    journal = Journal(tmp_path / "journal.sqlite")
+    with pytest.raises(ValueError, match="another synthesis is running in this folder"):
+        Journal(tmp_path / "journal.sqlite")
+    journal.close()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "journal.sqlite").write_text("no database, " * 100)
+    with pytest.raises(ValueError, match="cannot be opened as a journal"):
+        Journal(tmp_path / "other" / "journal.sqlite")
+
+
+def test_a_full_disk_is_said_and_loses_nothing(tmp_path):
+    journal = Journal(tmp_path / "journal.sqlite")
+    journal.write([DONE])
+    journal._write.execute("PRAGMA max_page_count = 8")  # sqlite's own limit: the error is that of a full disk
+    with pytest.raises(OSError, match="database or disk is full; nothing that was finished is lost"):
+        asyncio.run(journal.record(replace(DONE, key="k9", text="x" * 100_000)))
+    journal._write.execute("PRAGMA max_page_count = 100000")
+    journal.write([replace(DONE, key="k5")])
+    assert journal.get("k1") == DONE and journal.get("k9") is None and journal.get("k5") is not None
+    journal.close()
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "0.25"}, 0.25),
+        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
+        ({"retry-after": "-3"}, 0.0),
+        ({"retry-after": "100000"}, 600.0),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "nan"}, None),
+        ({}, None),
+    ],
+)
+def test_retry_after(headers, seconds):
+    assert retry_after(headers) == seconds
+
+
+def test_retry_after_may_be_a_date():
+    assert retry_after({"retry-after": formatdate(time.time() + 100, usegmt=True)}) == pytest.approx(100, abs=30)
+
+
+def test_answers():
+    answer = b'{"choices":[{"message":{"content":"hi"},"finish_reason":"length"}],"usage":{"prompt_tokens":2}}'
+    assert parse_answer(answer) == ("hi", "length", 2, 0)
+    thinking = b'{"choices":[{"message":{"content":"\\n<answer>1</answer>","reasoning_content":"so "}}]}'
+    assert parse_answer(thinking) == ("<think>so</think><answer>1</answer>", "stop", 0, 0)
+    for broken in (answer[:40], b"", b"[]", b'{"choices":[]}', b'{"choices":[{"message":null}]}'):
+        with pytest.raises(PassingError, match=f"broken answer of {len(broken)} bytes"):
+            parse_answer(broken)
+
+
+def test_descriptions_of_the_offline_teacher_read_back_into_the_scene():
+    rng = random.Random(0)
+    for question in questions(0, 40):
+        if question.scene:
+            assert tiny_texts.read_description(tiny_texts.describe(question.scene)) == question.scene
+            wrong = tiny_texts.wrong_scene(question.scene, rng)
+            assert wrong != question.scene
+            assert tiny_texts.read_description(tiny_texts.describe(wrong)) == wrong
+    assert tiny_texts.read_description("nothing") is None

@@ -1,0 +1,133 @@
+import pytest
+
+from data_tools.sample import Sample
+from data_tools.synthesis.anchors import contradiction, find_anchors
+from data_tools.synthesis.filters import (
+    Deduplicator,
+    reject_description,
+    reject_reasoning,
+    reject_response,
+    reject_sample,
+    repetition,
+)
+from data_tools.synthesis.journal import Completion
+from data_tools.synthesis.recipe import Filters
+
+DESCRIPTION = "A triangle ABC with a red circle inside. AB = 5, angle C is 90. A blue square lies on the left."
+SAMPLE = Sample("1", "s", "How many circles?", "1", "number", images=(b"\x89PNG",))
+LIMITS = Filters(min_anchors=1, max_tokens=50)
+GOOD = "<think>Looking at the triangle ABC, one red circle lies inside.</think><answer>1</answer>"
+
+
+def said(text: str, finish: str = "stop") -> Completion:
+    return Completion("k", "r", "anchor", 0, "m", text, finish, 1, 1, 1, 0.0)
+
+
+def thinking(thought: str, answer: str = "1") -> str:
+    return f"<think>{thought}</think><answer>{answer}</answer>"
+
+
+LOOK = "Looking at the triangle ABC, one red circle lies inside."
+RESPONSES = [
+    (GOOD, None),
+    (thinking(f"{LOOK} From the text in the image it follows."), None),
+    (thinking(f"{LOOK} So the area described by the function is small."), None),
+    (thinking(LOOK, "2"), "wrong_answer"),
+    (thinking(LOOK, "one?"), "wrong_answer"),
+    (GOOD.replace("</think>", ""), "format"),
+    (f"Sure! {GOOD}", "format"),
+    (f"{GOOD}<answer>1</answer>", "format"),
+    ("", "format"),
+    ("I'm sorry, but I can't help with that.", "refusal"),
+    ("I cannot see the image.", "refusal"),
+    (thinking("There was a problem: no image was provided. I look at the circle."), "refusal"),
+    (thinking(f"According to the description, {LOOK}"), "leak"),
+    (thinking(f"{LOOK} The caption says that there is one."), "leak"),
+    (thinking(f"{LOOK} As described, it is one."), "leak"),
+    (thinking("It is one circle."), "too_few_anchors"),
+    (thinking("Let me look at the image again. It is one."), "decorative_anchors"),
+    (thinking("Looking at the picture once more, I check it. It is one."), "decorative_anchors"),
+    (thinking("Looking at the triangle, one green circle lies inside."), "contradiction"),
+    (thinking("Checking the figure again, AB = 7. One circle."), "contradiction"),
+    (thinking(f"{LOOK} " + "Then I count the red circle in it again. " * 9), "repetition"),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), RESPONSES)
+def test_responses(text, expected):
+    found = reject_response(said(text), SAMPLE, DESCRIPTION, LIMITS, tokens=10)
+    assert (found.filter if found else None) == expected, found
+
+
+def test_length_and_cut_off():
+    assert reject_response(said(GOOD), SAMPLE, DESCRIPTION, LIMITS, tokens=50) is None
+    assert reject_response(said(GOOD), SAMPLE, DESCRIPTION, LIMITS, tokens=51).filter == "too_long"
+    assert reject_response(said(GOOD, "length"), SAMPLE, DESCRIPTION, LIMITS, tokens=9).filter == "cut_off"
+
+
+def test_a_row_without_image_needs_no_anchor():
+    text_only = Sample("1", "s", "What is 1 + 0?", "1", "number")
+    assert reject_response(said(thinking("1 + 0 = 1.")), text_only, "", LIMITS, tokens=9) is None
+    assert reject_response(said(thinking("1 + 0 = 2.", "2")), text_only, "", LIMITS, tokens=9).filter == "wrong_answer"
+
+
+def test_a_question_about_a_caption_may_be_answered_so():
+    asked = Sample("1", "s", "Does the caption fit?", "yes", "words", images=(b"\x89PNG",))
+    text = thinking("Looking at the red circle, the caption fits.", "yes")
+    assert reject_response(said(text), asked, DESCRIPTION, LIMITS, tokens=9) is None
+    assert reject_response(said(text), SAMPLE, DESCRIPTION, LIMITS, tokens=9) is not None
+
+
+def test_earlier_stages():
+    assert reject_description(said(DESCRIPTION)) is None
+    assert reject_description(said("I'm unable to view the image.")).filter == "refusal"
+    assert reject_description(said("  ")).filter == "format"
+    assert reject_reasoning(said(r"So it is \boxed{1}"), SAMPLE) is None
+    assert reject_reasoning(said("It is 1"), SAMPLE).filter == "format"
+    assert reject_reasoning(said("<answer>3</answer>"), SAMPLE).filter == "wrong_answer"
+    assert reject_sample(SAMPLE) is None
+    assert reject_sample(Sample("1", "s", "q", "a + * b", "expression")).filter == "undecidable"
+
+
+@pytest.mark.parametrize(
+    ("sentence", "denied"),
+    [
+        ("I see the red circle", None),
+        ("I see a green circle", "green circle, where the description has red"),
+        ("I see a green star", None),  # no star: not named, so not denied
+        ("Looking at it, AB = 5", None),
+        ("Looking at it, AB is 6.5", "AB = 6.5, where the description has 5"),
+        ("Looking at it, AB = 2 * 3", None),  # a computation, not a reading
+        ("In the figure angle C is 80", "angle C = 80, where the description has 90"),
+        ("In the figure C = 80", None),  # a length, perhaps
+    ],
+)
+def test_contradictions(sentence, denied):
+    assert contradiction(sentence, DESCRIPTION) == denied
+
+
+def test_anchors_are_counted_by_hand():
+    thought = (
+        "Looking at the square, it is blue. Then 2 + 2 = 4. Let me look back at the image. In the figure, AB is 5."
+    )
+    # three look-backs; the second names nothing
+    assert find_anchors(thought, DESCRIPTION) == type(find_anchors("", ""))(3, 2, None)
+
+
+def test_repetition_by_hand():
+    assert repetition("one two three four five") == 0.0  # shorter than a 6-gram
+    # 12 words, 7 six-grams: a-f, b-a, c-b, d-c, e-d, f-e, a-f again: one of seven is a repetition
+    assert repetition("a b c d e f a b c d e f") == pytest.approx(1 / 7)
+
+
+def test_near_duplicates_keep_the_first_ones():
+    text = " ".join(f"word{n}" for n in range(60))
+    index = Deduplicator(0.8, keep=1)
+    assert index.reject("a", text) is None
+    assert index.reject("b", f"{text} more").filter == "near_duplicate"
+    assert "of a" in index.reject("c", text).detail
+    assert index.reject("d", " ".join(f"other{n}" for n in range(60))) is None
+    two = Deduplicator(0.8, keep=2)
+    assert [two.reject(name, text) is None for name in "abc"] == [True, True, False]
+    off = Deduplicator(None, keep=1)
+    assert [off.reject(name, text) for name in "ab"] == [None, None]
