@@ -1,4 +1,4 @@
-"""Models, inputs and steps that the benchmarks time: plain, with span masses recorded, and with eager attention maps."""
+"""Models, inputs and steps that benchmarks time: plain, with span masses recorded, and with eager attention maps."""
 
 from __future__ import annotations
 

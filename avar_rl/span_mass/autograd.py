@@ -1,9 +1,9 @@
 """Span mass as one differentiable operation over a forward and a backward routine that recompute scores.
 
-What the backward pass needs is query and key, which attention keeps for its own backward anyway, and O(rows) numbers.
-Inside a checkpointed region whose recomputation replays the operation (`avar_rl.replay`) query and key are saved the
-usual way, so that checkpointing drops and recomputes them. Under any other checkpointing the recomputation does not know
-of the recording; there query and key are held past it.
+The backward pass needs query and key, which attention keeps for its own backward anyway, and O(rows) numbers. Inside a
+checkpointed region whose recomputation replays the operation (`avar_rl.replay`) query and key are saved the usual way,
+so that checkpointing drops and recomputes them. Under any other checkpointing the recomputation does not know of the
+recording; there query and key are held past it.
 """
 
 from __future__ import annotations

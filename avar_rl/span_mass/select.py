@@ -1,8 +1,8 @@
 """The public operation, and which implementation runs it.
 
-By device: the Triton kernel on CUDA, torch operators in chunks elsewhere (and on CUDA for float64, which the kernel does
-not compute). The environment variable AVAR_SPAN_MASS=reference|torch|triton overrides this; an implementation that cannot
-run here is then an error.
+By device: the Triton kernel on CUDA, torch operators in chunks elsewhere (and on CUDA for what the kernel does not
+compute: float64, head dimensions above 256). The environment variable AVAR_SPAN_MASS=reference|torch|triton overrides
+this; an implementation that cannot run here is then an error.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@
     M_rs = Σ_k P_rk · 1[k ∈ s]        dS_rk = P_rk · Σ_s g_rs · (1[k ∈ s] − M_rs)
     dq_r = scale · Σ_k dS_rk · k_k    dk_k = scale · Σ_r dS_rk · q_r
 
-Scores, P and sums are float32; dS is rounded to the input type for the products of the backward pass, as flash attention
-does. Each output tile is written by one program in a fixed order, so results are deterministic. Every key carries one
-int32: bit s is membership in span s, bit VALID that it is no padding. Rows of -1 see nothing.
+Scores, P and sums are float32; dS is rounded to the input type for the products of the backward pass, as in flash
+attention. Each output tile is written by one program in a fixed order, so results are deterministic. Every key carries
+one int32: bit s is membership in span s, bit VALID that it is no padding. Rows of -1 see nothing.
 """
 
 import triton
@@ -43,9 +43,17 @@ def _key_tile(K, BITS, b, g, j, T, kb, kg, kt, kd, D: tl.constexpr, BLOCK_D: tl.
 
 
 @triton.jit
-def _scores(q, key, row, first, k, bits, scale_log2):
+def _dot(a, b, WIDEN: tl.constexpr):
+    """WIDEN: Triton's interpreter multiplies the bit patterns of bfloat16, so there its values go in as float32."""
+    if WIDEN:
+        a, b = a.to(tl.float32), b.to(tl.float32)
+    return tl.dot(a, b, input_precision="ieee")
+
+
+@triton.jit
+def _scores(q, key, row, first, k, bits, scale_log2, WIDEN: tl.constexpr):
     """Scores in units of log 2, NOTHING where the row does not see the key."""
-    scores = tl.dot(q, tl.trans(key), input_precision="ieee") * scale_log2
+    scores = _dot(q, tl.trans(key), WIDEN) * scale_log2
     seen = (k[None, :] <= row[:, None]) & (k[None, :] >= first[:, None]) & (((bits >> VALID) & 1) != 0)[None, :]
     return tl.where(seen, scores, NOTHING)
 
@@ -66,7 +74,7 @@ def forward(
     Q, K, BITS, ROWS, FIRST, LSE, MASS, BLOCKS, COUNTS,
     qb, qh, qt, qd, kb, kg, kt, kd, scale_log2, H, GROUP, T, R,
     S: tl.constexpr, COLUMNS: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr,
-    BLOCK_R: tl.constexpr, BLOCK_K: tl.constexpr, KNOWN_LSE: tl.constexpr,
+    BLOCK_R: tl.constexpr, BLOCK_K: tl.constexpr, KNOWN_LSE: tl.constexpr, WIDEN: tl.constexpr,
 ):  # fmt: skip
     """Masses (B, H, R, S) of a tile of rows of one head. With KNOWN_LSE it visits the COUNTS[b] key blocks BLOCKS[b]
     that hold a span; else all that the rows see, with an online softmax, and writes LSE (in units of log 2)."""
@@ -89,7 +97,7 @@ def forward(
         j = tl.load(BLOCKS + b * tl.cdiv(T, BLOCK_K) + i) if KNOWN_LSE else i
         if (j * BLOCK_K <= high) & ((j + 1) * BLOCK_K > low):
             k, bits, key = _key_tile(K, BITS, b, h // GROUP, j, T, kb, kg, kt, kd, D, BLOCK_D, BLOCK_K)
-            scores = _scores(q, key, row, first, k, bits, scale_log2)
+            scores = _scores(q, key, row, first, k, bits, scale_log2, WIDEN)
             if not KNOWN_LSE:
                 new_top = tl.maximum(top, tl.max(scores, axis=1))
                 shrink = tl.exp2(top - new_top)
@@ -112,6 +120,7 @@ def backward_query(
     Q, K, BITS, ROWS, FIRST, LSE, GRAD, BASE, DQ,
     qb, qh, qt, qd, kb, kg, kt, kd, scale, H, GROUP, T, R,
     S: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_K: tl.constexpr,
+    WIDEN: tl.constexpr,
 ):  # fmt: skip
     """DQ (B, H, R, D) float32 of a tile of rows of one head."""
     tile, bh = tl.program_id(0), tl.program_id(1)
@@ -125,9 +134,9 @@ def backward_query(
     dq = tl.full((BLOCK_R, BLOCK_D), 0.0, tl.float32)
     for j in range(low // BLOCK_K, high // BLOCK_K + 1):
         k, bits, key = _key_tile(K, BITS, b, h // GROUP, j, T, kb, kg, kt, kd, D, BLOCK_D, BLOCK_K)
-        scores = _scores(q, key, row, first, k, bits, scale * LOG2E)
+        scores = _scores(q, key, row, first, k, bits, scale * LOG2E, WIDEN)
         ds = _score_gradient(scores, lse, bits, GRAD, BASE, at_r, r < R, S)
-        dq += tl.dot(ds.to(key.dtype), key, input_precision="ieee")
+        dq += _dot(ds.to(key.dtype), key, WIDEN)
     tl.store(DQ + at_r[:, None] * D + d[None, :], dq * scale, mask=(r < R)[:, None] & (d < D)[None, :])
 
 
@@ -136,6 +145,7 @@ def backward_key(
     Q, K, BITS, ROWS, FIRST, LSE, GRAD, BASE, DK,
     qb, qh, qt, qd, kb, kg, kt, kd, scale, H, GROUP, T, R,
     S: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_K: tl.constexpr,
+    WIDEN: tl.constexpr,
 ):  # fmt: skip
     """DK (B, G, T, D) of one key block and key head: over the heads of its group, over the row tiles that see it."""
     j, bg = tl.program_id(0), tl.program_id(1)
@@ -152,8 +162,8 @@ def backward_key(
                 at_r = (b * H + h).to(tl.int64) * R + r
                 q = _query_tile(Q, row, b, h, qb, qh, qt, qd, D, BLOCK_D)
                 lse = tl.load(LSE + at_r, mask=r < R, other=float("inf"))
-                scores = _scores(q, key, row, first, k, bits, scale * LOG2E)
+                scores = _scores(q, key, row, first, k, bits, scale * LOG2E, WIDEN)
                 ds = _score_gradient(scores, lse, bits, GRAD, BASE, at_r, r < R, S)
-                dk += tl.dot(tl.trans(ds.to(q.dtype)), q, input_precision="ieee")
+                dk += _dot(tl.trans(ds.to(q.dtype)), q, WIDEN)
     at = bg.to(tl.int64) * T * D + k[:, None].to(tl.int64) * D + d[None, :]
     tl.store(DK + at, dk * scale, mask=(k < T)[:, None] & (d < D)[None, :])

@@ -24,19 +24,19 @@ class _Launch:
     problem: Problem
 
     @property
-    def block_rows(self) -> int:
-        return min(64, max(16, triton.next_power_of_2(self.problem.rows_BR.shape[1])))
-
-    @property
-    def block_keys(self) -> int:
-        return min(64, max(16, triton.next_power_of_2(self.key.shape[2])))
+    def block(self) -> int:
+        """Rows and keys of a tile. With these and the warps below ptxas spills no registers in half precision (sm_90);
+        products of float32 are plain multiplications, which take more."""
+        return 32 if self.query.dtype == torch.float32 else 64
 
     @property
     def sizes(self) -> dict:
         """Compile-time constants."""
         D = self.query.shape[-1]
-        blocks = dict(BLOCK_D=max(16, triton.next_power_of_2(D)), BLOCK_R=self.block_rows, BLOCK_K=self.block_keys)
-        return dict(S=self.problem.spans_BST.shape[1], D=D, **blocks, num_warps=4, num_stages=2)
+        blocks = dict(BLOCK_D=max(16, triton.next_power_of_2(D)), BLOCK_R=self.block, BLOCK_K=self.block)
+        warps = 8 if self.block == 64 and D > 64 else 4
+        widen = self.query.device.type == "cpu" and self.query.dtype == torch.bfloat16
+        return dict(S=self.problem.spans_BST.shape[1], D=D, **blocks, WIDEN=widen, num_warps=warps, num_stages=2)
 
     @cached_property
     def inputs(self) -> tuple[Tensor, ...]:
@@ -61,8 +61,8 @@ class _Launch:
     def span_blocks(self) -> tuple[Tensor, Tensor]:
         """int32 (B, N): the key blocks with a key of any span, first; int32 (B,): how many those are."""
         spanned_BT = self.problem.spans_BST.any(1)
-        missing = -spanned_BT.shape[1] % self.block_keys
-        block_BN = torch.nn.functional.pad(spanned_BT, (0, missing)).unflatten(1, (-1, self.block_keys)).any(-1)
+        missing = -spanned_BT.shape[1] % self.block
+        block_BN = torch.nn.functional.pad(spanned_BT, (0, missing)).unflatten(1, (-1, self.block)).any(-1)
         order_BN = (~block_BN).to(torch.int8).argsort(dim=1, stable=True)
         return order_BN.int().contiguous(), block_BN.sum(1, dtype=torch.int32)
 
@@ -81,7 +81,7 @@ def masses(query: Tensor, key: Tensor, problem: Problem) -> tuple[Tensor, Tensor
     blocks, counts = launch.span_blocks() if known else (lse_BHR, lse_BHR)  # not read where the softmax is computed
     numbers = list(launch.numbers)
     numbers[8] *= triton_kernel.LOG2E.value
-    grid = (triton.cdiv(R, launch.block_rows), B * H)
+    grid = (triton.cdiv(R, launch.block), B * H)
     triton_kernel.forward[grid](
         *launch.inputs, lse_BHR, mass_BHRS, blocks, counts, *numbers,
         COLUMNS=triton.next_power_of_2(S), KNOWN_LSE=known, **launch.sizes,
@@ -100,7 +100,7 @@ def gradients(grad_BHRS, mass_BHRS, lse_BHR, query: Tensor, key: Tensor, problem
     grad_BHRS = grad_BHRS.float().contiguous()
     baseline_BHR = (grad_BHRS * mass_BHRS).sum(-1)
     given = (*launch.inputs, lse_BHR, grad_BHRS, baseline_BHR)
-    rows, keys = triton.cdiv(R, launch.block_rows), triton.cdiv(key.shape[2], launch.block_keys)
+    rows, keys = triton.cdiv(R, launch.block), triton.cdiv(key.shape[2], launch.block)
     triton_kernel.backward_query[rows, B * H](*given, grad_query, *launch.numbers, **launch.sizes)
     triton_kernel.backward_key[keys, B * key.shape[1]](*given, grad_key, *launch.numbers, **launch.sizes)
     return grad_query, grad_key
