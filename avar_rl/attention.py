@@ -11,8 +11,8 @@ works as it is: the recomputation does not record again, and span mass keeps wha
 checkpointing runs the forward without a graph and is refused. The backward pass may run inside or after the recording,
 and several recorded forward passes may come before one backward.
 
-Not supported, each a ValueError: key caches (decoding), sliding windows shorter than the sequence. Ulysses sequence
-parallelism splits heads and rows over ranks; whoever drives the model refuses it before recording.
+Not supported, each a ValueError: key caches (decoding), sliding windows shorter than the sequence. Under Ulysses
+sequence parallelism every rank records its share of the heads; whoever drives the model gathers them.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from avar_rl.kernel_lse import CatchLogSumExp
 from avar_rl.span_mass import span_mass
 
 # Shapes: L layers, B batch, S spans, H query heads, H_kv key heads, R rows, T tokens, D head dim.
@@ -115,9 +115,12 @@ class SpanMassRecorder:
                 del _RECORDING[module]
             self._now = None
 
-    def observe(self, module: nn.Module, query: Tensor, key: Tensor, scale: float | None, lse: Tensor | None) -> None:
+    def observe(
+        self, module: nn.Module, query: Tensor, key: Tensor, scale: float | None, kernel: CatchLogSumExp | None
+    ) -> None:
         """Called by the module-level `observe`, once a layer and forward pass."""
         now, layer = self._now, self._now.layer_of[module]
+        lse = None if kernel is None else kernel.per_query(query, now.valid)
         if layer in now.record.masses:
             raise ValueError(f"layer {layer} ran twice in one recording: call start() anew for every forward pass")
         mass = span_mass(
@@ -191,11 +194,12 @@ def is_recording(module: nn.Module) -> bool:
 
 
 def observe(
-    module: nn.Module, query: Tensor, key: Tensor, scale: float | None = None, lse: Tensor | None = None
+    module: nn.Module, query: Tensor, key: Tensor, scale: float | None = None, kernel: CatchLogSumExp | None = None
 ) -> None:
-    """The seam for attention functions: query (B, H, T, D), key (B, H_kv, T, D) and lse (B, H, T) as in `span_mass`."""
+    """The seam for attention functions: query (B, H, T, D) and key (B, H_kv, T, D) as in `span_mass`; `kernel` was
+    around the attention call."""
     if is_recording(module):
-        _RECORDING[module].observe(module, query, key, scale, lse)
+        _RECORDING[module].observe(module, query, key, scale, kernel)
 
 
 def wrap_attention_function(stock: Callable) -> Callable:
@@ -208,28 +212,13 @@ def wrap_attention_function(stock: Callable) -> Callable:
         window = kwargs.get("sliding_window")
         if window is not None and window < key.shape[2]:
             raise ValueError(f"cannot record {key.shape[2]} tokens under a sliding window of {window}")
-        with _CatchLogSumExp() as kernel:
+        with CatchLogSumExp() as kernel:
             output = stock(module, query, key, value, attention_mask, *args, **kwargs)
-        observe(module, query, key, kwargs.get("scaling"), lse=kernel.lse)
+        observe(module, query, key, kwargs.get("scaling"), kernel)
         return output
 
     recording_attention.records_span_mass = True
     return recording_attention
-
-
-class _CatchLogSumExp(TorchDispatchMode):
-    """Keeps the log-sum-exp that torch's own CPU kernel of scaled_dot_product_attention returns beside its output.
-
-    Every call is passed on as it is. With the log-sum-exp span mass scores no keys but those of the spans.
-    """
-
-    lse: Tensor | None = None
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        output = func(*args, **(kwargs or {}))
-        if func is torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default:
-            self.lse = output[1]  # (B, H, T)
-        return output
 
 
 def _install(module: nn.Module) -> None:
