@@ -17,6 +17,7 @@ class Case:
     guided_rows: object  # int64 (B, R)
     response_rows: object
     attention: str = "sdpa"
+    head_chunk: int | None = None  # tokens of the output layer at a time, recomputed in the backward pass; None: all
 
 
 def sft_step(case: Case, variant: str) -> None:
@@ -56,17 +57,28 @@ def forward(case: Case, variant: str, rows):
     spans_BST = role_spans(case.roles, GUIDED_ROLES)
     if variant == "recording":
         with record_span_mass(case.model, spans_BST, rows=rows) as record:
-            return log_probs_of(case, run_model(case).logits), record.stack()
-    output = run_model(case, output_attentions=variant == "eager")
-    return log_probs_of(case, output.logits), map_masses(output, spans_BST, rows) if variant == "eager" else None
+            return log_probs_of(case, run_decoder(case).last_hidden_state), record.stack()
+    output = run_decoder(case, output_attentions=variant == "eager")
+    masses = map_masses(output, spans_BST, rows) if variant == "eager" else None
+    return log_probs_of(case, output.last_hidden_state), masses
 
 
-def run_model(case: Case, **kwargs):
-    return case.model(**case.inputs, use_cache=False, **kwargs)
+def run_decoder(case: Case, **kwargs):
+    return case.model.model(**case.inputs, use_cache=False, **kwargs)
 
 
-def log_probs_of(case: Case, logits_BTV):
-    return logits_BTV[:, :-1].float().log_softmax(-1).gather(-1, case.inputs["input_ids"][:, 1:, None])
+def log_probs_of(case: Case, hidden_BTD):
+    import torch
+    from torch.utils.checkpoint import checkpoint
+
+    def head(hidden, label):
+        return case.model.lm_head(hidden).float().log_softmax(-1).gather(-1, label)
+
+    hidden, labels = hidden_BTD[:, :-1], case.inputs["input_ids"][:, 1:, None]
+    if case.head_chunk is None:
+        return head(hidden, labels)
+    chunks = zip(hidden.split(case.head_chunk, 1), labels.split(case.head_chunk, 1), strict=True)
+    return torch.cat([checkpoint(head, *chunk, use_reentrant=False) for chunk in chunks], dim=1)
 
 
 def map_masses(output, spans_BST, rows_BR):
