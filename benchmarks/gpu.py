@@ -1,11 +1,11 @@
-"""What recording span masses costs on a GPU, from one run: `python -m benchmarks.gpu` (needs torch, triton, transformers).
+"""What recording span masses costs on a GPU, from one run: `python -m benchmarks.gpu` (torch, triton, transformers).
 
 A random-weight language model of Qwen2.5-VL-7B's shape in bfloat16, one sequence, gradient checkpointing; the vision
 tower is left out, whose cost is the same in all variants. For each length, with ratios to the same step without masses:
   guided SFT step   forward, loss and backward; rows: a question of 128 tokens
   old log-probs     forward under no_grad; rows: the response, half of the sequence
-Beside them the same on eager attention maps, until they run out of memory. Then span mass alone: its time and its floor,
-the time that its bytes and its multiplications take at the card's peak.
+Beside them the same on eager attention maps, until they run out of memory. Then span mass alone: its time and its
+floor, the time that its bytes and its multiplications take at the card's peak.
 `--miniature` runs everything in a small shape on whatever device there is, to see that the script works.
 """
 
@@ -116,7 +116,7 @@ def report_step(step: str, case: cases.Case, repeats: int, eager: bool) -> bool:
                 seconds[variant].append(time)
     for variant, times in seconds.items():
         ratios = [a / b for a, b in zip(times, seconds["plain"], strict=True)]
-        low, middle, high = quantiles(ratios, n=4) if repeats > 1 else ratios * 3
+        low, middle, high = quantiles(ratios, n=4, method="inclusive") if repeats > 1 else ratios * 3
         ratio = f"   ratio {middle:.3f} ({low:.3f} to {high:.3f})   memory {peak[variant] / max(1, peak['plain']):.3f}"
         line = f"  {step:16} {variant:10} {median(times):8.4f} s   peak {peak[variant] / 2**30:6.2f} GiB"
         print(line + ratio * (variant != "plain"), flush=True)

@@ -65,7 +65,7 @@ def report_seconds(step: str, case: cases.Case, variants: tuple[str, ...], repea
                 seconds[variant].append(process_time() - start)
     for variant in variants:
         ratios = [a / b for a, b in zip(seconds[variant], seconds["plain"], strict=True)]
-        low, _, high = quantiles(ratios, n=4) if repeats > 1 else ratios * 3
+        low, _, high = quantiles(ratios, n=4, method="inclusive") if repeats > 1 else ratios * 3
         line = f"  {step:16} {variant:10} {median(seconds[variant]):7.3f} s"
         print(line + f"   ratio {median(ratios):.3f} ({low:.3f} to {high:.3f})" * (variant != "plain"), flush=True)
 
