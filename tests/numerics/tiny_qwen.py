@@ -106,3 +106,27 @@ def eager_masses(model, inputs: dict, roles: torch.Tensor) -> torch.Tensor:
         maps_LBHTT = torch.stack(model(**inputs, output_attentions=True).attentions)
     masses = torch.einsum("lbhqk,bsk->lbshq", maps_LBHTT, spans_of(roles).float())
     return masses * inputs["attention_mask"][None, :, None, None]
+
+
+def pack(model_for_positions):
+    """The three sequences of `make_batch` packed as verl's engine does: model inputs, roles (1, nnz), cu_seqlens."""
+    sequences = [make_sequence(22, 1, 1), make_sequence(30, 2, 2), make_sequence(27, 1, 3)]
+    ids = torch.cat([inputs["input_ids"] for inputs, _ in sequences])[None]
+    positions = []
+    for inputs, _ in sequences:
+        row = inputs["input_ids"][None]
+        vision, _ = model_for_positions.model.get_rope_index(
+            row, mm_token_type_ids=(row == IMAGE_PAD).long(), image_grid_thw=inputs["image_grid_thw"]
+        )  # (3, 1, T)
+        text = torch.arange(row.shape[1])[None, None]
+        positions.append(torch.cat([text, vision]))
+    inputs = {
+        "input_ids": ids,
+        "attention_mask": None,
+        "position_ids": torch.cat(positions, dim=-1),  # (4, 1, nnz)
+        "pixel_values": torch.cat([inputs["pixel_values"] for inputs, _ in sequences]),
+        "image_grid_thw": torch.cat([inputs["image_grid_thw"] for inputs, _ in sequences]),
+        "use_cache": False,
+    }
+    lengths = torch.tensor([0, *(len(inputs["input_ids"]) for inputs, _ in sequences)])
+    return inputs, torch.cat([roles for _, roles in sequences])[None], lengths.cumsum(0).int()
