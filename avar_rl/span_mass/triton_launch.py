@@ -25,8 +25,8 @@ class _Launch:
 
     @property
     def block(self) -> int:
-        """Rows and keys of a tile. With these and the warps below ptxas spills no registers in half precision (sm_90);
-        products of float32 are plain multiplications, which take more."""
+        """Rows and keys of a tile. With these and the warps below ptxas spills hardly a register in half precision
+        (sm_90); products of float32 are plain multiplications, which take more."""
         return 32 if self.query.dtype == torch.float32 else 64
 
     @property
@@ -75,7 +75,10 @@ def masses(query: Tensor, key: Tensor, problem: Problem) -> tuple[Tensor, Tensor
     mass_BHRS = torch.zeros(B, H, R, S, device=query.device)
     lse_BHR = problem.lse_rows()
     known = lse_BHR is not None
-    lse_BHR = lse_BHR.float() * triton_kernel.LOG2E.value if known else torch.empty(B, H, R, device=query.device)
+    if known:
+        lse_BHR = (lse_BHR.float() * triton_kernel.LOG2E.value).contiguous()
+    else:
+        lse_BHR = torch.empty(B, H, R, device=query.device)
     if mass_BHRS.numel() == 0:
         return mass_BHRS, lse_BHR.zero_()
     blocks, counts = launch.span_blocks() if known else (lse_BHR, lse_BHR)  # not read where the softmax is computed

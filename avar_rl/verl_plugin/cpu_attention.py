@@ -24,8 +24,10 @@ def varlen_attention(
     dropout_p: float = 0.0,
     softmax_scale: float | None = None,
     causal: bool = False,
+    window_size: tuple[int, int] | None = None,
 ) -> Tensor:
     """As flash_attn.flash_attn_varlen_func for self-attention: (nnz, H, D) → (nnz, H, D), each sequence on its own."""
+    _refuse_window(window_size)
     lengths = cu_seqlens_q.diff().tolist()
     parts = [
         scaled_dot_product_attention(
@@ -45,14 +47,25 @@ def padded_attention(
     is_causal: bool,
     dropout: float = 0.0,
     softmax_scale: float | None = None,
+    sliding_window: int | None = None,
     **_,
 ) -> Tensor:
     """As transformers' _flash_attention_forward without a mask: (B, T, H, D) → (B, T, H, D)."""
+    if sliding_window is not None and sliding_window < query_states.shape[1]:
+        _refuse_window(sliding_window)
     if attention_mask is not None:
         raise ValueError("packed attention on the CPU takes no attention mask: batches with one are not packed")
     heads_first = (x.transpose(1, 2) for x in (query_states, key_states, value_states))
     output = scaled_dot_product_attention(*heads_first, dropout_p=dropout, scale=softmax_scale, is_causal=is_causal)
     return output.transpose(1, 2)
+
+
+def _refuse_window(window) -> None:
+    if window is not None:
+        raise ValueError(
+            f"packed attention on the CPU has no sliding window ({window} in the model's configuration): set "
+            "use_remove_padding=false"
+        )
 
 
 def install() -> None:
@@ -62,7 +75,7 @@ def install() -> None:
     qwen2_vl.flash_attn_varlen_func = varlen_attention
     qwen2_vl._flash_attention_forward = padded_attention
     # What verl asks flash-attn when it imports it; and no cast to the bfloat16 that flash-attn needs.
-    qwen2_vl._flash_supports_window_size = False
+    qwen2_vl._flash_supports_window_size = True  # so that a window is passed, and refused
     qwen2_vl._flash_supports_deterministic = False
     qwen2_vl._flash_use_top_left_mask = False
     qwen2_vl.fa_peft_integration_check = lambda query, key, value, **_: (query, key, value)

@@ -49,7 +49,8 @@ def recording_padded(stock):
 
     @functools.wraps(stock)
     def flash_attention_forward(query_states: Tensor, key_states: Tensor, *args, **kwargs):
-        return _call(functools.partial(stock, query_states, key_states, *args, **kwargs), query_states, key_states)
+        run = functools.partial(stock, query_states, key_states, *args, **kwargs)
+        return _call(run, query_states, key_states, window=kwargs.get("sliding_window"))
 
     return flash_attention_forward
 
@@ -59,16 +60,19 @@ def recording_varlen(stock):
 
     @functools.wraps(stock)
     def flash_attn_varlen_func(*, q: Tensor, k: Tensor, **kwargs):
-        return _call(functools.partial(stock, q=q, k=k, **kwargs), q[None], k[None])
+        run = functools.partial(stock, q=q, k=k, **kwargs)
+        return _call(run, q[None], k[None], window=kwargs.get("window_size"))
 
     return flash_attn_varlen_func
 
 
-def _call(run, query_BTHD: Tensor, key_BTHD: Tensor):
+def _call(run, query_BTHD: Tensor, key_BTHD: Tensor, window: int | tuple[int, int] | None):
     """Runs attention and records it; verl has repeated the keys for grouped queries."""
     module = _RUNNING[-1] if _RUNNING else None
     if module is None or not attention.is_recording(module):
         return run()
+    if window is not None and max(window if isinstance(window, tuple) else (window,)) < key_BTHD.shape[1]:
+        raise ValueError(f"cannot record {key_BTHD.shape[1]} tokens under a sliding window of {window}")
     with CatchLogSumExp() as kernel:
         output = run()
     # One key head of each group. Under Ulysses a rank's heads may begin and end inside a group.

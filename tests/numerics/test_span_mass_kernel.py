@@ -157,6 +157,16 @@ def test_strided_inputs(run, name):
         torch.testing.assert_close(got, expected)
 
 
+@pytest.mark.parametrize("name", ["torch", "triton"])
+def test_all_rows_with_a_strided_lse(run, name):
+    """As flash attention's unpadded log-sum-exp comes back: (B, T, H) transposed."""
+    query, key, spans, _, _ = case(40, torch.float32, H=4, G=2)
+    lse = known(query, key).transpose(1, 2).contiguous().transpose(1, 2)
+    expected = run("reference", query, key, spans, 1.0)
+    for got, wanted in zip(run(name, query, key, spans, 1.0, lse=lse), expected, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-6)
+
+
 def test_more_spans_than_one_pass_takes(run):
     query, key, spans, weight, rows = case(30, torch.float32, S=11)
     assert_as_exact_as_torch(run, "triton", query, key, spans, weight, rows=rows)
