@@ -22,7 +22,7 @@ import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -96,7 +96,7 @@ class SpanMassRecorder:
             raise ValueError(f"layers {busy} are being recorded by another recorder: stop it first")
         for module in layer_of:
             _install(module)
-        replay_under_checkpointing(self._model, lambda: {module: on._now for module, on in _RECORDING.items()})
+        replay_under_checkpointing(self._model, _to_replay)
         record = SpanMassRecord(tuple(wanted))
         self._now = _Recording(record, layer_of, spans, rows, cu_seqlens, valid, torch.is_grad_enabled())
         _RECORDING.update(dict.fromkeys(layer_of, self))
@@ -137,7 +137,7 @@ class SpanMassRecorder:
 
 @dataclass(frozen=True)
 class _Recording:
-    record: SpanMassRecord
+    record: SpanMassRecord | None  # None where it is replayed
     layer_of: dict[nn.Module, int]
     spans: Tensor
     rows: Tensor | None
@@ -175,6 +175,11 @@ def record_span_mass(
         recorder.finish()
     finally:
         recorder.stop()
+
+
+def _to_replay() -> dict[nn.Module, _Recording]:
+    """The recordings that are on, without their records: masses hold the graph, and the graph is to hold these."""
+    return {module: replace(recorder._now, record=None) for module, recorder in _RECORDING.items()}
 
 
 def language_attention_modules(model: nn.Module) -> dict[int, nn.Module]:

@@ -19,6 +19,7 @@ from avar_rl.verl_plugin.engine import (  # noqa: E402
     _per_token,
     _require_system,
     _response_tokens,
+    _visible,
     _visual_outputs,
 )
 from avar_rl.verl_plugin.settings import VisualSettings  # noqa: E402
@@ -102,6 +103,15 @@ def test_scores_and_masses_of_response_tokens(packed, visual, expected):
     assert rows_of(outputs["visual_score"]) == expected
     assert rows_of(outputs["image_mass"]) == [[0, 0, 0, 0.35, 0.25], [0, 0, 0.2]]  # (0.6 + 0.1) / 2, (0.2 + 0.3) / 2
     assert rows_of(outputs["system_mass"]) == [[0, 0, 0, 0.15, 0.3], [0, 0, 0.15]]
+
+
+def test_what_verl_fills_a_packed_batch_up_with_is_a_sequence_of_its_own_that_nobody_sees():
+    cu_seqlens, valid = _visible(torch.zeros(1, 10), None, OFFSETS, pad_size=2)
+    assert cu_seqlens.tolist() == [0, 5, 8, 10] and valid.int().tolist() == [[1] * 8 + [0] * 2]
+    cu_seqlens, valid = _visible(torch.zeros(1, 8), None, OFFSETS, pad_size=0)
+    assert cu_seqlens.tolist() == [0, 5, 8] and valid.all()
+    cu_seqlens, valid = _visible(torch.zeros(2, 5), torch.tensor([[1] * 5, [1, 1, 1, 0, 0]]), OFFSETS, pad_size=0)
+    assert cu_seqlens is None and valid.sum(1).tolist() == [5, 3]
 
 
 def test_a_response_without_a_system_turn_is_refused_but_a_filler_row_is_not():

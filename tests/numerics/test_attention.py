@@ -122,6 +122,15 @@ def test_checkpointing_drops_query_and_key_until_the_backward_pass(checkpointed,
     assert len(kept) == (2 * LAYERS if checkpointed else 0)  # replayed once a layer
 
 
+def test_a_graph_without_backward_pass_is_freed():
+    inputs, roles = make_batch()
+    record, output = run(checkpointing(make_model("sdpa").train(), False), inputs, roles)
+    mass = weakref.ref(record.masses[0])
+    del record, output
+    gc.collect()
+    assert mass() is None
+
+
 def test_a_loss_of_the_masses_alone_under_checkpointing():
     """Nothing but what span mass saved asks for the recomputation then."""
     inputs, roles = make_batch()
