@@ -6,13 +6,14 @@ with unchanged arguments, so the logits are bit-identical with recording on and 
 process-wide; while nothing records it costs one dictionary look-up. Attention paths that do not go through
 transformers' registry call `observe` on their own (`avar_rl.verl_plugin.patched_attention`).
 
-Gradients: in grad mode masses keep their graph, so a loss can be made of them. Non-reentrant activation checkpointing
-works as it is: the recomputation does not record again, and span mass keeps what its own backward needs. Reentrant
-checkpointing runs the forward without a graph and is refused. The backward pass may run inside or after the recording,
-and several recorded forward passes may come before one backward.
+Gradients: in grad mode masses keep their graph, so a loss can be made of them. Under transformers' non-reentrant
+activation checkpointing the recomputation replays the recording (`avar_rl.replay`); under checkpointing set up
+elsewhere it does not record again, and span mass keeps query and key. Reentrant checkpointing runs the forward without
+a graph and is refused. The backward pass may run inside or after the recording, and several recorded forward passes may
+come before one backward.
 
-Not supported, each a ValueError: key caches (decoding), sliding windows shorter than the sequence. Ulysses sequence
-parallelism splits heads and rows over ranks; whoever drives the model refuses it before recording.
+Not supported, each a ValueError: key caches (decoding), sliding windows shorter than the sequence. Under Ulysses
+sequence parallelism every rank records its share of the heads; whoever drives the model gathers them.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from avar_rl.kernel_lse import CatchLogSumExp
+from avar_rl.replay import replay_under_checkpointing, replayed
 from avar_rl.span_mass import span_mass
 
 # Shapes: L layers, B batch, S spans, H query heads, H_kv key heads, R rows, T tokens, D head dim.
@@ -62,7 +64,7 @@ class SpanMassRecorder:
 
     def __init__(self, model: nn.Module) -> None:
         """ValueError: the model's self-attention layers cannot be found."""
-        self._modules = language_attention_modules(model)
+        self._model, self._modules = model, language_attention_modules(model)
         self._now: _Recording | None = None
 
     @property
@@ -94,6 +96,7 @@ class SpanMassRecorder:
             raise ValueError(f"layers {busy} are being recorded by another recorder: stop it first")
         for module in layer_of:
             _install(module)
+        replay_under_checkpointing(self._model, _to_replay)
         record = SpanMassRecord(tuple(wanted))
         self._now = _Recording(record, layer_of, spans, rows, cu_seqlens, valid, torch.is_grad_enabled())
         _RECORDING.update(dict.fromkeys(layer_of, self))
@@ -115,14 +118,14 @@ class SpanMassRecorder:
                 del _RECORDING[module]
             self._now = None
 
-    def observe(self, module: nn.Module, query: Tensor, key: Tensor, scale: float | None, lse: Tensor | None) -> None:
+    def observe(
+        self, module: nn.Module, query: Tensor, key: Tensor, scale: float | None, kernel: CatchLogSumExp | None
+    ) -> None:
         """Called by the module-level `observe`, once a layer and forward pass."""
         now, layer = self._now, self._now.layer_of[module]
         if layer in now.record.masses:
             raise ValueError(f"layer {layer} ran twice in one recording: call start() anew for every forward pass")
-        mass = span_mass(
-            query, key, now.spans, rows=now.rows, scale=scale, cu_seqlens=now.cu_seqlens, lse=lse, valid=now.valid
-        )
+        mass = now.masses(query, key, scale, kernel)
         if now.grad and module.training and not mass.requires_grad and _trains_attention(module):
             raise ValueError(
                 f"layer {layer} recorded masses without gradients in training: reentrant activation checkpointing runs "
@@ -134,13 +137,18 @@ class SpanMassRecorder:
 
 @dataclass(frozen=True)
 class _Recording:
-    record: SpanMassRecord
+    record: SpanMassRecord | None  # None where it is replayed
     layer_of: dict[nn.Module, int]
     spans: Tensor
     rows: Tensor | None
     cu_seqlens: Tensor | None
     valid: Tensor | None
     grad: bool  # grad mode at start()
+
+    def masses(self, query: Tensor, key: Tensor, scale: float | None, kernel: CatchLogSumExp | None) -> Tensor:
+        lse = None if kernel is None else kernel.per_query(query, self.valid)
+        where = dict(rows=self.rows, cu_seqlens=self.cu_seqlens, valid=self.valid)
+        return span_mass(query, key, self.spans, scale=scale, lse=lse, **where)
 
 
 @contextmanager
@@ -169,6 +177,11 @@ def record_span_mass(
         recorder.stop()
 
 
+def _to_replay() -> dict[nn.Module, _Recording]:
+    """The recordings that are on, without their records: masses hold the graph, and the graph is to hold these."""
+    return {module: replace(recorder._now, record=None) for module, recorder in _RECORDING.items()}
+
+
 def language_attention_modules(model: nn.Module) -> dict[int, nn.Module]:
     """Layer index → self-attention module of the language model, never the vision tower. ValueError: none found."""
     decoder = model.get_decoder() if hasattr(model, "get_decoder") else None
@@ -186,16 +199,20 @@ def language_attention_modules(model: nn.Module) -> dict[int, nn.Module]:
 
 
 def is_recording(module: nn.Module) -> bool:
-    """Whether this run of an attention module is to be observed; the recomputation of checkpointing is not."""
-    return module in _RECORDING and not _in_backward()
+    """Whether this run of an attention module is to be observed: in a recording, or in the replay of one."""
+    return replayed(module) is not None or (module in _RECORDING and not _in_backward())
 
 
 def observe(
-    module: nn.Module, query: Tensor, key: Tensor, scale: float | None = None, lse: Tensor | None = None
+    module: nn.Module, query: Tensor, key: Tensor, scale: float | None = None, kernel: CatchLogSumExp | None = None
 ) -> None:
-    """The seam for attention functions: query (B, H, T, D), key (B, H_kv, T, D) and lse (B, H, T) as in `span_mass`."""
-    if is_recording(module):
-        _RECORDING[module].observe(module, query, key, scale, lse)
+    """The seam for attention functions: query (B, H, T, D) and key (B, H_kv, T, D) as in `span_mass`; `kernel` was
+    around the attention call."""
+    replay = replayed(module)
+    if replay is not None:
+        replay.masses(query, key, scale, None)
+    elif is_recording(module):
+        _RECORDING[module].observe(module, query, key, scale, kernel)
 
 
 def wrap_attention_function(stock: Callable) -> Callable:
@@ -208,28 +225,13 @@ def wrap_attention_function(stock: Callable) -> Callable:
         window = kwargs.get("sliding_window")
         if window is not None and window < key.shape[2]:
             raise ValueError(f"cannot record {key.shape[2]} tokens under a sliding window of {window}")
-        with _CatchLogSumExp() as kernel:
+        with CatchLogSumExp() as kernel:
             output = stock(module, query, key, value, attention_mask, *args, **kwargs)
-        observe(module, query, key, kwargs.get("scaling"), lse=kernel.lse)
+        observe(module, query, key, kwargs.get("scaling"), kernel)
         return output
 
     recording_attention.records_span_mass = True
     return recording_attention
-
-
-class _CatchLogSumExp(TorchDispatchMode):
-    """Keeps the log-sum-exp that torch's own CPU kernel of scaled_dot_product_attention returns beside its output.
-
-    Every call is passed on as it is. With the log-sum-exp span mass scores no keys but those of the spans.
-    """
-
-    lse: Tensor | None = None
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        output = func(*args, **(kwargs or {}))
-        if func is torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default:
-            self.lse = output[1]  # (B, H, T)
-        return output
 
 
 def _install(module: nn.Module) -> None:

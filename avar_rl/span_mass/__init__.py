@@ -6,6 +6,6 @@ implementation.
 A is the post-softmax attention, LSE a log-sum-exp of scaled scores over the keys of X, or over all visible keys.
 """
 
-from avar_rl.span_mass.reference import span_mass
+from avar_rl.span_mass.select import VARIABLE, span_mass
 
-__all__ = ["span_mass"]
+__all__ = ["VARIABLE", "span_mass"]

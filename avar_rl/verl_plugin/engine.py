@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from tensordict import TensorDict
 from verl.utils import tensordict_utils as tu
+from verl.utils.ulysses import gather_outputs_and_unpad
 from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
@@ -22,6 +23,7 @@ from avar_rl.spans import Markup, Role, query_rows, role_counts, role_spans, tok
 from avar_rl.verl_plugin.settings import AttentionSettings
 
 MASS_REQUEST = "avar_masses"  # key of the trainer's request in a batch's extra_info
+ULYSSES_FAMILIES = ("qwen2_vl", "qwen2_5_vl")  # whose attention verl and patched_attention.py replace
 
 
 @dataclass
@@ -30,7 +32,7 @@ class _Layout:
 
     input_ids_BT: torch.Tensor
     valid_BT: torch.Tensor
-    cu_seqlens: torch.Tensor | None  # (N+1,) when packed
+    cu_seqlens: torch.Tensor | None  # (N+1,) when packed; (N+2,) where verl filled the packed batch up
     offsets: torch.Tensor  # (N+1,) jagged offsets of the micro-batch
     lengths: list[int]  # (N,) of the responses; in SFT, of the whole sequences
     roles_BT: torch.Tensor
@@ -65,6 +67,8 @@ class SpanMassEngine(FSDPEngineWithLMHead):
         model_output = super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func)
         if self._layout is not None:
             masses_LBSHR = self._recorder.finish().stack()
+            if self.use_ulysses_sp:  # each rank recorded its heads; the gradients of all ranks are averaged by FSDP
+                masses_LBSHR = gather_outputs_and_unpad(masses_LBSHR.contiguous(), gather_dim=3, grad_scaler=True)
             if tu.get_non_tensor_data(micro_batch, MASS_REQUEST, default=None) is not None:
                 model_output.update(_mass_outputs(masses_LBSHR, self._layout))
             else:
@@ -72,18 +76,17 @@ class SpanMassEngine(FSDPEngineWithLMHead):
         return model_output
 
     def _start_recording(self, micro_batch, model_inputs, output_args, rows: str, layers) -> None:
-        if output_args.get("pad_size", 0) or self.use_ulysses_sp:
+        if self.use_ulysses_sp and (model_type := self.module.config.model_type) not in ULYSSES_FAMILIES:
             raise ValueError(
-                "span masses are not recorded with pad_to_length or Ulysses sequence parallelism; disable it"
+                f"under Ulysses sequence parallelism span masses are recorded for {' and '.join(ULYSSES_FAMILIES)}, "
+                f"not {model_type}: set ulysses_sequence_parallel_size=1"
             )
         if self._recorder is None:
             self._recorder = SpanMassRecorder(self.module)
             self._markup = Markup.from_tokenizer(self.model_config.tokenizer)
         ids_BT = model_inputs["input_ids"]
         offsets = micro_batch["input_ids"].offsets()
-        packed = model_inputs["attention_mask"] is None
-        cu_seqlens = offsets.to(torch.int32) if packed else None
-        valid_BT = torch.ones_like(ids_BT, dtype=torch.bool) if packed else model_inputs["attention_mask"].bool()
+        cu_seqlens, valid_BT = _visible(ids_BT, model_inputs["attention_mask"], offsets, output_args.get("pad_size", 0))
         response_BT = torch.zeros_like(valid_BT)
         response_BT[valid_BT] = _response_tokens(micro_batch, offsets)
         roles_BT = token_roles(
@@ -99,6 +102,17 @@ class SpanMassEngine(FSDPEngineWithLMHead):
         self._layout = _Layout(ids_BT, valid_BT, cu_seqlens, offsets, lengths.diff().tolist(), roles_BT, rows_BR)
         spans_BST = role_spans(roles_BT, GUIDED_ROLES)
         self._recorder.start(spans_BST, rows=rows_BR, layers=layers, cu_seqlens=cu_seqlens, valid=valid_BT)
+
+
+def _visible(ids_BT, attention_mask, offsets, pad_size: int) -> tuple[torch.Tensor | None, torch.Tensor]:
+    """Borders of a packed batch (None if padded) and which tokens are no padding. Where verl filled a packed batch up
+    (Ulysses, pad_to_length), the filling at its end is a sequence of its own."""
+    if attention_mask is not None:
+        return None, attention_mask.bool()
+    cu_seqlens = offsets.to(torch.int32)
+    if pad_size:
+        cu_seqlens = torch.cat([cu_seqlens, cu_seqlens[-1:] + pad_size])
+    return cu_seqlens, (torch.arange(ids_BT.shape[1], device=ids_BT.device) < offsets[-1])[None]
 
 
 def _require_system(roles_BT: torch.Tensor, cu_seqlens: torch.Tensor | None) -> None:
@@ -150,8 +164,9 @@ def _per_token(value_LBR: torch.Tensor, layout: _Layout) -> torch.Tensor:
 def _guidance_outputs(masses_LBSHR: torch.Tensor, layout: _Layout, config: GuidanceConfig) -> dict[str, torch.Tensor]:
     """Per sequence: L_enh and L_sup of PAPER §5, 0 without an image. Nested with one value a row, as verl wants."""
     terms = guidance_terms(masses_LBSHR, layout.rows_BR, layout.roles_BT, config, cu_seqlens=layout.cu_seqlens)
-    offsets = torch.arange(len(terms.enhance_N) + 1, device=terms.enhance_N.device)
+    sequences = len(layout.offsets) - 1  # without the filling
+    offsets = torch.arange(sequences + 1, device=terms.enhance_N.device)
     return {
-        "guidance_enhance": torch.nested.nested_tensor_from_jagged(terms.enhance_N, offsets),
-        "guidance_suppress": torch.nested.nested_tensor_from_jagged(terms.suppress_N, offsets),
+        "guidance_enhance": torch.nested.nested_tensor_from_jagged(terms.enhance_N[:sequences], offsets),
+        "guidance_suppress": torch.nested.nested_tensor_from_jagged(terms.suppress_N[:sequences], offsets),
     }

@@ -52,5 +52,5 @@ def prepare(profile: str) -> None:
 def forwarded() -> dict[str, str]:
     """What Ray workers on other nodes need, where no environment is inherited from the driver."""
     names = [*_ALWAYS, *_CPU_VARIABLES, "VERL_USE_EXTERNAL_MODULES", "HF_HUB_OFFLINE", "VERL_FILE_LOGGER_PATH"]
-    names += ["TENSORBOARD_DIR", "WANDB_MODE"]
+    names += ["TENSORBOARD_DIR", "WANDB_MODE", "AVAR_SPAN_MASS"]
     return {name: os.environ[name] for name in names if name in os.environ}

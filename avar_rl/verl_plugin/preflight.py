@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from avar_rl.families import require_supported
 from avar_rl.spans import Markup
 
 
@@ -42,6 +43,6 @@ def check_model(path: str) -> None:
         raise ValueError(f"model.path={path} has no config.json: not a Hugging Face model directory")
     if not any((folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")):
         raise ValueError(f"model.path={path} has no processor (preprocessor_config.json); copy it from the base model")
-    AutoConfig.from_pretrained(path)
+    require_supported(AutoConfig.from_pretrained(path).model_type)
     AutoProcessor.from_pretrained(path)
     Markup.from_tokenizer(AutoTokenizer.from_pretrained(path))

@@ -190,10 +190,6 @@ def refuse_lost_masses(config: DictConfig) -> None:
         f"actor.strategy={actor.strategy} has no recording engine (fsdp2 or fsdp)": (
             actor.strategy not in ("fsdp", "fsdp2")
         ),
-        "Ulysses sequence parallelism splits the heads, over which masses are averaged": (
-            actor.ulysses_sequence_parallel_size > 1 or actor.fsdp_config.ulysses_sequence_parallel_size > 1
-        ),
-        "actor.pad_to_length=True moves the tokens that masses are recorded for": actor.pad_to_length,
         "actor.use_prefix_grouper=True shares prompts between responses": actor.use_prefix_grouper,
         "override_config.attn_implementation is not recorded; use sdpa, flash_attention_2 or eager": (
             model.override_config.get("attn_implementation", "sdpa") not in ("sdpa", "flash_attention_2", "eager")

@@ -17,6 +17,8 @@ if os.environ.get("VERL_PLATFORM") == "cpu":
 
 
 def _record_patched_attention(_) -> None:
+    if os.environ.get("VERL_PLATFORM") == "cpu":
+        importlib.import_module("avar_rl.verl_plugin.cpu_attention").install()
     importlib.import_module("avar_rl.verl_plugin.patched_attention").install()
 
 

@@ -19,6 +19,7 @@ from avar_rl.verl_plugin.engine import (  # noqa: E402
     _mass_outputs,
     _require_system,
     _response_tokens,
+    _visible,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -90,6 +91,15 @@ def test_masses_of_response_tokens_by_layer(packed, lengths, image, system):
     masses_LBSHR = torch.stack([1.5 * mean_LSBR, 0.5 * mean_LSBR], dim=3).transpose(1, 2)
     outputs = _mass_outputs(masses_LBSHR, layout(packed, lengths))
     assert rows_of(outputs["image_mass"]) == image and rows_of(outputs["system_mass"]) == system
+
+
+def test_what_verl_fills_a_packed_batch_up_with_is_a_sequence_of_its_own_that_nobody_sees():
+    cu_seqlens, valid = _visible(torch.zeros(1, 10), None, OFFSETS, pad_size=2)
+    assert cu_seqlens.tolist() == [0, 5, 8, 10] and valid.int().tolist() == [[1] * 8 + [0] * 2]
+    cu_seqlens, valid = _visible(torch.zeros(1, 8), None, OFFSETS, pad_size=0)
+    assert cu_seqlens.tolist() == [0, 5, 8] and valid.all()
+    cu_seqlens, valid = _visible(torch.zeros(2, 5), torch.tensor([[1] * 5, [1, 1, 1, 0, 0]]), OFFSETS, pad_size=0)
+    assert cu_seqlens is None and valid.sum(1).tolist() == [5, 3]
 
 
 def test_a_response_without_a_system_turn_is_refused_but_a_filler_row_is_not():

@@ -1,32 +1,36 @@
 """Recording on verl's own patched Qwen2.5-VL path (use_remove_padding), packed (1, nnz).
 
 verl's `apply_monkey_patch` and every function it puts in place run as they are; only the flash-attention kernel, which
-needs a GPU and half precision, is a plain torch one.
+needs a GPU and half precision, is `cpu_attention`.
 """
 
 import pytest
 import torch
-from transformers.integrations import flash_attention
-from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as qwen2_5
-from transformers.models.qwen2_vl import modeling_qwen2_vl as qwen2
-from verl.models.transformers import qwen2_vl
-from verl.models.transformers.monkey_patch import apply_monkey_patch
 
-from avar_rl.attention import record_span_mass
-from avar_rl.spans import query_rows
-from avar_rl.verl_plugin import patched_attention
-from tests.numerics.tiny_qwen import IMAGE_PAD, eager_masses, make_batch, make_model, make_sequence, spans_of
+from avar_rl.verl_plugin import environment
 
+environment.prepare("cpu")  # before anything imports verl
 
-def torch_varlen_attention(q, k, v, cu_seqlens_q, cu_seqlens_k, softmax_scale=None, causal=True, **_):
-    """(nnz, H, D) → (nnz, H, D), each sequence on its own."""
-    parts = [
-        torch.nn.functional.scaled_dot_product_attention(
-            *(x[start:end].transpose(0, 1)[None] for x in (q, k, v)), scale=softmax_scale, is_causal=causal
-        )[0].transpose(0, 1)
-        for start, end in zip(cu_seqlens_q[:-1].tolist(), cu_seqlens_q[1:].tolist(), strict=True)
-    ]
-    return torch.cat(parts)
+from transformers.integrations import flash_attention  # noqa: E402
+from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as qwen2_5  # noqa: E402
+from transformers.models.qwen2_vl import modeling_qwen2_vl as qwen2  # noqa: E402
+from verl.models.transformers import qwen2_vl  # noqa: E402
+from verl.models.transformers.monkey_patch import apply_monkey_patch  # noqa: E402
+
+from avar_rl.attention import record_span_mass  # noqa: E402
+from avar_rl.span_mass import span_mass  # noqa: E402
+from avar_rl.spans import query_rows  # noqa: E402
+from avar_rl.verl_plugin import patched_attention, register  # noqa: E402, F401 (as verl imports it)
+from tests.numerics.tiny_qwen import (  # noqa: E402
+    IMAGE_PAD,
+    LAYERS,
+    eager_masses,
+    make_batch,
+    make_model,
+    make_sequence,
+    pack,
+    spans_of,
+)
 
 
 @pytest.fixture
@@ -37,46 +41,9 @@ def patched_model(monkeypatch):
             cls = getattr(modeling, prefix + name)
             monkeypatch.setattr(cls, "forward", cls.forward)
     monkeypatch.setattr(flash_attention, "_flash_attention_forward", flash_attention._flash_attention_forward)
-    for name, value in {
-        "flash_attn_varlen_func": torch_varlen_attention,
-        "_flash_supports_window_size": False,
-        "_flash_supports_deterministic": False,
-        "_flash_use_top_left_mask": False,
-        "fa_peft_integration_check": lambda query, key, value, **_: (
-            query,
-            key,
-            value,
-        ),  # casts to the kernel's bfloat16
-    }.items():
-        monkeypatch.setattr(qwen2_vl, name, value, raising=False)
-    patched_attention.install()
     model = make_model("sdpa")
     apply_monkey_patch(model, use_remove_padding=True)
     return model
-
-
-def pack(model_for_positions):
-    """The three sequences of `make_batch` packed as verl's engine does: model inputs, roles (1, nnz), cu_seqlens."""
-    sequences = [make_sequence(22, 1, 1), make_sequence(30, 2, 2), make_sequence(27, 1, 3)]
-    ids = torch.cat([inputs["input_ids"] for inputs, _ in sequences])[None]
-    positions = []
-    for inputs, _ in sequences:
-        row = inputs["input_ids"][None]
-        vision, _ = model_for_positions.model.get_rope_index(
-            row, mm_token_type_ids=(row == IMAGE_PAD).long(), image_grid_thw=inputs["image_grid_thw"]
-        )  # (3, 1, T)
-        text = torch.arange(row.shape[1])[None, None]
-        positions.append(torch.cat([text, vision]))
-    inputs = {
-        "input_ids": ids,
-        "attention_mask": None,
-        "position_ids": torch.cat(positions, dim=-1),  # (4, 1, nnz)
-        "pixel_values": torch.cat([inputs["pixel_values"] for inputs, _ in sequences]),
-        "image_grid_thw": torch.cat([inputs["image_grid_thw"] for inputs, _ in sequences]),
-        "use_cache": False,
-    }
-    lengths = torch.tensor([0, *(len(inputs["input_ids"]) for inputs, _ in sequences)])
-    return inputs, torch.cat([roles for _, roles in sequences])[None], lengths.cumsum(0).int()
 
 
 @pytest.fixture
@@ -140,16 +107,32 @@ def test_gradients_with_checkpointing_equal_those_without_and_those_of_separate_
     torch.testing.assert_close(plain, expected, rtol=1e-3, atol=1e-5)
 
 
-def test_ulysses_is_refused(patched_model, monkeypatch):
+def test_the_kernels_lse_is_used(patched_model, monkeypatch):
+    seen = []
+
+    def spy(*args, lse, **kwargs):
+        seen.append(lse.shape)
+        return span_mass(*args, lse=lse, **kwargs)
+
+    monkeypatch.setattr("avar_rl.attention.span_mass", spy)
     inputs, roles, cu_seqlens = pack(patched_model)
-    monkeypatch.setattr(patched_attention, "get_ulysses_sequence_parallel_world_size", lambda: 2)
-    with pytest.raises(ValueError, match="ulysses_sequence_parallel_size=1"):
-        with record_span_mass(patched_model, spans_of(roles), cu_seqlens=cu_seqlens):
-            patched_model(**inputs)
+    with torch.no_grad(), record_span_mass(patched_model, spans_of(roles), cu_seqlens=cu_seqlens):
+        patched_model(**inputs)
+    assert seen == [(1, 4, 22 + 30 + 27)] * LAYERS
+
+
+def test_one_packed_sequence(eager, patched_model):
+    """verl sends it to transformers' function instead."""
+    inputs, roles, _ = pack(patched_model)
+    positions = inputs["position_ids"][..., :22]
+    one = inputs | {"input_ids": inputs["input_ids"][:, :22], "position_ids": positions}
+    one |= {"pixel_values": inputs["pixel_values"][:16], "image_grid_thw": inputs["image_grid_thw"][:1]}
+    with torch.no_grad(), record_span_mass(patched_model, spans_of(roles)[..., :22]) as record:
+        patched_model(**one)
+    torch.testing.assert_close(record.stack(), eager[..., :22], rtol=0, atol=1e-5)
 
 
 def test_install_twice_wraps_once():
+    before = qwen2_vl.flash_attn_varlen_func
     patched_attention.install()
-    before = qwen2_vl._custom_flash_attention_forward
-    patched_attention.install()
-    assert qwen2_vl._custom_flash_attention_forward is before
+    assert qwen2_vl.flash_attn_varlen_func is before

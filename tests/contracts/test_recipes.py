@@ -57,7 +57,6 @@ def test_dry_run_of_a_recipe_prints_both_training_configurations_and_writes_noth
         ("grpo", ["+trainer.colour=red"], "unknown configuration key trainer.colour"),
         ("grpo", ["algorithm.rollout_correction.bypass_mode=true"], "bypass_mode=True skips the forward pass"),
         ("grpo", ["trainer.v1.trainer_mode=colocate_async"], "is not 'sync'"),
-        ("grpo", ["actor_rollout_ref.actor.ulysses_sequence_parallel_size=2"], "splits the heads"),
         ("grpo", ["actor_rollout_ref.model.override_config.attn_implementation=flex_attention"], "is not recorded"),
         ("grpo", ["avar.rewards.visual.mode=loud"], "Input should be 'ratio', 'share' or 'rank', not 'loud'"),
         ("grpo", ["+avar.rewards.visual.lambda=1"], "avar.rewards.visual.lambda is no option of visual"),

@@ -1,6 +1,6 @@
 """Run by torchrun from test_guided_gradients.py: gradients of the guided loss through verl's own FSDP2 engine.
 
-usage: guided_gradients_worker.py RECIPE OUT ROWS_PER_RANK OVERRIDE…   (rank r takes rows r*n … r*n+n-1)
+usage: guided_gradients_worker.py RECIPE OUT ROWS OVERRIDE…   (data-parallel rank r takes the r-th part of ROWS)
 """
 
 import sys
@@ -17,16 +17,18 @@ from avar_rl.verl_plugin import recipe, settings  # noqa: E402
 from avar_rl.verl_plugin.sft_trainer import GuidedSFTTrainer  # noqa: E402
 
 
-def main(recipe_path: str, out: str, per_rank: int, overrides: list[str]) -> None:
+def main(recipe_path: str, out: str, total: int, overrides: list[str]) -> None:
     config = recipe.load(recipe_path, overrides, stage="sft")
     initialize_global_process_group()
     trainer = GuidedSFTTrainer(config, settings.parse(settings.SFTSettings, config).guidance)
-    rows = range(trainer.rank * per_rank, (trainer.rank + 1) * per_rank)
+    engine = trainer.engine
+    per_rank, rank = total // engine.get_data_parallel_size(), engine.get_data_parallel_rank()
+    rows = range(rank * per_rank, (rank + 1) * per_rank)
     batch = trainer.collate_fn([trainer.train_dataset[i] for i in rows])
     data = tu.get_tensordict(
         tensor_dict=batch,
         non_tensor_dict={
-            "use_remove_padding": False,
+            "use_remove_padding": config.model.use_remove_padding,
             "use_dynamic_bsz": config.data.use_dynamic_bsz,
             "max_token_len_per_gpu": config.data.max_token_len_per_gpu,
             "micro_batch_size_per_gpu": config.data.micro_batch_size_per_gpu,
@@ -36,15 +38,16 @@ def main(recipe_path: str, out: str, per_rank: int, overrides: list[str]) -> Non
             "pad_token_id": trainer.model_config.tokenizer.pad_token_id,
         },
     )
-    engine = trainer.engine
     with engine.train_mode():
         engine.optimizer_zero_grad()
         output = engine.forward_backward_batch(data, trainer.training_client.loss_fn)
-        gradients = {name: p.grad.full_tensor() for name, p in engine.module.named_parameters() if p.grad is not None}
+        parameters = dict(engine.module.named_parameters())
+        gradients = {name: p.grad.full_tensor() for name, p in parameters.items() if p.grad is not None}
+        lora_A = {name: p.full_tensor().detach() for name, p in parameters.items() if "lora_A" in name}
     loss = torch.tensor(sum(output["loss"]))
     torch.distributed.all_reduce(loss, op=torch.distributed.ReduceOp.AVG)
     if trainer.rank == 0:
-        torch.save({"gradients": gradients, "loss": float(loss)}, out)
+        torch.save({"gradients": gradients, "lora_A": lora_A, "loss": float(loss)}, out)
     destroy_global_process_group()
 
 

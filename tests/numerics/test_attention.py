@@ -1,5 +1,8 @@
 """The recorder on a real (tiny, random) Qwen2.5-VL with images: parity with eager maps, unchanged logits, gradients."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -95,6 +98,63 @@ def test_gradients_under_checkpointing_and_micro_batches(backward):
     plain = gradients(make_model("sdpa"), batches)
     checkpointed = gradients(checkpointing(make_model("sdpa"), False), batches, backward=backward)
     torch.testing.assert_close(checkpointed, plain, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_checkpointing_drops_query_and_key_until_the_backward_pass(checkpointed, monkeypatch):
+    kept = []
+
+    def spy(query, key, *args, **kwargs):
+        kept.extend(weakref.ref(x.untyped_storage()) for x in (query, key))
+        return span_mass(query, key, *args, **kwargs)
+
+    monkeypatch.setattr("avar_rl.attention.span_mass", spy)
+    inputs, roles = make_batch()
+    model = make_model("sdpa").train()
+    if checkpointed:
+        checkpointing(model, False)
+    record, output = run(model, inputs, roles)
+    gc.collect()
+    alive = [reference() is not None for reference in kept]
+    assert len(kept) == 2 * LAYERS and any(alive) is not checkpointed
+    kept.clear()
+    (record.stack().sum() + output.logits.sum()).backward()
+    assert len(kept) == (2 * LAYERS if checkpointed else 0)  # replayed once a layer
+
+
+def test_a_graph_without_backward_pass_is_freed():
+    inputs, roles = make_batch()
+    record, output = run(checkpointing(make_model("sdpa").train(), False), inputs, roles)
+    mass = weakref.ref(record.masses[0])
+    del record, output
+    gc.collect()
+    assert mass() is None
+
+
+def test_a_loss_of_the_masses_alone_under_checkpointing():
+    """Nothing but what span mass saved asks for the recomputation then."""
+    inputs, roles = make_batch()
+    models = [make_model("sdpa").train(), checkpointing(make_model("sdpa").train(), False)]
+    for model in models:
+        record, _ = run(model, inputs, roles, rows=query_rows(roles, "response"))
+        record.stack().square().sum().backward()
+    for (name, plain), checkpointed in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
+        assert (plain.grad is None) == (checkpointed.grad is None), name
+        if plain.grad is not None:
+            torch.testing.assert_close(checkpointed.grad, plain.grad, rtol=1e-5, atol=1e-7, msg=name)
+
+
+def test_a_frozen_vision_tower_changes_no_other_gradient():
+    inputs, roles = make_batch()
+    whole, frozen = make_model("sdpa").train(), make_model("sdpa").train()
+    frozen.model.visual.requires_grad_(False)
+    for model in (whole, frozen):
+        record, output = run(checkpointing(model, False), inputs, roles, rows=query_rows(roles, "user"))
+        (output.logits.square().mean() + record.stack().square().sum()).backward()
+    assert all(p.grad is None for p in frozen.model.visual.parameters())
+    for (name, p), q in zip(whole.named_parameters(), frozen.parameters(), strict=True):
+        if "visual" not in name and p.grad is not None:
+            torch.testing.assert_close(q.grad, p.grad, rtol=1e-5, atol=1e-7, msg=name)
 
 
 def test_gradients_equal_those_through_the_eager_maps():

@@ -1,7 +1,8 @@
 """The guided loss through verl's FSDP2 engine against an independent single process with eager attention maps.
 
-Two ranks, gradient checkpointing, micro-batches; rank 1 holds rows without images only, which must neither contribute
-nor dead-lock the ranks. The reference shares no code with the plug-in: plain transformers, eager maps, the formula.
+Two ranks, gradient checkpointing, micro-batches: padded, packed, dynamic batches, Ulysses sequence parallelism, LoRA.
+The second half of the rows has no images, which must neither contribute nor dead-lock the ranks. The reference shares
+no code with the plug-in: plain transformers, eager maps, the formula.
 """
 
 import os
@@ -36,7 +37,7 @@ def engine_gradients(tiny_world, rows, out, ranks, *overrides):
         str(ROOT / "recipes/config/tiny_sft"),
         str(out),
     ]
-    command += [str(8 // ranks), f"data.train_files={rows}", f"model.path={tiny_world / 'base'}", "data.num_workers=0"]
+    command += ["8", f"data.train_files={rows}", f"model.path={tiny_world / 'base'}", "data.num_workers=0"]
     command += ["data.train_batch_size=8", "data.micro_batch_size_per_gpu=2", "trainer.resume_mode=disable"]
     command += [f"trainer.default_local_dir={out.parent / 'checkpoints'}", "trainer.total_training_steps=1", *overrides]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -107,20 +108,63 @@ def guidance(maps_LBHTT, ids, response, tokenizer):
     return -pair_mean(image).log().mean(), (pair_mean(system) + EPS).log().mean()
 
 
-@pytest.mark.e2e
-def test_two_ranks_with_checkpointing_and_micro_batches_equal_one_plain_process(tiny_world, rows, tmp_path):
+@pytest.fixture(scope="module")
+def reference(tiny_world, rows):
+    return reference_gradients(tiny_world, rows, ALPHA, BETA)
+
+
+PACKED = ["model.use_remove_padding=true"]
+WAYS = {
+    "padded": [],
+    "packed": PACKED,
+    "packed, dynamic batches": [*PACKED, "data.use_dynamic_bsz=true", "data.max_token_len_per_gpu=256"],
+    "ulysses": [*PACKED, "engine.ulysses_sequence_parallel_size=2"],
+}
+
+
+def two_ranks(tiny_world, rows, out, *overrides):
     guidance_overrides = [f"avar.guidance.alpha={ALPHA}", f"avar.guidance.beta={BETA}"]
-    engine = engine_gradients(
-        tiny_world, rows, tmp_path / "two.pt", 2, "trainer.n_gpus_per_node=2",
-        "model.enable_gradient_checkpointing=true", *guidance_overrides,
-    )  # fmt: skip
-    reference, loss = reference_gradients(tiny_world, rows, ALPHA, BETA)
-    assert engine["loss"] == pytest.approx(loss, rel=1e-5)
-    assert engine["gradients"].keys() == reference.keys()
-    for name, expected in reference.items():
-        difference = (engine["gradients"][name] - expected).norm()
+    overrides = [
+        "trainer.n_gpus_per_node=2",
+        "model.enable_gradient_checkpointing=true",
+        *guidance_overrides,
+        *overrides,
+    ]
+    return engine_gradients(tiny_world, rows, out, 2, *overrides)
+
+
+def assert_equal(gradients, expected):
+    for name, wanted in expected.items():
+        difference = (gradients[name] - wanted).norm()
         # measured: at most 2e-6 of the norm; parameters whose gradient is rounding noise are compared absolutely
-        assert difference <= 1e-4 * expected.norm() + 1e-7, name
+        assert difference <= 1e-4 * wanted.norm() + 1e-7, name
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("way", WAYS)
+def test_two_ranks_equal_one_plain_process(way, tiny_world, rows, reference, tmp_path):
+    engine = two_ranks(tiny_world, rows, tmp_path / "two.pt", *WAYS[way])
+    expected, loss = reference
+    assert engine["loss"] == pytest.approx(loss, rel=1e-5)
+    assert engine["gradients"].keys() == expected.keys()
+    assert_equal(engine["gradients"], expected)
+
+
+@pytest.mark.e2e
+def test_lora(tiny_world, rows, reference, tmp_path):
+    """W + scale · B A with B = 0 at the start: dL/dB = scale · dL/dW Aᵀ."""
+    lora = ["model.lora_rank=4", "model.lora_alpha=8", "model.target_modules=[q_proj,k_proj]"]
+    engine = two_ranks(tiny_world, rows, tmp_path / "lora.pt", *lora)
+    expected = {}
+    for name, lora_A in engine["lora_A"].items():
+        weight = name.removeprefix("base_model.model.").replace(".lora_A.default", "")
+        expected[name.replace("lora_A", "lora_B")] = 8 / 4 * reference[0][weight] @ lora_A.T
+    assert len(expected) > 4 and any(float(gradient.norm()) > 1e-4 for gradient in expected.values())
+    assert_equal(engine["gradients"], expected)
+
+
+@pytest.mark.e2e
+def test_the_guided_part_is_not_negligible_here(tiny_world, rows, reference):
     plain, _ = reference_gradients(tiny_world, rows, 0.0, 0.0)
-    moved = [name for name in plain if (plain[name] - reference[name]).norm() > 1e-2 * plain[name].norm()]
-    assert any("q_proj" in name for name in moved)  # the guided part is not negligible in this test
+    moved = [name for name in plain if (plain[name] - reference[0][name]).norm() > 1e-2 * plain[name].norm()]
+    assert any("q_proj" in name for name in moved)

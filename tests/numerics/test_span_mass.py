@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from avar_rl.span_mass import reference, span_mass
+from avar_rl.span_mass import chunked, span_mass
 
 B, H, H_KV, T, D, S = 2, 4, 2, 17, 8, 3
 
@@ -45,7 +45,7 @@ ROWS = torch.tensor([[3, 9, 16, -1], [0, 12, -1, -1]])
 
 @pytest.fixture(params=[1 << 20, 150], ids=["one chunk", "many chunks"])
 def chunk(request, monkeypatch):
-    monkeypatch.setitem(reference._CHUNK_SCORES, "cpu", request.param)
+    monkeypatch.setitem(chunked._CHUNK_SCORES, "cpu", request.param)
 
 
 @pytest.mark.parametrize("valid", [None, LEFT_PADDED, RIGHT_PADDED], ids=["no padding", "left", "right"])
@@ -150,7 +150,7 @@ def test_memory_is_linear_in_tokens(monkeypatch):
     """Never a tensor larger than the inputs and one chunk: here 64 × smaller than the map of all heads."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    monkeypatch.setitem(reference._CHUNK_SCORES, "cpu", 1 << 14)
+    monkeypatch.setitem(chunked._CHUNK_SCORES, "cpu", 1 << 14)
 
     class Largest(TorchDispatchMode):
         numbers = 0

@@ -1,7 +1,7 @@
-"""A random Qwen2.5-VL of a few thousand parameters and batches with images, for tests of attention."""
+"""Random Qwen2-VL, Qwen2.5-VL and Qwen3-VL of a few thousand parameters and batches with images."""
 
 import torch
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
 
 from avar_rl.spans import Role, role_spans
 
@@ -9,42 +9,46 @@ PAD, VISION_START, VISION_END, IMAGE_PAD, VIDEO_PAD = 0, 3, 4, 5, 6
 LAYERS = 3
 
 
-def make_model(implementation: str) -> Qwen2_5_VLForConditionalGeneration:
+FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+
+# Of the vision towers, all of patches of 14 pixels. Qwen3-VL adds visual features to the first layers too (deep-stack).
+_VISION = {
+    "qwen2_vl": dict(depth=1, embed_dim=32, hidden_size=64, mlp_ratio=1, num_heads=2),
+    "qwen2_5_vl": dict(depth=1, hidden_size=32, intermediate_size=32, num_heads=2, out_hidden_size=64)
+    | dict(window_size=56, fullatt_block_indexes=[0]),
+    "qwen3_vl": dict(depth=2, hidden_size=32, intermediate_size=32, num_heads=2, out_hidden_size=64)
+    | dict(num_position_embeddings=16, deepstack_visual_indexes=[0, 1]),
+}
+
+
+def make_model(implementation: str, family: str = "qwen2_5_vl") -> PreTrainedModel:
     """The same weights for every implementation; 4 query heads on 2 key heads."""
     torch.manual_seed(0)
-    config = Qwen2_5_VLConfig(
-        text_config=dict(
-            vocab_size=100,
-            hidden_size=64,
-            intermediate_size=64,
-            num_hidden_layers=LAYERS,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=512,
-            bos_token_id=None,
-            eos_token_id=2,
-            pad_token_id=PAD,
-            initializer_range=0.2,  # attention far from uniform
-            rope_parameters={"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10000.0},
-        ),
-        vision_config=dict(
-            depth=1,
-            hidden_size=32,
-            intermediate_size=32,
-            num_heads=2,
-            out_hidden_size=64,
-            patch_size=14,
-            spatial_merge_size=2,
-            temporal_patch_size=2,
-            window_size=56,
-            fullatt_block_indexes=[0],
-        ),
+    text = dict(
+        vocab_size=100,
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        bos_token_id=None,
+        eos_token_id=2,
+        pad_token_id=PAD,
+        initializer_range=0.2,  # attention far from uniform
+        rope_parameters={"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10000.0},
+    )
+    config = AutoConfig.for_model(
+        family,
+        text_config=text | ({"head_dim": 16} if family == "qwen3_vl" else {}),
+        vision_config=_VISION[family] | dict(patch_size=14, spatial_merge_size=2, temporal_patch_size=2),
         image_token_id=IMAGE_PAD,
         video_token_id=VIDEO_PAD,
         vision_start_token_id=VISION_START,
         vision_end_token_id=VISION_END,
     )
-    return Qwen2_5_VLForConditionalGeneration._from_config(config, attn_implementation=implementation).eval()
+    model = AutoModelForImageTextToText.from_config(config, attn_implementation=implementation)
+    return model.eval()
 
 
 def make_sequence(length: int, images: int, seed: int) -> tuple[dict, torch.Tensor]:
@@ -102,3 +106,27 @@ def eager_masses(model, inputs: dict, roles: torch.Tensor) -> torch.Tensor:
         maps_LBHTT = torch.stack(model(**inputs, output_attentions=True).attentions)
     masses = torch.einsum("lbhqk,bsk->lbshq", maps_LBHTT, spans_of(roles).float())
     return masses * inputs["attention_mask"][None, :, None, None]
+
+
+def pack(model_for_positions):
+    """The three sequences of `make_batch` packed as verl's engine does: model inputs, roles (1, nnz), cu_seqlens."""
+    sequences = [make_sequence(22, 1, 1), make_sequence(30, 2, 2), make_sequence(27, 1, 3)]
+    ids = torch.cat([inputs["input_ids"] for inputs, _ in sequences])[None]
+    positions = []
+    for inputs, _ in sequences:
+        row = inputs["input_ids"][None]
+        vision, _ = model_for_positions.model.get_rope_index(
+            row, mm_token_type_ids=(row == IMAGE_PAD).long(), image_grid_thw=inputs["image_grid_thw"]
+        )  # (3, 1, T)
+        text = torch.arange(row.shape[1])[None, None]
+        positions.append(torch.cat([text, vision]))
+    inputs = {
+        "input_ids": ids,
+        "attention_mask": None,
+        "position_ids": torch.cat(positions, dim=-1),  # (4, 1, nnz)
+        "pixel_values": torch.cat([inputs["pixel_values"] for inputs, _ in sequences]),
+        "image_grid_thw": torch.cat([inputs["image_grid_thw"] for inputs, _ in sequences]),
+        "use_cache": False,
+    }
+    lengths = torch.tensor([0, *(len(inputs["input_ids"]) for inputs, _ in sequences)])
+    return inputs, torch.cat([roles for _, roles in sequences])[None], lengths.cumsum(0).int()

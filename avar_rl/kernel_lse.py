@@ -1,0 +1,67 @@
+"""Takes the log-sum-exp that attention kernels compute anyway, so that span mass scores no keys but those of the spans.
+
+Under `CatchLogSumExp` every operation runs as it is; from those that return a log-sum-exp beside their output it is
+kept. The kernels of CUDA are not run by this project's tests: names and layouts are those of torch 2.13 and flash-attn
+2.8.3. A layout that does not fit gives None, and span mass then computes the log-sum-exp on its own.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+# Shapes: B batch, H query heads, T tokens, N tokens that are no padding.
+
+# Operations whose second result is the log-sum-exp of the scaled scores, natural logarithm, float32.
+_KERNELS = {
+    "aten::_scaled_dot_product_flash_attention_for_cpu",  # (B, H, T)
+    "aten::_scaled_dot_product_flash_attention",  # (B, H, T)
+    "aten::_scaled_dot_product_efficient_attention",  # (B, H, T rounded up); empty where no gradient is wanted
+    "aten::_flash_attention_forward",  # varlen: (H, N)
+    "torch_attn::_varlen_attn",  # torch.nn.attention.varlen: (H, N)
+    "flash_attn::_flash_attn_forward",  # (B, H, T)
+    "flash_attn::_flash_attn_varlen_forward",  # (H, N)
+}
+
+
+class CatchLogSumExp(TorchDispatchMode):
+    """Around one attention call; `per_query` gives what it caught."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._caught: list[Tensor] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        output = func(*args, **(kwargs or {}))
+        if func.name().split(".")[0] in _KERNELS:
+            self._caught.append(output[1])
+        return output
+
+    def per_query(self, query: Tensor, valid: Tensor | None = None) -> Tensor | None:
+        """(B, H, T) for the query (B, H, T, D), or None. `valid` (B, T): the tokens that an unpadding kernel saw.
+
+        Several calls (one a sequence) are taken as pieces of one packed batch, in order.
+        """
+        B, H, T, _ = query.shape
+        caught = self._caught
+        if not caught or caught[0].ndim not in (2, 3):
+            return None
+        lse = caught[0] if len(caught) == 1 else _joined(caught)
+        if lse is None or lse.shape[-2] != H:
+            return None
+        if lse.ndim == 3:
+            return lse[..., :T] if lse.shape[0] == B and T <= lse.shape[2] < T + 32 else None
+        if B == 1 and lse.shape[1] == T:
+            return lse[None]
+        if valid is None or lse.shape[1] != int(valid.sum()):
+            return None
+        lse_BTH = lse.new_zeros(B, T, H)
+        lse_BTH[valid.bool()] = lse.T
+        return lse_BTH.transpose(1, 2)
+
+
+def _joined(pieces: list[Tensor]) -> Tensor | None:
+    if any(piece.shape[:-1] != (1, pieces[0].shape[1]) for piece in pieces):
+        return None
+    return torch.cat(pieces, dim=-1)[0]

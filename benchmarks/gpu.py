@@ -1,0 +1,183 @@
+"""What recording span masses costs on a GPU, from one run: `python -m benchmarks.gpu` (torch, triton, transformers).
+
+A random-weight language model of Qwen2.5-VL-7B's shape in bfloat16, one sequence, gradient checkpointing; the vision
+tower is left out, whose cost is the same in all variants. For each length, with ratios to the same step without masses:
+  guided SFT step   forward, loss and backward; rows: a question of 128 tokens
+  old log-probs     forward under no_grad; rows: the response, half of the sequence
+Beside them the same on eager attention maps, until they run out of memory. Then span mass alone: its time and its
+floor, the time that its bytes and its multiplications take at the card's peak.
+`--miniature` runs everything in a small shape on whatever device there is, to see that the script works.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from dataclasses import dataclass
+from statistics import median, quantiles
+from time import perf_counter
+
+from benchmarks import cases
+
+QWEN_7B = dict(hidden_size=3584, intermediate_size=18944, num_hidden_layers=28, vocab_size=152064)
+QWEN_7B |= dict(num_attention_heads=28, num_key_value_heads=4)
+MINIATURE = dict(hidden_size=128, intermediate_size=256, num_hidden_layers=2, vocab_size=512)
+MINIATURE |= dict(num_attention_heads=4, num_key_value_heads=2)
+# Peak of memory in bytes/s and of dense bfloat16 products in FLOP/s, from NVIDIA's data sheets (SXM).
+PEAKS = {"H100": (3.35e12, 989e12), "H200": (4.8e12, 989e12), "A100": (2.04e12, 312e12)}
+
+
+@dataclass(frozen=True)
+class Shape:
+    tokens: int
+    image: int
+    system: int = 32
+    rows: int = 128
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokens", type=int, nargs="+", default=[4096, 8192, 16384])
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--miniature", action="store_true", help="small shape, 512 tokens, two repeats")
+    args = parser.parse_args()
+
+    import torch
+
+    if not args.miniature and not torch.cuda.is_available():
+        parser.error("no CUDA device; --miniature runs anywhere")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
+    print(f"torch {torch.__version__}, {name}, medians with quartiles, seconds of wall-clock time")
+    lengths, repeats = ([512], 2) if args.miniature else (args.tokens, args.repeats)
+    model, attention = make_model(MINIATURE if args.miniature else QWEN_7B, max(lengths), device)
+    eager_fits = True
+    for tokens in lengths:
+        shape = Shape(tokens, image=tokens // 4)
+        case = make_case(model, attention, shape, device)
+        print(case.name, flush=True)
+        for step in cases.STEPS:
+            eager_fits = report_step(step, case, repeats, eager_fits) and eager_fits
+        for what in ("masses, known lse", "masses", "gradients"):
+            report_operation(what, shape, model.config, device, name, repeats)
+
+
+def make_model(sizes: dict, tokens: int, device: str):
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(0)
+    attention = "flash_attention_2" if device == "cuda" and importlib.util.find_spec("flash_attn") else "sdpa"
+    config = Qwen2Config(**sizes, max_position_embeddings=tokens, bos_token_id=None, eos_token_id=None)
+    with torch.device(device):
+        model = Qwen2ForCausalLM._from_config(config, attn_implementation=attention, dtype=torch.bfloat16)
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return model.train(), attention
+
+
+def make_case(model, attention: str, shape: Shape, device: str) -> cases.Case:
+    """System turn, image, question, and a response of half the sequence."""
+    import torch
+
+    from avar_rl.spans import Role, query_rows
+
+    half, begin = shape.tokens // 2, 3 + shape.system
+    spans = [(Role.SYSTEM, 3, begin), (Role.IMAGE, begin, begin + shape.image)]
+    spans += [(Role.USER, half - shape.rows, half), (Role.RESPONSE, half, shape.tokens)]
+    roles = cases.roles_of(1, shape.tokens, spans, device)
+    ids = torch.randint(0, model.config.vocab_size, (1, shape.tokens), device=device)
+    inputs = dict(input_ids=ids, attention_mask=torch.ones_like(ids))
+    name = (
+        f"1 x {shape.tokens:,} tokens, {attention}; image {shape.image:,}; rows: {shape.rows} guided, {half:,} response"
+    )
+    rows = query_rows(roles, "user"), query_rows(roles, "response")
+    return cases.Case(name, model, inputs, roles, *rows, attention=attention, head_chunk=2048)
+
+
+def report_step(step: str, case: cases.Case, repeats: int, eager: bool) -> bool:
+    """Prints the variants; False where eager attention maps ran out of memory."""
+    import torch
+
+    variants = cases.VARIANTS if eager else cases.VARIANTS[:2]
+    seconds = {variant: [] for variant in variants}
+    peak = dict.fromkeys(variants, 0)
+    for repeat in range(repeats + 1):  # the first is a warm-up
+        for variant in [v for v in (variants if repeat % 2 else variants[::-1]) if v in seconds]:
+            try:
+                time, peak[variant] = timed(lambda v=variant: cases.STEPS[step](case, v))
+            except torch.OutOfMemoryError:
+                if variant != "eager":
+                    raise
+                print(f"  {step:16} eager      out of memory")
+                del seconds["eager"]
+                case.model.zero_grad()
+                continue
+            if repeat:
+                seconds[variant].append(time)
+    for variant, times in seconds.items():
+        ratios = [a / b for a, b in zip(times, seconds["plain"], strict=True)]
+        low, middle, high = quantiles(ratios, n=4, method="inclusive") if repeats > 1 else ratios * 3
+        ratio = f"   ratio {middle:.3f} ({low:.3f} to {high:.3f})   memory {peak[variant] / max(1, peak['plain']):.3f}"
+        line = f"  {step:16} {variant:10} {median(times):8.4f} s   peak {peak[variant] / 2**30:6.2f} GiB"
+        print(line + ratio * (variant != "plain"), flush=True)
+    return "eager" in seconds
+
+
+def timed(run) -> tuple[float, int]:
+    """Seconds, and the peak of allocated device memory in bytes (0 on a CPU)."""
+    import torch
+
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+    start = perf_counter()
+    run()
+    if cuda:
+        torch.cuda.synchronize()
+    return perf_counter() - start, torch.cuda.max_memory_allocated() if cuda else 0
+
+
+def report_operation(what: str, shape: Shape, config, device: str, name: str, repeats: int) -> None:
+    """Time of one layer's span mass against its floor. Rows: the response without gradients, the question with."""
+    import torch
+
+    from avar_rl.span_mass import span_mass
+
+    H, G, T = config.num_attention_heads, config.num_key_value_heads, shape.tokens
+    D = config.hidden_size // H
+    half, S = T // 2, 2
+    query = torch.randn(1, H, T, D, device=device, dtype=torch.bfloat16, requires_grad=what == "gradients")
+    key = torch.randn(1, G, T, D, device=device, dtype=torch.bfloat16, requires_grad=what == "gradients")
+    spans = torch.zeros(1, S, T, dtype=torch.bool, device=device)
+    spans[:, 0, 3 : 3 + shape.system], spans[:, 1, 3 + shape.system : 3 + shape.system + shape.image] = True, True
+    first = half - shape.rows if what == "gradients" else half
+    rows = torch.arange(first, half if what == "gradients" else T, device=device)[None]
+    lse = torch.zeros(1, H, T, device=device) if what == "masses, known lse" else None
+    masses = span_mass(query, key, spans, rows=rows, lse=lse)
+
+    def run():
+        if what == "gradients":
+            torch.autograd.grad(masses.sum(), (query, key), retain_graph=True)
+        else:
+            span_mass(query, key, spans, rows=rows, lse=lse)
+
+    run()
+    time = median(timed(run)[0] for _ in range(5 * repeats))
+    R = rows.shape[1]
+    keys_a_row = shape.system + shape.image if lse is not None else int(rows.float().mean()) + 1
+    read = shape.system + shape.image if lse is not None else int(rows.max()) + 1
+    products = 3 if what == "gradients" else 1  # scores; and dq, dk
+    flops = products * 2 * R * H * keys_a_row * D
+    numbers = R * H * D + G * read * D + (R * H * D + G * T * D if what == "gradients" else 0)
+    moved = 2 * numbers + 4 * R * H * (S + 1)
+    print(
+        f"  span mass of a layer, {what:17} {time * 1e3:8.3f} ms   {moved / 1e6:.1f} MB, {flops / 1e9:.1f} GFLOP",
+        end="",
+    )
+    peaks = next((peak for card, peak in PEAKS.items() if card in name), None)
+    print("" if peaks is None else f"   floor {max(moved / peaks[0], flops / peaks[1]) * 1e3:.3f} ms", flush=True)
+
+
+if __name__ == "__main__":
+    main()

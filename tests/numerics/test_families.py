@@ -1,0 +1,55 @@
+"""Each supported model family: masses and gradients on a random miniature equal those from its eager attention maps."""
+
+import pytest
+import torch
+
+from avar_rl.attention import language_attention_modules, record_span_mass
+from avar_rl.families import FAMILIES, require_supported
+from avar_rl.spans import query_rows
+from tests.numerics import tiny_qwen
+from tests.numerics.tiny_qwen import LAYERS, eager_masses, make_batch, make_model, spans_of
+
+
+def test_every_family_has_a_miniature():
+    assert tiny_qwen.FAMILIES == FAMILIES
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_masses_equal_the_eager_maps_and_logits_are_unchanged(family):
+    inputs, roles = make_batch("left")
+    model = make_model("sdpa", family)
+    assert list(language_attention_modules(model)) == list(range(LAYERS))  # no vision tower
+    with torch.no_grad():
+        off = model(**inputs).logits
+        with record_span_mass(model, spans_of(roles), valid=inputs["attention_mask"].bool()) as record:
+            on = model(**inputs).logits
+    assert torch.equal(on, off)
+    expected = eager_masses(make_model("eager", family), inputs, roles)
+    torch.testing.assert_close(record.stack(), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradients_under_checkpointing_equal_those_through_the_eager_maps(family):
+    inputs, roles = make_batch("right")
+    rows = query_rows(roles, "response")
+    eager = make_model("eager", family).train()
+    maps_LBHTT = torch.stack(eager(**inputs, output_attentions=True).attentions)
+    masses = torch.einsum("lbhqk,bsk->lbshq", maps_LBHTT, spans_of(roles).float())
+    index = rows.clamp(min=0)[None, :, None, None].expand(LAYERS, -1, 2, 4, -1)
+    (masses.gather(-1, index) * (rows >= 0)[:, None, None]).square().sum().backward()
+
+    model = make_model("sdpa", family).train()
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    with record_span_mass(model, spans_of(roles), rows=rows, valid=inputs["attention_mask"].bool()) as record:
+        model(**inputs)
+    record.stack().square().sum().backward()
+    for (name, p), q in zip(model.named_parameters(), eager.parameters(), strict=True):
+        if q.grad is not None:
+            assert (p.grad - q.grad).norm() <= 1e-4 * q.grad.norm() + 1e-6, name
+
+
+def test_another_family_is_refused_with_what_to_implement():
+    with pytest.raises(
+        ValueError, match="'llava' has no support .there is: qwen2_vl, qwen2_5_vl, qwen3_vl.. To add it:"
+    ):
+        require_supported("llava")
