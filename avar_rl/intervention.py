@@ -15,7 +15,8 @@ rows and 0 elsewhere, g the gain of a key,
     weight:  [q, r]   · [k, g/scale] · scale = s + r·g,           g = log(1 + α_img) or log(1 − α_sys)
 
 so the stock function, called with wider queries and keys (and zeros behind the values), returns exactly the intervened
-attention, whichever it is: SDPA, flash attention, eager; prefill and decoding, padded or not. `avar_rl.vllm_intervention`
+attention, whichever it is: SDPA, flash attention, eager; prefill and decoding, padded or not.
+`avar_rl.evaluation.vllm_intervention`
 uses the same algebra.
 """
 
@@ -66,7 +67,7 @@ class Intervention:
 
     @classmethod
     def parse(cls, text: str) -> Intervention:
-        """From `img=0.15,sys=0.05,mode=weight,layers=0-13`, any subset, in any order. ValueError names what is wrong."""
+        """From `img=0.15,sys=0.05,mode=weight,layers=0-13`, any subset, in any order. ValueError: anything else."""
         found: dict[str, object] = {}
         for part in text.split(","):
             name, _, value = part.strip().partition("=")
@@ -179,7 +180,7 @@ class _Running:
         cache = kwargs.get("past_key_values")
         if cache is not None and cache.is_compileable:
             raise ValueError(
-                f"the intervention does not support {type(cache).__name__}, a key cache of fixed size: use the dynamic one"
+                f"the intervention does not support {type(cache).__name__}, a cache of fixed size: use the dynamic one"
             )
         seen = 0 if cache is None else cache.get_seq_length()
         decoded = torch.full_like(ids, seen > 0 and ids.shape[1] == 1, dtype=torch.bool)
