@@ -115,6 +115,9 @@ class Intervention:
         return _fill(torch.cat([key, extra.to(key.dtype)], -1), width)
 
 
+NO_INTERVENTION = Intervention(0.0, 0.0)
+
+
 def _layers(text: str) -> tuple[int, ...]:
     first, _, last = text.partition("-")
     return tuple(range(int(first), int(last or first) + 1))

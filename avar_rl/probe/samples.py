@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_tools.rows import IMAGE_PLACEHOLDER, read_rows
+from data_tools.validate import structured_turns, token_length
+
 TEXT_COLUMNS = ("question", "problem", "query", "prompt", "text")
 IMAGE_COLUMNS = ("images", "image")
 
@@ -23,8 +26,6 @@ class Sample:
 
     def text(self, processor) -> str:
         """As the chat template writes it; one pad token per image."""
-        from data_tools.validate import structured_turns
-
         return processor.apply_chat_template(
             structured_turns(list(self.turns)), add_generation_prompt=self.asks, tokenize=False
         )
@@ -38,8 +39,6 @@ class Sample:
     def tokens(self, processor) -> int:
         """Length as the processor counts it, image tokens included. ValueError: an image that cannot be read."""
         from PIL import Image, UnidentifiedImageError
-
-        from data_tools.validate import token_length
 
         try:
             sizes = [Image.open(io.BytesIO(data)).size[::-1] for data in self.images]
@@ -56,8 +55,6 @@ def load_samples(path: Path, rows: str, limit: int | None = None) -> list[Sample
     Raises:
         ValueError: no such file, no known columns, an unreadable row, or rows "response" where the file has none.
     """
-    from data_tools.rows import read_rows
-
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; it must be at least 1")
     table = read_rows(path)[:limit]
@@ -73,7 +70,7 @@ def load_samples(path: Path, rows: str, limit: int | None = None) -> list[Sample
     else:
         samples = [_plain_sample(index, row, path) for index, row in enumerate(table)]
     for sample in samples:
-        marks = sum(turn["content"].count("<image>") for turn in sample.turns)
+        marks = sum(turn["content"].count(IMAGE_PLACEHOLDER) for turn in sample.turns)
         if marks != len(sample.images):
             raise ValueError(f"{path}, row {sample.id}: {marks} `<image>` marks for {len(sample.images)} images")
     return samples
@@ -89,28 +86,33 @@ def _chat_sample(index: int, row: Mapping[str, Any], rows: str) -> Sample:
 
 
 def _plain_sample(index: int, row: Mapping[str, Any], path: Path) -> Sample:
-    from data_tools.rows import Example
-
-    text = next((name for name in TEXT_COLUMNS if isinstance(row.get(name), str)), None)
+    text = next((row[name] for name in TEXT_COLUMNS if isinstance(row.get(name), str)), None)
     if text is None:
         raise ValueError(
             f"{path}, row {index}: no text. The probe reads RL rows (`prompt`), chat rows (`messages`), or a column "
             f"{', '.join(TEXT_COLUMNS)} beside {' or '.join(IMAGE_COLUMNS)}; the file has {', '.join(row)}"
         )
     images = _images(row, index, path)
-    prompt = Example(str(index), row[text], "", images).prompt
-    return Sample(_id(index, row), ({"role": "user", "content": prompt},), images)
+    if IMAGE_PLACEHOLDER not in text:  # images first, unless the text says where they go
+        text = IMAGE_PLACEHOLDER * len(images) + text
+    return Sample(_id(index, row), ({"role": "user", "content": text},), images)
 
 
 def _images(row: Mapping[str, Any], index: int, path: Path) -> tuple[bytes, ...]:
-    from data_tools.prepare import image_bytes
-
     found = next((row[name] for name in IMAGE_COLUMNS if row.get(name) is not None), [])
     values: Sequence[Any] = found if isinstance(found, list) else [found]
-    try:
-        return tuple(image_bytes(value, path.parent) for value in values)
-    except ValueError as error:
-        raise ValueError(f"{path}, row {index}: {error}") from error
+    return tuple(_image_bytes(value, f"{path}, row {index}", path.parent) for value in values)
+
+
+def _image_bytes(value: Any, where: str, folder: Path) -> bytes:
+    """Encoded bytes of bytes, of a path (relative to `folder`), or of {bytes, path}."""
+    if isinstance(value, Mapping):
+        value = value.get("bytes") or value.get("path")
+    if isinstance(value, bytes) and value:
+        return value
+    if isinstance(value, str) and (folder / value).is_file():
+        return (folder / value).read_bytes()
+    raise ValueError(f"{where}: an image is neither bytes nor a file that exists: {str(value)[:80]!r}")
 
 
 def _id(index: int, row: Mapping[str, Any]) -> str:
