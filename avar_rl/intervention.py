@@ -66,7 +66,7 @@ class Intervention:
 
     @classmethod
     def parse(cls, text: str) -> Intervention:
-        """From `img=0.15,sys=0.05,mode=weight,layers=0-13`, any subset, in any order. ValueError: anything else."""
+        """From `img=0.15,sys=0.05,mode=weight,layers=0-13+20`, any subset, in any order. ValueError: anything else."""
         found: dict[str, object] = {}
         for part in text.split(","):
             name, _, value = part.strip().partition("=")
@@ -79,7 +79,7 @@ class Intervention:
         return cls(**found)
 
     def __str__(self) -> str:
-        layers = "" if self.layers is None else f",layers={self.layers[0]}-{self.layers[-1]}"
+        layers = "" if self.layers is None else ",layers=" + "+".join(map(str, self.layers))
         return f"img={self.img:g},sys={self.sys:g},mode={self.mode}{layers}"
 
     @property
@@ -119,8 +119,12 @@ NO_INTERVENTION = Intervention(0.0, 0.0)
 
 
 def _layers(text: str) -> tuple[int, ...]:
-    first, _, last = text.partition("-")
-    return tuple(range(int(first), int(last or first) + 1))
+    """`4-6+9` → (4, 5, 6, 9)."""
+    layers: list[int] = []
+    for part in text.split("+"):
+        first, _, last = part.partition("-")
+        layers += range(int(first), int(last or first) + 1)
+    return tuple(layers)
 
 
 def _fill(x: Tensor, width: int) -> Tensor:

@@ -105,7 +105,7 @@ def _rows_of(result: dict[str, Any]) -> list[dict[str, Any]]:
     return [result, result["intervention"]["figures"]] if "intervention" in result else [result]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m avar_rl.evaluation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -127,7 +127,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="img=0.15,sys=0.05,mode=weight",
         help="evaluate a second time with the training-free intervention (mode weight or logit; layers=FIRST-LAST)",
     )
-    options = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(argv)
     if options.minutes > 0:  # a hang in native code answers to nothing gentler
         faulthandler.dump_traceback_later(60 * options.minutes, exit=True)
     try:

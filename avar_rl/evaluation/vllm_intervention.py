@@ -12,6 +12,7 @@ which knows the requests of a batch.
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from typing import Any
 
@@ -28,6 +29,7 @@ from vllm.model_executor.models.qwen2_vl import Qwen2VLForConditionalGeneration
 from vllm.model_executor.models.qwen3_vl import Qwen3VLForConditionalGeneration
 from vllm.model_executor.models.utils import extract_layer_index
 from vllm.tokenizers import cached_tokenizer_from_config
+from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
 from avar_rl.intervention import Intervention
 from avar_rl.spans import Markup, token_roles
@@ -49,6 +51,7 @@ def engine_options(model: str, intervention: Intervention) -> dict[str, Any]:
     architecture = (AutoConfig.from_pretrained(model).architectures or ["unknown"])[0]
     if architecture not in _CLASSES:
         raise ValueError(f"{model} is a {architecture}; the intervention supports {', '.join(_CLASSES)}")
+    os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")  # `_Marks` reads the batches of the V1 runner
     return {
         "hf_overrides": {"architectures": [_PREFIX + architecture]},
         "additional_config": {_SETTINGS: asdict(intervention)},
@@ -66,6 +69,8 @@ class WorkerExtension:
     """vLLM adds these methods to its workers."""
 
     def show_requests_to_the_intervention(self) -> None:
+        if not isinstance(self.model_runner, GPUModelRunner):  # on a CPU too
+            raise RuntimeError("the intervention reads the batches of vLLM's V1 runner: set VLLM_USE_V2_MODEL_RUNNER=0")
         self.model_runner.get_model().marks.runner = self.model_runner
 
 

@@ -84,9 +84,10 @@ def measure(
             batch = [samples[place] for place in order[start : start + size]]
             try:
                 found.append(_measure_batch(network, batch, processor, markup, ROWS[rows], layers))
-            except torch.cuda.OutOfMemoryError:
+            except torch.cuda.OutOfMemoryError as error:
                 if size == 1:
-                    raise
+                    length = lengths[order[start]]
+                    raise ValueError(f"sample {batch[0].id}, {length} tokens, does not fit into this GPU") from error
                 torch.cuda.empty_cache()
                 size = (size + 1) // 2
                 continue

@@ -215,8 +215,8 @@ def test_scaling_a_negative_logit_lowers_its_weight():
 
 
 def test_written_form():
-    whole = Intervention.parse("img=0.15,sys=0.05,mode=logit,layers=4-6")
-    assert whole == Intervention(0.15, 0.05, "logit", (4, 5, 6))
+    whole = Intervention.parse("img=0.15,sys=0.05,mode=logit,layers=4-6+9")
+    assert whole == Intervention(0.15, 0.05, "logit", (4, 5, 6, 9))
     assert Intervention.parse(str(whole)) == whole
     assert Intervention.parse("sys=0.4") == Intervention(0.15, 0.4, "weight")
     wrong = {"img": "no value for img", "im=1": "one of img=", "img=x": "no value for img", "layers=3-1": "layers="}
