@@ -12,9 +12,9 @@ peak memory that each way adds to the model (on a CPU, of a process of its own).
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
+from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
 
@@ -25,7 +25,9 @@ ATTENTION = {"probe": "sdpa", "eager": "eager", "eager text": {"text_config": "e
 
 def make_model():
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+    from transformers.utils import logging
 
+    logging.set_verbosity_error()  # it warns of output_attentions where a part of the model runs under SDPA
     text = dict(
         vocab_size=4096,
         hidden_size=HEADS * HEAD_DIM,
@@ -153,13 +155,20 @@ def added_memory(bench: Bench, way: str, device: str) -> float:
     import torch
 
     if device == "cpu":
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+        before = resident("VmRSS")
         bench.run(way)
-        return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
+        return resident("VmHWM") - before
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
     bench.run(way)
     return (torch.cuda.max_memory_allocated() - before) / 2**20
+
+
+def resident(what: str) -> float:
+    """MiB, of Linux."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(what)) / 2**10
 
 
 def memory_of_process(way: str) -> float:
