@@ -93,7 +93,7 @@ class SpanMassRecorder:
         if busy:
             raise ValueError(f"layers {busy} are being recorded by another recorder: stop it first")
         for module in layer_of:
-            install_recording(module)
+            _install(module)
         record = SpanMassRecord(tuple(wanted))
         self._now = _Recording(record, layer_of, spans, rows, cu_seqlens, valid, torch.is_grad_enabled())
         _RECORDING.update(dict.fromkeys(layer_of, self))
@@ -232,7 +232,7 @@ class _CatchLogSumExp(TorchDispatchMode):
         return output
 
 
-def install_recording(module: nn.Module) -> None:
+def _install(module: nn.Module) -> None:
     """Puts the recording wrapper around the attention function that `module` looks up, once a process and function."""
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
