@@ -1,4 +1,4 @@
-"""`python -m tests.e2e.intervention_worker MODEL DATA INTERVENTION` prints how far vLLM's log-probabilities are (JSON)
+"""`python tests/e2e/intervention_worker.py MODEL DATA INTERVENTION` prints how far vLLM's log-probabilities are (JSON)
 from those of transformers, both with the intervention on; and how far from transformers' without it.
 
 Few tokens a step force chunked prefill; the second round of the same prompts is answered from the prefix cache.

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.e2e
 def test_vllm_equals_transformers(tiny_world, intervention):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("VLLM_")}
     model, data = str(tiny_world / "base"), str(tiny_world / "data" / "test.parquet")
-    command = [sys.executable, "-m", "tests.e2e.intervention_worker", model, data, intervention]
+    command = [sys.executable, str(Path(__file__).with_name("intervention_worker.py")), model, data, intervention]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
