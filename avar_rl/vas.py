@@ -29,8 +29,25 @@ from avar_rl.spans import Role, role_counts
 
 
 @dataclass(frozen=True)
+class HeadAttention:
+    """Per sample, layer and head, float64 (N, L, H): means over the rows of a sample.
+
+    image_mass_NLH is 0 where `seen_N` (bool) is False: no image, or no row. Everything else is 0 where `measured_N` is
+    False: nothing seen, or no system turn.
+    """
+
+    vas_NLH: Tensor
+    vas_with_sink_NLH: Tensor
+    image_mass_NLH: Tensor
+    system_mass_NLH: Tensor
+    system_mass_with_sink_NLH: Tensor
+    seen_N: Tensor
+    measured_N: Tensor
+
+
+@dataclass(frozen=True)
 class VisualAttention:
-    """Per sample, float32 (N,); 0 where `measured_N` (bool) is False: no image, no system turn, or no user text."""
+    """Per sample, float64 (N,); 0 where `measured_N` (bool) is False: no image, no system turn, or no user text."""
 
     vas_N: Tensor
     vas_with_sink_N: Tensor
@@ -72,29 +89,45 @@ def vas_spans(roles_BT: Tensor, *, cu_seqlens: Tensor | None = None, valid_BT: T
     return torch.stack([roles_BT == Role.IMAGE, (roles_BT == Role.SYSTEM) & ~first, first], dim=1)
 
 
-def visual_attention(
+def head_attention(
     mass_LBSHR: Tensor, rows_BR: Tensor, roles_BT: Tensor, *, cu_seqlens: Tensor | None = None
-) -> VisualAttention:
-    """VAS and its company for every sample.
+) -> HeadAttention:
+    """VAS and its company for every sample, layer and head.
 
     Args:
-        mass_LBSHR: masses of all layers on the spans of `vas_spans`, at `rows_BR`.
-        rows_BR: `query_rows(roles, "all_user")`.
+        mass_LBSHR: masses of the layers on the spans of `vas_spans`, at `rows_BR`.
+        rows_BR: `query_rows(roles, "all_user")`, or other rows.
         roles_BT, cu_seqlens: tell which samples have an image and a system turn, and where packed samples lie.
     """
     if mass_LBSHR.shape[2] != 3:
         raise ValueError(f"VAS needs the masses on the 3 spans of vas_spans, got {mass_LBSHR.shape[2]}")
-    image, system, sink = mass_LBSHR.unbind(2)
+    image, system, sink = mass_LBSHR.double().unbind(2)
     both = system + sink
-    per_row = torch.stack([_ratio(image, system), _ratio(image, both), image, system, both], dim=2)
+    per_row = torch.stack([ratio(image, system), ratio(image, both), image, system, both], dim=2)
     sum_LNMH, rows_N = sum_rows(per_row, rows_BR, cu_seqlens)
     counts_NS = role_counts(roles_BT, [Role.IMAGE, Role.SYSTEM], cu_seqlens=cu_seqlens)
-    measured_N = (counts_NS > 0).all(1) & (rows_N > 0)
-    mean_NM = sum_LNMH.mean((0, 3)) / rows_N.clamp(min=1)[:, None]
-    vas, vas_with_sink, image, system, both = mean_NM.masked_fill(~measured_N[:, None], 0.0).unbind(1)
-    return VisualAttention(
-        vas, vas_with_sink, image, system, both, _ratio(image, system), _ratio(image, both), measured_N
-    )
+    seen_N = (counts_NS[:, 0] > 0) & (rows_N > 0)
+    measured_N = seen_N & (counts_NS[:, 1] > 0)
+    mean_NMLH = (sum_LNMH / rows_N.clamp(min=1)[:, None, None]).permute(1, 2, 0, 3)
+    vas, vas_with_sink, image, system, both = mean_NMLH.masked_fill(~measured_N[:, None, None, None], 0.0).unbind(1)
+    image = mean_NMLH[:, 2].masked_fill(~seen_N[:, None, None], 0.0)
+    return HeadAttention(vas, vas_with_sink, image, system, both, seen_N, measured_N)
+
+
+def visual_attention(
+    mass_LBSHR: Tensor, rows_BR: Tensor, roles_BT: Tensor, *, cu_seqlens: Tensor | None = None
+) -> VisualAttention:
+    """VAS and its company for every sample; arguments as in `head_attention`, masses of all layers."""
+    return average_heads(head_attention(mass_LBSHR, rows_BR, roles_BT, cu_seqlens=cu_seqlens))
+
+
+def average_heads(heads: HeadAttention) -> VisualAttention:
+    """Means over layers and heads, of samples that are measured."""
+    measured = heads.measured_N
+    names = ("vas", "vas_with_sink", "image_mass", "system_mass", "system_mass_with_sink")
+    means = [getattr(heads, f"{name}_NLH").mean((1, 2)).masked_fill(~measured, 0.0) for name in names]
+    _, _, image, system, both = means
+    return VisualAttention(*means, ratio(image, system), ratio(image, both), measured)
 
 
 def summarise(samples: Sequence[VisualAttention]) -> VasSummary:
@@ -111,5 +144,6 @@ def summarise(samples: Sequence[VisualAttention]) -> VasSummary:
     return VasSummary(**means, n=n, excluded=len(measured) - n)
 
 
-def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    return numerator / denominator.clamp(min=torch.finfo(denominator.dtype).tiny)
+def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """In double precision: sums of huge ratios must stay finite."""
+    return numerator.double() / denominator.double().clamp(min=torch.finfo(torch.float32).tiny)

@@ -1,7 +1,8 @@
 """Evaluate models: `python -m avar_rl.evaluation base=DIR sft=DIR --data test.parquet --out OUT [--limit N]`.
 
 For each model OUT/NAME.json (figures) and OUT/NAME.responses.jsonl (every response, graded). A model whose file is
-there already, from the same weights, data and settings, is not evaluated again.
+there already, from the same weights, data and settings, is not evaluated again. With --intervene every model answers
+twice, without and with the intervention, and the difference is printed with a paired bootstrap interval.
 """
 
 import argparse
@@ -40,21 +41,20 @@ def evaluate(name: str, model: str, options: argparse.Namespace) -> dict[str, An
     """Evaluates one model and writes its files; returns what is in OUT/NAME.json."""
     from dataclasses import asdict
 
-    from avar_rl.evaluation.generate import GenerationSettings, generate
+    from avar_rl.evaluation.intervened import compare
     from avar_rl.evaluation.questions import check_weights, load_processor, load_questions
-    from avar_rl.evaluation.result import figures, grade, write_json, write_responses
-    from avar_rl.evaluation.visual_attention import measure
+    from avar_rl.evaluation.result import write_json
     from avar_rl.spans import Markup
 
-    names = ("max_new_tokens", "samples", "temperature", "seed", "tensor_parallel")
-    settings = GenerationSettings(**{setting: getattr(options, setting) for setting in names})
+    settings = _settings(options)
     origin = {
         "model": {"path": model, "files": fingerprint(model)},
         "data": {"path": str(options.data), "limit": options.limit, "files": fingerprint(str(options.data))},
         "generation": asdict(settings),
+        "intervene": options.intervene and str(options.intervene),
     }
     path = options.out / f"{name}.json"
-    if path.is_file() and (before := json.loads(path.read_text())).get("origin") == origin:
+    if path.is_file() and (before := json.loads(path.read_text())).get("origin") == json.loads(json.dumps(origin)):
         print(f"{name}: evaluated before ({path})", flush=True)
         return before
 
@@ -62,27 +62,50 @@ def evaluate(name: str, model: str, options: argparse.Namespace) -> dict[str, An
     processor = load_processor(model)
     Markup.from_tokenizer(processor.tokenizer)  # refuses a model type without span support before minutes are spent
     data = load_questions(options.data, processor, options.limit)
+    graded, result = _run(name, model, data, processor, settings, options)
+    if options.intervene:
+        changed = _settings(options, intervention=options.intervene)
+        graded_with, result_with = _run(f"{name}.intervened", model, data, processor, changed, options)
+        result["intervention"] = compare(graded, graded_with) | {"figures": result_with}
+    result |= {"origin": origin}
+    write_json(result, path)
+    return result
+
+
+def _settings(options: argparse.Namespace, **more):
+    from avar_rl.evaluation.generate import GenerationSettings
+
+    names = ("max_new_tokens", "samples", "temperature", "seed", "tensor_parallel")
+    return GenerationSettings(**{setting: getattr(options, setting) for setting in names}, **more)
+
+
+def _run(name: str, model: str, data, processor, settings, options: argparse.Namespace):
+    """One model under one setting: its graded responses, which are written, and its figures."""
+    from avar_rl.evaluation.generate import generate
+    from avar_rl.evaluation.result import figures, grade, write_responses
+    from avar_rl.evaluation.visual_attention import measure
+
     times = [time.monotonic()]
     responses = generate(model, data, processor, settings)
     times.append(time.monotonic())
     graded = grade(data.questions, responses)
     times.append(time.monotonic())
-    vas = measure(model, data.questions, processor, batch_size=options.vas_batch_size)
+    size, intervention = options.vas_batch_size, settings.intervention
+    vas = measure(model, data.questions, processor, batch_size=size, intervention=intervention)
     times.append(time.monotonic())
-    seconds = {
-        part: round(end - start, 2)
-        for part, start, end in zip(("generate", "grade", "attention"), times, times[1:], strict=False)
-    }
-    result = figures(name, graded, vas) | {"seconds": seconds, "origin": origin}
+    parts = ("generate", "grade", "attention")
+    seconds = {part: round(end - start, 2) for part, start, end in zip(parts, times, times[1:], strict=False)}
     write_responses(graded, options.out / f"{name}.responses.jsonl")
-    write_json(result, path)
-    print(
-        f"{name}: {len(data.questions)} questions, " + ", ".join(f"{p} {s} s" for p, s in seconds.items()), flush=True
-    )
-    return result
+    spent = ", ".join(f"{part} {s} s" for part, s in seconds.items())
+    print(f"{name}: {len(data.questions)} questions, {spent}", flush=True)
+    return graded, figures(name, graded, vas) | {"seconds": seconds}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def _rows_of(result: dict[str, Any]) -> list[dict[str, Any]]:
+    return [result, result["intervention"]["figures"]] if "intervention" in result else [result]
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m avar_rl.evaluation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -94,12 +117,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--temperature", type=float, default=1.0, help="of the samples (default 1)")
     parser.add_argument("--max-new-tokens", type=int, default=1024, help="limit of a response (default 1024)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--vas-batch-size", type=int, default=16, help="prompts per forward pass (default 16)")
+    parser.add_argument("--vas-batch-size", type=int, help="prompts per forward pass (default: what memory holds)")
     parser.add_argument("--tensor-parallel", type=int, default=1, help="GPUs that share a model (default 1)")
     parser.add_argument(
         "--minutes", type=float, default=0, help="stop with all stacks after this long (default: never)"
     )
-    options = parser.parse_args(argv)
+    parser.add_argument(
+        "--intervene",
+        metavar="img=0.15,sys=0.05,mode=weight",
+        help="evaluate a second time with the training-free intervention (mode weight or logit; layers=FIRST-LAST)",
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(argv)
     if options.minutes > 0:  # a hang in native code answers to nothing gentler
         faulthandler.dump_traceback_later(60 * options.minutes, exit=True)
     try:
@@ -107,13 +139,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         from avar_rl.evaluation.environment import prepare_environment
 
         prepare_environment()
+        if options.intervene:
+            from avar_rl.intervention import Intervention
+
+            options.intervene = Intervention.parse(options.intervene)
         results = [evaluate(name, model, options) for name, model in models.items()]
     except ValueError as error:
         print(f"evaluation: {error}", file=sys.stderr)
         return 2
+    from avar_rl.evaluation.intervened import print_comparison
     from avar_rl.evaluation.result import print_table
 
-    print_table(results)
+    print_table([figures for result in results for figures in _rows_of(result)])
+    for result in results:
+        if options.intervene:
+            print_comparison(result["name"], str(options.intervene), result["intervention"])
     return 0
 
 

@@ -6,18 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from avar_rl.evaluation.questions import Question, QuestionSet
+from avar_rl.intervention import NO_INTERVENTION, Intervention
 from avar_rl.spans import Markup
 
 
 @dataclass(frozen=True)
 class GenerationSettings:
-    """How responses are drawn. `tensor_parallel`: GPUs that share the model (1 on a CPU)."""
+    """How responses are drawn. `tensor_parallel`: GPUs that share the model (1 on a CPU); `intervention`: on
+    while the model generates; by default none."""
 
     max_new_tokens: int = 1024
     samples: int = 4
     temperature: float = 1.0
     seed: int = 0
     tensor_parallel: int = 1
+    intervention: Intervention = NO_INTERVENTION
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1 or self.samples < 0 or self.tensor_parallel < 1:
@@ -71,7 +74,11 @@ def start_engine(model: str, data: QuestionSet, settings: GenerationSettings):
         hardware = {"dtype": "auto", "gpu_memory_utilization": 0.85}  # this process holds a CUDA context of its own
     else:
         hardware = {"dtype": "float32", "enforce_eager": True, "skip_mm_profiling": True}
-    return LLM(
+    if settings.intervention.active:
+        from avar_rl.evaluation import vllm_intervention
+
+        hardware |= vllm_intervention.engine_options(model, settings.intervention)
+    engine = LLM(
         model,
         max_model_len=length,
         max_num_seqs=256,
@@ -83,6 +90,9 @@ def start_engine(model: str, data: QuestionSet, settings: GenerationSettings):
         use_tqdm_on_load=False,
         **hardware,
     )
+    if settings.intervention.active:
+        vllm_intervention.follow_requests(engine)
+    return engine
 
 
 def _check_context(model: str, length: int, settings: GenerationSettings) -> None:

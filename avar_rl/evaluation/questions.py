@@ -1,13 +1,13 @@
 """RL rows (see data_tools.rows) as questions: checked before any model is loaded, and put into a processor's words."""
 
 import functools
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from avar_rl.probe.samples import Sample
 from data_tools.rows import read_rows
-from data_tools.validate import check_columns, load_processor, structured_turns, validate_rows
+from data_tools.validate import check_columns, load_processor, validate_rows
 from rewards.accuracy import check_gold
 
 MAX_NAMED = 5  # faults spelt out in an error
@@ -23,17 +23,17 @@ class Question:
     images: tuple[bytes, ...]
     gold: str
 
+    @property
+    def sample(self) -> Sample:
+        return Sample(self.id, self.turns, self.images)
+
     def text(self, processor) -> str:
         """The conversation as the chat template writes it, ready for the model's turn; one pad token per image."""
-        return processor.apply_chat_template(
-            structured_turns(list(self.turns)), add_generation_prompt=True, tokenize=False
-        )
+        return self.sample.text(processor)
 
     def pictures(self) -> list:
         """The images, decoded to RGB."""
-        from PIL import Image
-
-        return [Image.open(io.BytesIO(data)).convert("RGB") for data in self.images]
+        return self.sample.pictures()
 
 
 @dataclass(frozen=True)

@@ -31,36 +31,32 @@ class Difference:
         )
 
 
-def differences(model: str, path: Path, limit: int, max_new_tokens: int) -> list[Difference]:
+def differences(
+    model: str, path: Path, limit: int, max_new_tokens: int, intervention: str | None = None
+) -> list[Difference]:
     """Where the greedy tokens of transformers and vLLM part, one per question at most. ValueError: bad input."""
     import torch
 
     from avar_rl.evaluation.generate import GenerationSettings, generate
     from avar_rl.evaluation.questions import load_processor, load_questions
+    from avar_rl.intervention import NO_INTERVENTION, Intervention, intervene
+    from avar_rl.probe.measure import load_network
+    from avar_rl.spans import Markup
 
     processor = load_processor(model)
     data = load_questions(path, processor, limit)
-    drawn = generate(model, data, processor, GenerationSettings(max_new_tokens=max_new_tokens, samples=0))
-    network = _load(model)
+    change = Intervention.parse(intervention) if intervention else NO_INTERVENTION
+    settings = GenerationSettings(max_new_tokens=max_new_tokens, samples=0, intervention=change)
+    drawn = generate(model, data, processor, settings)
+    network = load_network(model)
     found = []
-    with torch.inference_mode():
+    with torch.inference_mode(), intervene(network, change, Markup.from_tokenizer(processor.tokenizer)):
         for question, response in zip(data.questions, drawn, strict=True):
             ours, logits = _greedy(network, question, processor, max_new_tokens)
             theirs = list(response.greedy.ids)
             if ours != theirs:
                 found.append(_difference(question.id, ours, theirs, logits, processor.tokenizer))
     return found
-
-
-def _load(model: str):
-    import torch
-    from transformers import AutoModelForImageTextToText
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = "auto" if device == "cuda" else torch.float32
-    return AutoModelForImageTextToText.from_pretrained(model, dtype=dtype).to(device).eval()
 
 
 def _greedy(network, question, processor, max_new_tokens: int):
@@ -100,6 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, default=8, help="compare the first N rows (default 8)")
     parser.add_argument("--max-new-tokens", type=int, default=64)
     parser.add_argument("--tie", type=float, help="logits this close count as equal (default 0.001; 0.5 on a GPU)")
+    parser.add_argument("--intervene", help="compare with an intervention on, as in avar_rl.evaluation")
     options = parser.parse_args(argv)
     from avar_rl.evaluation.environment import prepare_environment
 
@@ -108,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     tie = options.tie if options.tie is not None else TIE["cuda" if torch.cuda.is_available() else "cpu"]
     try:
-        found = differences(options.model, options.data, options.limit, options.max_new_tokens)
+        found = differences(options.model, options.data, options.limit, options.max_new_tokens, options.intervene)
     except ValueError as error:
         print(f"same_text: {error}", file=sys.stderr)
         return 2

@@ -10,6 +10,7 @@ import torch
 
 from avar_rl.evaluation.__main__ import main, parse_models
 from avar_rl.evaluation.generate import GenerationSettings, Response, Responses
+from avar_rl.evaluation.intervened import compare
 from avar_rl.evaluation.questions import Question, check_weights, load_processor, load_questions
 from avar_rl.evaluation.result import STAGE_KEYS, figures, grade, print_table, write_json, write_responses
 from avar_rl.evaluation.same_text import _difference
@@ -79,6 +80,21 @@ def test_figures_by_hand():
     assert found["accuracy_by_kind"] == {"area": 1.0, "count": 1.0}
     assert (found["vas"], found["image_mass"], found["system_mass"]) == (8.0, 0.5, 0.1)
     assert found["attention"]["ratio_of_means"] == 5.0
+
+
+def test_comparison_of_an_intervention_by_hand():
+    right, wrong = Response(thought("3"), (7,), False), Response(thought("4"), (7,), False)
+    questions = [Question(str(i), "count", (), (), "3") for i in range(4)]
+    before = grade(questions, [Responses(wrong, (wrong, right)), *[Responses(right, (right, right))] * 3])
+    after = grade(questions, [Responses(right, (right, right)), *[Responses(right, (right, right))] * 3])
+    found = compare(before, after)
+    assert found["greedy"] == {"without": 0.75, "with": 1.0, "difference": 0.25, "interval": [0.0, 0.75], "n": 4}
+    assert found["sampled"]["difference"] == pytest.approx(0.125)  # the first question rises from 1/2 to 1
+    same = compare(after, after)["greedy"]
+    assert same["interval"] == [0.0, 0.0]  # paired: no spread of accuracy, only of differences
+    greedy_only = grade(questions[:1], [Responses(right, ())])
+    alone = compare(greedy_only, greedy_only)
+    assert alone["sampled"] is None and alone["greedy"]["interval"] is None
 
 
 def test_without_samples_and_images_those_figures_are_null():
@@ -160,6 +176,8 @@ def test_bad_models_are_named_in_one_sentence(tiny_world, tmp_path, capfd, monke
     common = ["--data", str(tiny_world / "data" / "test.parquet"), "--out", str(tmp_path / "out")]
     assert main([str(tmp_path / "empty"), *common]) == 2
     assert "holds no weights" in capfd.readouterr().err
+    assert main([str(tmp_path / "empty"), *common, "--intervene", "img=x"]) == 2
+    assert "'x' is no value for img" in capfd.readouterr().err
     (tmp_path / "empty" / "model.safetensors").touch()
     assert main([str(tmp_path / "empty"), *common]) == 2
     assert "no processor" in capfd.readouterr().err

@@ -5,8 +5,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PURE = [
-    *(ROOT / "avar_rl" / name for name in ("spans.py", "attention.py", "vas.py", "guidance.py")),
+    *(ROOT / "avar_rl" / name for name in ("spans.py", "attention.py", "vas.py", "guidance.py", "intervention.py")),
     *(ROOT / "avar_rl" / "span_mass").rglob("*.py"),
+    *(ROOT / "avar_rl" / "probe").rglob("*.py"),
     *(ROOT / "rewards").rglob("*.py"),
     *(path for path in (ROOT / "data_tools").rglob("*.py") if not path.name.startswith("ray_")),
 ]

@@ -1,0 +1,251 @@
+"""The training-free intervention (arXiv 2603.03825, section 3): more weight on the image, less on the system turn.
+
+    logit:   s'[q, k] = (1 + α_img) · s[q, k] on IMAGE keys,  (1 − α_sys) · s[q, k] on SYSTEM keys,  then softmax
+    weight:  A'[q, k] ∝ (1 + α_img) · A[q, k] on IMAGE keys,  (1 − α_sys) · A[q, k] on SYSTEM keys,  renormalised
+
+The paper's Z is not said to be the logit s or the weight A, so both are offered. Scaling a negative logit by 1.15
+*lowers* its weight: `logit` does that, `weight` never does. Rows: every token after the first image that is no image
+token itself (text, markup, and all that is decoded); other rows are computed as ever. A sequence without an image is
+left alone. Position 0, the attention sink, is markup and in neither set of columns.
+
+No attention map is ever made, and no attention kernel changed: the intervention is a *wider head*. With r = 1 on the
+rows and 0 elsewhere, g the gain of a key,
+
+    logit:   [q, r·q] · [k, g·k] = q·k + r·g·(q·k),               g = α_img or −α_sys
+    weight:  [q, r]   · [k, g/scale] · scale = s + r·g,           g = log(1 + α_img) or log(1 − α_sys)
+
+so the stock function, called with wider queries and keys (and zeros behind the values), returns exactly the intervened
+attention, whichever it is: SDPA, flash attention, eager; prefill and decoding, padded or not.
+`avar_rl.evaluation.vllm_intervention` uses the same algebra.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from avar_rl.attention import _install as install_recording
+from avar_rl.attention import language_attention_modules
+from avar_rl.spans import Markup, Role, token_roles
+
+# Shapes: B batch, H heads, Q queries, K keys, T tokens so far, D head dim, W widened head dim.
+
+MODES = ("logit", "weight")
+_FLASH_HEAD_LIMIT = 256
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """α_img, α_sys, "logit" or "weight", and the layers it acts in (None: all of the language model).
+
+    ValueError: an unknown mode, img not finite and >= 0, sys outside [0, 1) (in logit mode 1 is allowed: logit 0).
+    """
+
+    img: float = 0.15
+    sys: float = 0.0
+    mode: str = "weight"
+    layers: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.layers is not None:
+            object.__setattr__(self, "layers", tuple(sorted(set(self.layers))))
+        if self.mode not in MODES:
+            raise ValueError(f"intervention mode={self.mode!r} is unknown: choose {' or '.join(MODES)}")
+        if not 0 <= self.img < math.inf:
+            raise ValueError(f"intervention img={self.img} must be a number >= 0")
+        if not (0 <= self.sys < 1 or (self.sys == 1 and self.mode == "logit")):
+            raise ValueError(f"intervention sys={self.sys} must be at least 0 and below 1")
+        if self.layers is not None and (not self.layers or self.layers[0] < 0):
+            raise ValueError(f"intervention layers={self.layers} must be layer indices >= 0, or none for all layers")
+
+    @classmethod
+    def parse(cls, text: str) -> Intervention:
+        """From `img=0.15,sys=0.05,mode=weight,layers=0-13+20`, any subset, in any order. ValueError: anything else."""
+        found: dict[str, object] = {}
+        for part in text.split(","):
+            name, _, value = part.strip().partition("=")
+            if name not in ("img", "sys", "mode", "layers") or name in found:
+                raise ValueError(f"intervention {text!r}: {part!r} is not one of img=, sys=, mode=, layers=FIRST-LAST")
+            try:
+                found[name] = value if name == "mode" else _layers(value) if name == "layers" else float(value)
+            except ValueError:
+                raise ValueError(f"intervention {text!r}: {value!r} is no value for {name}") from None
+        return cls(**found)
+
+    def __str__(self) -> str:
+        layers = "" if self.layers is None else ",layers=" + "+".join(map(str, self.layers))
+        return f"img={self.img:g},sys={self.sys:g},mode={self.mode}{layers}"
+
+    @property
+    def active(self) -> bool:
+        return self.img > 0 or self.sys > 0
+
+    def rows(self, roles_BT: Tensor) -> Tensor:
+        """bool (B, T): the query rows that it acts on."""
+        image = roles_BT == Role.IMAGE
+        return (image.cumsum(1) > 0) & ~image
+
+    def gains(self, roles_BT: Tensor) -> Tensor:
+        """float32 (B, T): g of every key."""
+        image, system = (
+            (math.log1p(self.img), math.log1p(-self.sys)) if self.mode == "weight" else (self.img, -self.sys)
+        )
+        return (roles_BT == Role.IMAGE) * image + (roles_BT == Role.SYSTEM) * system
+
+    def width(self, head_dim: int) -> int:
+        """The least widened head dim; a multiple of 8, as fast kernels want it."""
+        return 2 * head_dim if self.mode == "logit" else 8 * (head_dim // 8 + 1)
+
+    def widen_query(self, query: Tensor, rows: Tensor, width: int) -> Tensor:
+        """(..., D) → (..., W); `rows` broadcasts over all dimensions but the last."""
+        rows = rows[..., None].to(query.dtype)
+        extra = query * rows if self.mode == "logit" else rows.expand(*query.shape[:-1], 1)
+        return _fill(torch.cat([query, extra], -1), width)
+
+    def widen_key(self, key: Tensor, gains: Tensor, width: int, scale: float) -> Tensor:
+        """(..., D) → (..., W); `gains` as `rows` above, `scale` the factor of the scores."""
+        gains = gains[..., None]
+        extra = key * gains if self.mode == "logit" else (gains / scale).expand(*key.shape[:-1], 1)
+        return _fill(torch.cat([key, extra.to(key.dtype)], -1), width)
+
+
+NO_INTERVENTION = Intervention(0.0, 0.0)
+
+
+def _layers(text: str) -> tuple[int, ...]:
+    """`4-6+9` → (4, 5, 6, 9)."""
+    layers: list[int] = []
+    for part in text.split("+"):
+        first, _, last = part.partition("-")
+        layers += range(int(first), int(last or first) + 1)
+    return tuple(layers)
+
+
+def _fill(x: Tensor, width: int) -> Tensor:
+    return pad(x, (0, width - x.shape[-1]))
+
+
+# Attention modules now intervened on → the intervention that runs. Empty unless one is on.
+_INTERVENING: dict[nn.Module, _Running] = {}
+
+
+@contextmanager
+def intervene(model: nn.Module, intervention: Intervention, markup: Markup) -> Iterator[None]:
+    """Every forward pass and `generate` of `model` inside the block runs with the intervention.
+
+        with intervene(model, Intervention(img=0.15, sys=0.05), Markup.from_tokenizer(processor.tokenizer)):
+            model.generate(**inputs)
+
+    Span masses recorded inside are those of the intervened attention. α_img = α_sys = 0 changes nothing, bit for bit.
+    ValueError: no such layer, an intervention is on already, a key cache of fixed size or one filled outside the block.
+    """
+    modules = language_attention_modules(model)
+    layers = sorted(modules) if intervention.layers is None else intervention.layers
+    absent = [layer for layer in layers if layer not in modules]
+    if absent:
+        raise ValueError(f"cannot intervene in layers {absent}: the model has layers {list(modules)}")
+    if not intervention.active:
+        yield
+        return
+    chosen = [modules[layer] for layer in layers]
+    if any(module in _INTERVENING for module in chosen):
+        raise ValueError("an intervention on this model is on already: leave its block before the next begins")
+    running = _Running(intervention, markup)
+    for module in chosen:
+        _install(module)
+    hook = model.register_forward_pre_hook(running.see_tokens, with_kwargs=True)
+    _INTERVENING.update(dict.fromkeys(chosen, running))
+    try:
+        yield
+    finally:
+        hook.remove()
+        for module in chosen:
+            del _INTERVENING[module]
+
+
+class _Running:
+    """Follows the tokens that pass through the model, so that every layer finds rows and gains ready."""
+
+    def __init__(self, intervention: Intervention, markup: Markup) -> None:
+        self.intervention, self.markup = intervention, markup
+        self.ids_BT: Tensor | None = None
+        self.decoded_BT: Tensor | None = None  # tokens that came one by one, after the prompt
+        self.acts = False  # no row of this forward pass may be one to act on
+
+    def see_tokens(self, model: nn.Module, args: tuple, kwargs: dict) -> None:
+        """Before every forward pass of the model."""
+        ids = kwargs["input_ids"] if "input_ids" in kwargs else (args[0] if args else None)
+        if ids is None:
+            raise ValueError("the intervention needs input_ids: embeddings do not tell where image and system turn are")
+        cache = kwargs.get("past_key_values")
+        if cache is not None and cache.is_compileable:
+            raise ValueError(
+                f"the intervention does not support {type(cache).__name__}, a cache of fixed size: use the dynamic one"
+            )
+        seen = 0 if cache is None else cache.get_seq_length()
+        decoded = torch.full_like(ids, seen > 0 and ids.shape[1] == 1, dtype=torch.bool)
+        if seen:
+            if self.ids_BT is None or self.ids_BT.shape[1] < seen or len(self.ids_BT) != len(ids):
+                raise ValueError("the key cache was filled outside the intervention: run the prompt inside its block")
+            ids = torch.cat([self.ids_BT[:, :seen], ids], 1)
+            decoded = torch.cat([self.decoded_BT[:, :seen], decoded], 1)
+        self.ids_BT, self.decoded_BT = ids, decoded
+        self._mark(seen, kwargs.get("attention_mask"))
+
+    def _mark(self, seen: int, mask: Tensor | None) -> None:
+        # Without a mask of the usual shape, padding is known by lying outside turns
+        mask = mask if isinstance(mask, Tensor) and mask.shape == self.ids_BT.shape else None
+        roles_BT = token_roles(self.ids_BT, self.markup, attention_mask=mask, response_mask=self.decoded_BT)
+        self.rows_BQ = self.intervention.rows(roles_BT)[:, seen:]
+        self.gains_BK = self.intervention.gains(roles_BT)
+        self.acts = bool(self.rows_BQ.any())
+
+    def attention(self, stock, module, query, key, value, attention_mask, *args, **kwargs):
+        """The stock attention function on wider heads."""
+        if (query.shape[2], key.shape[2]) != (self.rows_BQ.shape[1], self.gains_BK.shape[1]):
+            raise ValueError(
+                f"the attention has {query.shape[2]} queries and {key.shape[2]} keys, the tokens that passed are "
+                f"{self.rows_BQ.shape[1]} and {self.gains_BK.shape[1]}: this way of running the model is not supported"
+            )
+        D = query.shape[-1]
+        width = self.intervention.width(D)
+        name = module.config._attn_implementation
+        if width > _FLASH_HEAD_LIMIT and "flash" in name:
+            raise ValueError(
+                f"mode=logit doubles the head dim of {D}, and {name} stops at {_FLASH_HEAD_LIMIT}: use sdpa"
+            )
+        scale = kwargs.pop("scaling", None)
+        scale = D**-0.5 if scale is None else scale
+        query = self.intervention.widen_query(query, self.rows_BQ[:, None], width)
+        key = self.intervention.widen_key(key, self.gains_BK[:, None], width, scale)
+        output, weights = stock(module, query, key, _fill(value, width), attention_mask, *args, scaling=scale, **kwargs)
+        return output[..., :D], weights
+
+
+def _install(module: nn.Module) -> None:
+    """Puts the intervening wrapper around the attention function of `module`, once a process and function, and outside
+    the recording one, which then sees what the kernel sees."""
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    install_recording(module)
+    name = module.config._attn_implementation
+    stock = ALL_ATTENTION_FUNCTIONS[name]
+    if hasattr(stock, "intervenes"):
+        return
+
+    @functools.wraps(stock)  # keeps the recording wrapper's own mark
+    def intervening_attention(module, query, key, value, attention_mask, *args, **kwargs):
+        running = _INTERVENING.get(module)
+        if running is None or not running.acts:
+            return stock(module, query, key, value, attention_mask, *args, **kwargs)
+        return running.attention(stock, module, query, key, value, attention_mask, *args, **kwargs)
+
+    intervening_attention.intervenes = True
+    ALL_ATTENTION_FUNCTIONS[name] = intervening_attention

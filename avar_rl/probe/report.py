@@ -1,0 +1,175 @@
+"""Attention of samples → figures with bootstrap intervals, by model, layer and head → JSON, table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from avar_rl.vas import HeadAttention, ratio
+
+# Shapes: N samples, L layers, H heads, M any figures of a sample.
+
+RESAMPLES = 2000
+WIDE, PANORAMIC = 10.0, 15.0  # the paper's bands of VAS, for 7B models
+
+
+def band(vas: float) -> str:
+    """narrow below 10, panoramic above 15, wide between."""
+    return "narrow" if vas < WIDE else "wide" if vas <= PANORAMIC else "panoramic"
+
+
+def bootstrap(values_NM: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """The percentile interval, 95 %, of the mean over samples: low (M,), high (M,). NaN-free input of N >= 2."""
+    generator = torch.Generator().manual_seed(seed)
+    N = len(values_NM)
+    means = []
+    for _ in range(0, RESAMPLES, 100):  # in parts: weights are resamples × samples
+        picks = torch.randint(N, (100, N), generator=generator)
+        weights = torch.zeros(100, N, dtype=torch.float64).scatter_add_(1, picks, torch.ones(100, N).double())
+        means.append(weights @ values_NM / N)
+    return tuple(torch.quantile(torch.cat(means), torch.tensor([0.025, 0.975]).double(), dim=0))
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measure: mean and interval (None for fewer than two samples) of the model, its layers (L,), heads (L, H)."""
+
+    n: int
+    mean: float
+    interval: tuple[float, float] | None
+    mean_L: Tensor
+    interval_L: tuple[Tensor, Tensor] | None
+    mean_LH: Tensor
+    interval_LH: tuple[Tensor, Tensor] | None
+
+
+def figures(heads: HeadAttention) -> dict[str, Figure | None]:
+    """Every measure by name; None where no sample has it (no image; for all but image mass, no system turn)."""
+    image, system, both = heads.image_mass_NLH, heads.system_mass_NLH, heads.system_mass_with_sink_NLH
+    keep = heads.measured_N
+    return {
+        "vas": _figure(heads.vas_NLH, keep),
+        "vas_with_sink": _figure(heads.vas_with_sink_NLH, keep),
+        "image_mass": _figure(image, heads.seen_N),
+        "system_mass": _figure(system, keep),
+        "system_mass_with_sink": _figure(both, keep),
+        "ratio_of_means": _figure(image, keep, over=system),
+        "ratio_of_means_with_sink": _figure(image, keep, over=both),
+    }
+
+
+def _figure(values_NLH: Tensor, keep_N: Tensor, over: Tensor | None = None) -> Figure | None:
+    """With `over`, the ratio of the two means of a sample, taken after averaging over layers and heads."""
+    values, n = values_NLH[keep_N], int(keep_N.sum())
+    if n == 0:
+        return None
+
+    def level(x_NLH: Tensor, dims: tuple[int, ...]) -> Tensor:
+        return x_NLH.mean(dims) if dims else x_NLH
+
+    per_sample = [
+        level(values, dims) if over is None else ratio(level(values, dims), level(over[keep_N], dims))
+        for dims in ((1, 2), (2,), ())
+    ]
+    (all_N, layers_NL, heads_NLH) = per_sample
+    flat_NM = torch.cat([all_N[:, None], layers_NL, heads_NLH.flatten(1)], 1)
+    shape = heads_NLH.shape[1:]
+    parts = [_split(flat_NM.mean(0), shape)]
+    if n > 1:
+        parts += [_split(bound, shape) for bound in bootstrap(flat_NM)]
+    (mean, mean_L, mean_LH), *bounds = parts
+    one, by_layer, by_head = zip(*bounds, strict=True) if bounds else (None, None, None)
+    interval = None if one is None else (one[0].item(), one[1].item())
+    return Figure(n, mean.item(), interval, mean_L, by_layer, mean_LH, by_head)
+
+
+def _split(flat_M: Tensor, shape: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    L = shape[0]
+    return flat_M[0], flat_M[1 : 1 + L], flat_M[1 + L :].view(*shape)
+
+
+def counts(heads: HeadAttention) -> dict[str, int]:
+    seen, measured = int(heads.seen_N.sum()), int(heads.measured_N.sum())
+    N = len(heads.seen_N)
+    return {
+        "samples": N,
+        "measured": measured,
+        "without_image_or_rows": N - seen,
+        "without_system_turn": seen - measured,
+    }
+
+
+def to_json(heads: HeadAttention, found: dict[str, Figure | None], layers: Sequence[int], ids: Sequence[str]) -> dict:
+    """Everything that was found; null for what could not be measured."""
+    vas = found["vas"]
+    return {
+        "samples": counts(heads),
+        "layers": list(layers),
+        "band": None if vas is None else band(vas.mean),
+        "figures": {name: None if figure is None else _figure_json(figure) for name, figure in found.items()},
+        "per_sample": [_sample_json(heads, place, name) for place, name in enumerate(ids)],
+    }
+
+
+def _figure_json(figure: Figure) -> dict[str, Any]:
+    def bounds(pair):
+        return None if pair is None else [x if isinstance(x, float) else x.tolist() for x in pair]
+
+    return {
+        "n": figure.n,
+        "mean": figure.mean,
+        "interval": bounds(figure.interval),
+        "per_layer": {"mean": figure.mean_L.tolist(), "interval": bounds(figure.interval_L)},
+        "per_head": {"mean": figure.mean_LH.tolist(), "interval": bounds(figure.interval_LH)},
+    }
+
+
+def _sample_json(heads: HeadAttention, place: int, name: str) -> dict[str, Any]:
+    def mean(column: str, there: Tensor) -> float | None:
+        return getattr(heads, f"{column}_NLH")[place].mean().item() if there[place] else None
+
+    found = {"image_mass": mean("image_mass", heads.seen_N)}
+    names = ("vas", "vas_with_sink", "system_mass", "system_mass_with_sink")
+    return {"id": name} | found | {column: mean(column, heads.measured_N) for column in names}
+
+
+def print_tables(heads: HeadAttention, found: dict[str, Figure | None], layers: Sequence[int]) -> None:
+    """The figures of the model, then of its layers."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    console = console if console.is_terminal else Console(width=120)
+    table = Table("measure", title="mean over samples, layers and heads")
+    for title in ("mean", "95 % interval", "samples"):
+        table.add_column(title, justify="right")
+    for name, figure in found.items():
+        cells = ("-", "-", "0") if figure is None else (f"{figure.mean:.4g}", _shown(figure.interval), str(figure.n))
+        table.add_row(name.replace("_", " "), *cells)
+    console.print(table)
+    named = [(name, found[name]) for name in ("vas", "image_mass", "system_mass") if found[name] is not None]
+    table = Table("layer", title="by layer, with 95 % intervals")
+    for name, _ in named:
+        table.add_column(name.replace("_", " "), justify="right")
+    for place, layer in enumerate(layers):
+        table.add_row(str(layer), *(_layer_cell(figure, place) for _, figure in named))
+    if named:
+        console.print(table)
+    console.print(", ".join(f"{name.replace('_', ' ')}: {number}" for name, number in counts(heads).items()))
+    if found["vas"] is not None:
+        console.print(
+            f"VAS {found['vas'].mean:.4g}: {band(found['vas'].mean)} (narrow < 10, wide 10-15, panoramic > 15)"
+        )
+
+
+def _layer_cell(figure: Figure, place: int) -> str:
+    bounds = None if figure.interval_L is None else tuple(bound[place].item() for bound in figure.interval_L)
+    return f"{figure.mean_L[place].item():.4g} {_shown(bounds)}"
+
+
+def _shown(interval: tuple[float, float] | None) -> str:
+    return "-" if interval is None else f"{interval[0]:.4g} .. {interval[1]:.4g}"

@@ -1,0 +1,24 @@
+"""The intervention inside real vLLM is that of transformers, under chunked prefill and prefix caching."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.mark.parametrize("intervention", ["img=1,sys=0.5,mode=weight", "img=1,sys=0.5,mode=logit,layers=1-3"])
+def test_vllm_equals_transformers(tiny_world, intervention):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("VLLM_")}
+    model, data = str(tiny_world / "base"), str(tiny_world / "data" / "test.parquet")
+    command = [sys.executable, str(Path(__file__).with_name("intervention_worker.py")), model, data, intervention]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["tokens"] > 200
+    assert found["intervened"] < 1e-4 and found["cached"] < 1e-4
+    assert found["plain"] > 0.1  # and it is far from doing nothing
