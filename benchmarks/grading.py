@@ -4,7 +4,7 @@
     python benchmarks/grading.py --graders all         and verl's; mathruler where it can be imported
     python benchmarks/grading.py --throughput          10,000 pairs with 1 % hostile ones through the pool: none is lost
 
-mathruler is not a dependency: `pip install --target DIR mathruler pylatexenc` and PYTHONPATH=DIR. Every grader runs in this
+mathruler is no dependency: `pip install --target DIR mathruler pylatexenc` and PYTHONPATH=DIR. Every grader runs in this
 process, warmed up by a first pair; a pair that takes longer than --limit counts as undecided (SIGALRM ends it).
 """
 
