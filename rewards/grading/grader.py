@@ -14,7 +14,7 @@ from rewards.grading.policy import DEFAULT, Policy
 from rewards.grading.quantity import Quantity, is_spaced, quantity
 from rewards.grading.reshape import is_sequence
 from rewards.grading.scalars import rational
-from rewards.grading.tree import Node, TooBigError, is_scalar, number, show, symbols, walk
+from rewards.grading.tree import Node, TooBigError, is_scalar, number, show, symbols
 from rewards.grading.verdict import Verdict
 
 logger = logging.getLogger(__name__)
@@ -259,16 +259,12 @@ def _compared(left: Quantity, right: Quantity, policy: Policy) -> Verdict:
     try:
         equivalent = comparison.same(a, b)
     except TooBigError as error:
-        if _too_big(b):
+        if not symbolic.admissible(b):
             return Verdict(None, "refused", *shown, f"the gold is {error}")
         return Verdict(False, "refused", *shown, f"the prediction is {error}")
     numbers = comparison.tier == "structure" and is_scalar(a) and is_scalar(b)
     tier = "number" if numbers and None not in (rational(a), rational(b)) else comparison.tier
     return Verdict(equivalent, tier, *shown, "sympy does not decide it" if equivalent is None else "")
-
-
-def _too_big(node: Node) -> bool:
-    return any(part.op in ("pow", "function") and symbolic.magnitude_refuses(part) for part in walk(node))
 
 
 def _unit_optional(unit: units.Unit, policy: Policy) -> bool:
