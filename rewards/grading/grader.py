@@ -233,7 +233,8 @@ def _by_mathematics(answer: str, gold: str, policy: Policy) -> Verdict:
     if left is None or (not policy.number_words and words.spelled_number(answer)):
         return Verdict(False, "unread", answer, gold, "the prediction is not mathematics")
     if _comma_is_point(left.tree, right.tree, answer, gold, policy):
-        left, right = (quantity(re.sub(r"(?<=[0-9]),(?=[0-9])", ".", text)) for text in (answer, gold))
+        points = [quantity(re.sub(r"(?<=[0-9]),(?=[0-9])", ".", text)) for text in (answer, gold)]
+        left, right = (left, right) if None in points else points
     if left.product and symbols(right.tree) or right.product and symbols(left.tree):
         left, right = (
             Quantity(side.product or side.tree, None if side.product else side.unit) for side in (left, right)
