@@ -160,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("source", help="parquet, json or jsonl file, or a hub name")
     parser.add_argument("out", type=Path, help="folder for the parquet files")
     parser.add_argument("--question-column", default="question")
-    parser.add_argument("--answer-column", default="answer", help="short gold answer, as math-verify can read it")
+    parser.add_argument("--answer-column", default="answer", help="short gold answer, as rewards.grading can read it")
     parser.add_argument("--images-column", help="image, or list of images: bytes, {bytes, path}, or paths")
     parser.add_argument("--response-column", help="worked response for SFT: <think>…</think><answer>…</answer>")
     parser.add_argument("--split", default="train", help="split of a hub data set to read (default train)")

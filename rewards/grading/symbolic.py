@@ -1,7 +1,6 @@
 """What only sympy can answer, asked of the pool; a question given up is undecided: logged and counted."""
 
 import logging
-import threading
 from dataclasses import dataclass
 
 from rewards.grading import pool
@@ -13,13 +12,6 @@ logger = logging.getLogger(__name__)
 MAX_NODES = 200
 MAX_TERMS = 10_000  # of a sum or product with whole limits
 SHARE = 0.9  # of a pair's limit: the rest is for the cheap tiers and for killing what is late
-_lock = threading.Lock()
-_given_up = 0
-
-
-def given_up() -> int:
-    """How many questions of this process went unanswered: over the time limit, or fatal to the worker."""
-    return _given_up
 
 
 def admissible(node: Node) -> bool:
@@ -40,7 +32,6 @@ class Budget:
 
     def ask(self, task: str, a: Node, b: Node) -> bool | None:
         """sympy's verdict; None: it has none, or was given up. TooBigError: a side is not admissible."""
-        global _given_up
         left = SHARE * self.limit_s - self.spent_s
         if not (admissible(a) and admissible(b)):
             raise TooBigError("too large for sympy")
@@ -51,8 +42,6 @@ class Budget:
         except pool.GaveUpError as error:
             why, seconds = error.args
             verdict = None
-            with _lock:
-                _given_up += 1
             logger.warning("comparing %s with gold %s %s; it is undecided", show(a)[:200], show(b)[:200], why)
         self.spent_s += seconds
         return verdict
