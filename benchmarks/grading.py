@@ -4,8 +4,8 @@
     python benchmarks/grading.py --graders all         and verl's; mathruler where it can be imported
     python benchmarks/grading.py --throughput          10,000 pairs with 1 % hostile ones through the pool: none is lost
 
-mathruler is not a dependency: `pip install --target DIR mathruler pylatexenc` and PYTHONPATH=DIR. Every grader runs in this
-process, warmed up by a first pair; a pair that takes longer than --limit counts as undecided (SIGALRM ends it).
+mathruler is no dependency: `pip install --target DIR mathruler pylatexenc` and PYTHONPATH=DIR. Every grader runs in
+this process, warmed up by a first pair; a pair that takes longer than --limit counts as undecided (SIGALRM ends it).
 """
 
 import argparse
@@ -63,7 +63,11 @@ def verl_dapo() -> Grader:
 def verl_prime() -> Grader:
     from verl.utils.reward_score.prime_math import grade_answer
 
-    return lambda pred, gold: bool(grade_answer(pred, gold)[0])
+    def graded(pred: str, gold: str) -> bool:
+        result = grade_answer(pred, gold)
+        return bool(result[0] if isinstance(result, tuple) else result)
+
+    return graded
 
 
 GRADERS = {

@@ -125,7 +125,7 @@ class Atoms(Cursor):
         return Node("symbol", value=name)
 
     def _group(self, opener: str) -> Node:
-        if self.at(")", "]", "}", "\\}", "\\rbrace") and opener in ("{", "\\{", "\\lbrace"):
+        if opener in ("{", "\\{", "\\lbrace") and self.at(CLOSERS[opener]):
             self.take()
             return Node("set")
         bars, self.bars = self.bars, 0

@@ -48,7 +48,14 @@ def bracketed(inside: Node, opener: str, closer: str) -> Node:
     return Node("list", (inside,)) if opener == "[" else inside
 
 
+_ARITIES = {"log": (1, 2), "binom": (2, 2), **dict.fromkeys(("gcd", "lcm", "max", "min"), (1, 50))}
+
+
 def applied(name: str, arguments: tuple[Node, ...]) -> Node:
+    """ParseError: too few or too many arguments."""
+    least, most = _ARITIES.get(name, (1, 1))
+    if not least <= len(arguments) <= most:
+        raise ParseError(f"{name} of {len(arguments)} arguments")
     if name == "exp" and len(arguments) == 1:
         return Node("pow", (Node("constant", value="e"), arguments[0]))
     if name == "sqrt" or name == "cbrt":

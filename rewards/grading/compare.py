@@ -78,8 +78,13 @@ class Comparison:
                 return verdict
         if is_sequence(a) or is_sequence(b):
             return self._sequences(a, b)
+        if a.op == b.op == "relation":
+            if a.value == b.value == "and":
+                return self._ordered(a.args, b.args)
+            verdict = self._relations(a, b)
+            return False if verdict is None and self.tier != "symbolic" else verdict
         if "relation" in (a.op, b.op):
-            return self._relations(a, b) if a.op == b.op else False
+            return False
         if not (is_scalar(a) and is_scalar(b)):
             return False
         return self._scalars(a, b)

@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import mpmath
 
-from rewards.grading.tree import Node, ParseError, TooBigError
+from rewards.grading.tree import Node, TooBigError
 
 MAX_BITS = 60_000  # of an exact number: about 18,000 digits
 MAX_FACTORIAL = 3000
@@ -191,14 +191,14 @@ def _unknown_function(name: str, values: list, ctx):
     return sum((ctx.sin((index + 1) * value + seed) for index, value in enumerate(values)), ctx.mpf(2))
 
 
-def _angle_of_real(name: str):
+def _of_context(name: str):
     return lambda ctx, x: getattr(ctx, name)(x)
 
 
 _RENAMED = {"arcsin": "asin", "arccos": "acos", "arctan": "atan", "arccot": "acot", "arcsec": "asec", "arccsc": "acsc"}
 _RENAMED |= {"arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh", "binom": "binomial", "sign": "sign"}
 _SAME = "sin cos tan cot sec csc sinh cosh tanh coth factorial floor ceil erf gamma Gamma arg".split()
-_FUNCTIONS = {name: _angle_of_real(_RENAMED.get(name, name.lower())) for name in [*_SAME, *_RENAMED]}
+_FUNCTIONS = {name: _of_context(_RENAMED.get(name, name.lower())) for name in [*_SAME, *_RENAMED]}
 _FUNCTIONS |= {
     "abs": lambda ctx, x: abs(x),
     "radians": lambda ctx, x: x,
@@ -216,4 +216,3 @@ _NUMERIC = {
     "degree": lambda node, values, ctx: values[0] * ctx.pi / 180,
     "function": _function,
 }
-__all__ = ["DIGITS", "ParseError", "TooBigError", "UndefinedError", "context", "exact", "numeric"]

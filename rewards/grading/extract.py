@@ -52,7 +52,8 @@ def stated_answer(response: str) -> tuple[str | None, str | None]:
         return final, text
     if boxed is not None:
         return boxed, text
-    return _phrase(_PHRASE, text, 0), text or None
+    cut_off = response.count("<think>") > response.count("</think>")  # within its thought: nothing unmarked counts
+    return _phrase(_PHRASE, text, 0), None if cut_off else text or None
 
 
 def _without_tail(response: str) -> str:

@@ -14,7 +14,7 @@ from rewards.grading.policy import DEFAULT, Policy
 from rewards.grading.quantity import Quantity, is_spaced, quantity
 from rewards.grading.reshape import is_sequence
 from rewards.grading.scalars import rational
-from rewards.grading.tree import Node, TooBigError, is_scalar, number, show, symbols, walk
+from rewards.grading.tree import Node, TooBigError, is_scalar, number, show, symbols
 from rewards.grading.verdict import Verdict
 
 logger = logging.getLogger(__name__)
@@ -233,7 +233,8 @@ def _by_mathematics(answer: str, gold: str, policy: Policy) -> Verdict:
     if left is None or (not policy.number_words and words.spelled_number(answer)):
         return Verdict(False, "unread", answer, gold, "the prediction is not mathematics")
     if _comma_is_point(left.tree, right.tree, answer, gold, policy):
-        left, right = (quantity(re.sub(r"(?<=[0-9]),(?=[0-9])", ".", text)) for text in (answer, gold))
+        points = [quantity(re.sub(r"(?<=[0-9]),(?=[0-9])", ".", text)) for text in (answer, gold)]
+        left, right = (left, right) if None in points else points
     if left.product and symbols(right.tree) or right.product and symbols(left.tree):
         left, right = (
             Quantity(side.product or side.tree, None if side.product else side.unit) for side in (left, right)
@@ -259,16 +260,12 @@ def _compared(left: Quantity, right: Quantity, policy: Policy) -> Verdict:
     try:
         equivalent = comparison.same(a, b)
     except TooBigError as error:
-        if _too_big(b):
+        if not symbolic.admissible(b):
             return Verdict(None, "refused", *shown, f"the gold is {error}")
         return Verdict(False, "refused", *shown, f"the prediction is {error}")
     numbers = comparison.tier == "structure" and is_scalar(a) and is_scalar(b)
     tier = "number" if numbers and None not in (rational(a), rational(b)) else comparison.tier
     return Verdict(equivalent, tier, *shown, "sympy does not decide it" if equivalent is None else "")
-
-
-def _too_big(node: Node) -> bool:
-    return any(part.op in ("pow", "function") and symbolic.magnitude_refuses(part) for part in walk(node))
 
 
 def _unit_optional(unit: units.Unit, policy: Policy) -> bool:

@@ -137,7 +137,9 @@ class Parser(Atoms):
             return not self.bars or reopens
         if token.kind == "number":
             previous = self.tokens[self.position - 1]
-            return previous.text in (")", "}", "]") or (previous.kind in ("letter", "greek") and not token.spaced)
+            return previous.text in (")", "}", "]", "\\pi") or (
+                previous.kind in ("letter", "greek") and not token.spaced
+            )
         return _starts_term(token)
 
     def function_argument(self) -> Node:

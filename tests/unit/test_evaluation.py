@@ -66,12 +66,12 @@ RESPONSES = [
 def test_figures_by_hand():
     graded = grade(QUESTIONS, RESPONSES)
     assert [(g.id, g.sample) for g in graded] == [(q, s) for q in ("q1", "q2") for s in (None, 0, 1)]
-    assert [g.answer for g in graded] == ["3", "3", None, r"\pi2", None, "2*pi"]
+    assert [g.answer for g in graded] == ["3", "3", "3", r"\pi2", None, "2*pi"]
     vas = VasSummary(8.0, 4.0, 0.5, 0.1, 0.2, 5.0, 2.5, 2, 0)
     found = figures("sft", graded, vas)
     assert found["name"] == "sft" and found["n"] == 2 and found["samples"] == 2
     assert found["accuracy"] == 1.0  # both greedy answers are right
-    assert found["accuracy_sampled"] == 0.5  # (1 + 0 + 0 + 1) / 4: an answer without a tag does not count
+    assert found["accuracy_sampled"] == 0.75  # (1 + 1 + 0 + 1) / 4: a cut thought is no answer
     assert (
         found["format"] == 0.5 and found["format_sampled"] == 0.5
     )  # q2's greedy has no thought; 2 of 4 samples are whole

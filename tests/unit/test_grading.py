@@ -165,6 +165,8 @@ def test_a_verdict_says_how_it_was_decided():
         ("So we find $x^2$.", "x^2"),
         ("It weighs 1,200.5 g", "1,200.5"),
         ("no number", None),
+        ("<think>There are 3", None),  # cut off within its thought
+        ("<think>There are 3</think> 4", "4"),
         (r"\boxed{\frac{1}{2}", None),
     ],
 )
