@@ -112,11 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("source", help="file of samples; or parquet, json or jsonl file, or a hub name")
     parser.add_argument("out", type=Path, help="folder for the parquet files")
     parser.add_argument("--question-column", default="question")
-<<<<<<< HEAD
     parser.add_argument("--answer-column", default="answer", help="short gold answer, as the grader can read it")
-=======
-    parser.add_argument("--answer-column", default="answer", help="short gold answer, as rewards.grading can read it")
->>>>>>> ha
     parser.add_argument("--images-column", help="image, or list of images: bytes, {bytes, path}, or paths")
     parser.add_argument("--options-column", help="list of options; the answer is a letter or the text of one")
     parser.add_argument("--response-column", help="worked response for SFT: <think>…</think><answer>…</answer>")
