@@ -13,11 +13,13 @@ from rewards.grading.normalise import glyphs, normalise
 from rewards.grading.policy import DEFAULT, Policy
 from rewards.grading.quantity import Quantity, is_spaced, quantity
 from rewards.grading.reshape import is_sequence
-from rewards.grading.tree import Node, TooBigError, number, show, symbols, walk
+from rewards.grading.scalars import rational
+from rewards.grading.tree import Node, TooBigError, is_scalar, number, show, symbols
 from rewards.grading.verdict import Verdict
 
 logger = logging.getLogger(__name__)
 
+MAX_TAIL = 4000  # characters at the end of a response in which an unmarked answer is looked for
 KINDS = ("choice", "text", "maths")
 _undecided = 0
 _lock = threading.Lock()
@@ -83,7 +85,7 @@ def _answer_for(response: str, gold: str, kind: str | None, policy: Policy) -> s
     stated, text = stated_answer(response)
     if stated is not None or text is None or not policy.last_expression:
         return stated
-    text = glyphs(text)
+    text = glyphs(text[-MAX_TAIL:])
     letter, _ = choices.split_choice(normalise(gold))
     if letter and kind in (None, "choice"):
         return text.strip() if choices.split_choice(normalise(text))[0] else choices.in_prose(text, last=True)
@@ -257,15 +259,12 @@ def _compared(left: Quantity, right: Quantity, policy: Policy) -> Verdict:
     try:
         equivalent = comparison.same(a, b)
     except TooBigError as error:
-        if _too_big(b):
+        if not symbolic.admissible(b):
             return Verdict(None, "refused", *shown, f"the gold is {error}")
         return Verdict(False, "refused", *shown, f"the prediction is {error}")
-    tier = "number" if a.op == "number" and b.op == "number" else comparison.tier
+    numbers = comparison.tier == "structure" and is_scalar(a) and is_scalar(b)
+    tier = "number" if numbers and None not in (rational(a), rational(b)) else comparison.tier
     return Verdict(equivalent, tier, *shown, "sympy does not decide it" if equivalent is None else "")
-
-
-def _too_big(node: Node) -> bool:
-    return any(part.op in ("pow", "function") and symbolic.magnitude_refuses(part) for part in walk(node))
 
 
 def _unit_optional(unit: units.Unit, policy: Policy) -> bool:

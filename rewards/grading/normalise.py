@@ -192,7 +192,9 @@ def _python_forms(text: str) -> str:
 def _digits_joined(text: str) -> str:
     r"""`1\,234`, `18{,}234`, `11,\! 111` → digits without the decoration."""
     text = re.sub(r"(?<=[0-9])\s*[xX]\s*(?=10\s*(?:\^|\*\*))", r"\\times ", text)
-    text = re.sub(r"([0-9]*\.[0-9]*?)([0-9]{1,6}?)\2+(?:\.\.\.|\\[lc]?dots)$", r"\1\\overline{\2}", text)
+    text = re.sub(
+        r"(?<![0-9.])([0-9]{0,40}\.[0-9]{0,40}?)([0-9]{1,6}?)\2+(?:\.\.\.|\\[lc]?dots)$", r"\1\\overline{\2}", text
+    )
     text = re.sub(r"(?<=[0-9])(?:\s?\{\s*,\s*\}|,\\!|\\!,)\s*(?=[0-9])", ",", text)
     return re.sub(r"(?<=[0-9])(?:\\[,!;]|[\u2009\u202f\u00a0'])(?=[0-9]{2,3}(?![0-9]))", "", text)
 

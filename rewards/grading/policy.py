@@ -16,7 +16,7 @@ class Policy:
     unit_optional: bool = True  # 12 cm ~ 12; two different units never agree
     convert_units: bool = True  # 1 m ~ 100 cm
     degree_sign_optional: bool = True  # 45° ~ 45
-    degrees_as_radians: bool = True  # 180° ~ pi, where the other side has a pi
+    degrees_as_radians: bool = True  # 180° ~ pi, where the other side has a pi or an arc function
     currency_optional: bool = True  # $5 ~ 5
     decimal_comma: bool = True  # 1,5 ~ 1.5 (never 1,234 ~ 1.234: three digits are thousands, except after a lone 0)
     thousands_space: bool = True  # 1 234 ~ 1234

@@ -17,7 +17,7 @@ def readings(a: Node, b: Node, policy: Policy) -> list[tuple[Node, Node]]:
             found.append(bare)
         if sign == "degree":
             other = b if a.op == sign else a
-            in_radians = any(part.op == "constant" and part.value == "pi" for part in walk(other))
+            in_radians = any(part.value == "pi" or str(part.value).startswith("arc") for part in walk(other))
             if in_radians and policy.degrees_as_radians:
                 found.append((a, b))
             elif policy.degree_sign_optional and not _in_radians(other):

@@ -72,7 +72,7 @@ def rounds_to(a: Fraction, a_digits: int, b: Fraction, b_digits: int, policy: Po
         if exact_form and digits >= least and (not value_digits or digits < value_digits):
             if abs(value - other) < last_place(other, digits):
                 return True
-    if max(a_digits, b_digits) >= 15:
+    if max(a_digits, b_digits) >= 16 and min(a_digits, b_digits) < 15:  # 0.30000000000000004 and 0.3
         return abs(a - b) <= max(abs(a), abs(b)) * Fraction(1, 10**14)
     return False
 

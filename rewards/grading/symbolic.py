@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rewards.grading import pool
 from rewards.grading.scalars import magnitude_refuses, rational
-from rewards.grading.tree import Node, show, walk
+from rewards.grading.tree import Node, TooBigError, show, walk
 
 logger = logging.getLogger(__name__)
 
@@ -39,10 +39,12 @@ class Budget:
     spent_s: float = 0.0
 
     def ask(self, task: str, a: Node, b: Node) -> bool | None:
-        """sympy's verdict; None: it has none, or the question was refused or given up."""
+        """sympy's verdict; None: it has none, or was given up. TooBigError: a side is not admissible."""
         global _given_up
         left = SHARE * self.limit_s - self.spent_s
-        if left <= 0 or not (admissible(a) and admissible(b)):
+        if not (admissible(a) and admissible(b)):
+            raise TooBigError("too large for sympy")
+        if left <= 0:
             return None
         try:
             verdict, seconds = pool.shared().ask(task, a, b, left)

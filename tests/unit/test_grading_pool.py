@@ -145,13 +145,13 @@ def test_no_process_is_left_when_the_caller_ends():
             os.kill(pid, 0)
 
 
-def test_no_module_of_the_grader_reaches_a_parser_of_code():
-    """sympy's parsers evaluate text; the grader gives sympy trees and never text."""
+def test_sympy_gets_trees_and_its_parser_is_never_reached():
+    """sympy's parser evaluates text. Once sympy has loaded itself with it, it is a number here: a call of it fails."""
     code = (
-        "import sys; from rewards.grading import grade, grader, to_sympy;"
-        "import sympy.core.sympify, sympy.parsing.sympy_parser as p;"
-        "p.parse_expr = p.eval_expr = sympy.core.sympify.sympify;"
-        "to_sympy.TASKS['equal'](['symbol', '__import__(1)', []], ['number', '1', []]); print('parsed nothing')"
+        "import sympy.parsing.sympy_parser as parser; from rewards.grading import worker; worker._warm();"
+        "parser.parse_expr = parser.eval_expr = 0; worker._warm();"
+        "from rewards.grading.to_sympy import TASKS; equal = TASKS['equal'];"
+        "evil = ['symbol', '__import__(1)', []]; print(equal(evil, evil), equal(evil, ['number', '1', []]))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert found.stdout == "parsed nothing\n", found.stderr
+    assert found.stdout == "True False\n", found.stderr

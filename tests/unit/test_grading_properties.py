@@ -1,4 +1,4 @@
-"""Properties of the grader: reflexive, symmetric for numbers, right about what sympy rewrites and about perturbations."""
+"""Properties of the grader: reflexive, symmetric for numbers, right about rewrites and perturbations."""
 
 from decimal import Decimal
 from fractions import Fraction

@@ -111,7 +111,7 @@ def test_scorable_golds(gold):
 def test_unscorable_golds_raise_and_are_named(gold):
     with pytest.raises(ValueError, match="gold answer") as caught:
         check_gold(gold)
-    assert repr(gold) in str(caught.value)
+    assert repr(gold)[:100] in str(caught.value)
     with pytest.raises(ValueError, match="gold answer"):
         accuracy("<answer>1</answer>", gold)
 
