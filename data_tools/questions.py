@@ -8,6 +8,7 @@ two leaves reinforcement something to find out: that looking pays.
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from fractions import Fraction
 from data_tools.scenes import COLOURS, FORMS, GRID, Block, Scene, place
 
 LETTERS = "ABCD"
+CELLS = "abcdefghi"  # names of the cells in reading order
 LINES = {"row": ("top", "middle", "bottom"), "column": ("left", "middle", "right")}
 COLOUR_NAMES = tuple(COLOURS)
 # One order of the options in all questions: looking a letter up in the text is not what this world is about.
@@ -60,14 +62,15 @@ def _plural(count: int, noun: str) -> str:
 
 
 def _listing(scene: Scene, attribute: str, note: Callable[[str], str] = lambda value: "") -> str:
-    """Colour or form of every cell in reading order, "-" for an empty one: each word looks at one place of the image.
+    """Colour or form of every cell, each under its letter, "-" for an empty one: each word looks at one place.
 
     `note` adds what is known after each shape.
     """
     values = {(shape.row, shape.column): getattr(shape, attribute) for shape in scene.shapes}
     seen = {cell: f"{value}{note(value)}" for cell, value in values.items()}
-    rows = [" ".join([name, *(seen.get((r, c), "-") for c in range(GRID))]) for r, name in enumerate(LINES["row"])]
-    return f"Looking at the image: {'; '.join(rows)}."
+    cells = itertools.product(range(GRID), repeat=2)
+    listed = " ".join(f"{name} {seen.get(cell, '-')}" for name, cell in zip(CELLS, cells, strict=True))
+    return f"Looking at the image: {listed}."
 
 
 def _glance(conclusion: str) -> str:
@@ -167,14 +170,14 @@ def rectangle(rng: random.Random) -> Question:
         text, answer = "What is the perimeter of the rectangle?", str(perimeter)
         step = f"2 * {width + height} = {perimeter}."
     else:
-        text, answer = "What fraction of the grid is grey?", latex_fraction(Fraction(area, GRID * GRID))
+        text, answer = "What fraction of the grid is white?", latex_fraction(Fraction(area, GRID * GRID))
         step = f"{width} * {height} = {area} of {GRID * GRID}."
     answer_type = "fraction" if kind == "grid_share" else "integer"
     return Question(kind, answer_type, text, answer, f"{seen} {step}", scene)
 
 
 def circle(rng: random.Random) -> Question:
-    """A grey bar shows the radius, in cells."""
+    """A white bar shows the radius, in cells."""
     radius = rng.randint(1, GRID)
     scene = _block_scene(rng, *rng.choice(((1, radius), (radius, 1))))
     what = rng.choice(("area", "circumference"))

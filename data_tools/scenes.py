@@ -1,7 +1,7 @@
 """What an image of the miniature world contains, and how it is drawn.
 
 The canvas is a 3x3 grid of 28-pixel cells: with patch size 14 and 2x2 merging, one image token sees exactly one cell.
-The paper is shaded from top to bottom and from left to right, so that a cell shows where it lies.
+The board is shaded from top to bottom and from left to right, so that a cell shows where it lies.
 """
 
 from __future__ import annotations
@@ -16,8 +16,12 @@ CELL = 28
 CANVAS = GRID * CELL
 COLOURS = {"red": (220, 30, 30), "green": (30, 160, 60), "blue": (40, 70, 220), "yellow": (240, 200, 20)}
 FORMS = ("circle", "square", "triangle")
-BLOCK_COLOUR = (120, 120, 120)
-SHADE = 20  # less red in the paper per row, less blue per column
+BLOCK_COLOUR = (245, 245, 245)
+# Near the mean of Qwen's pixel normalisation, so that an empty cell is close to zero and a shape stands out: on white
+# paper the same model needs several times the steps to learn to read a cell.
+BOARD = (122, 116, 104)
+SHADE = 40  # more red in the board per row, more blue per column
+LINE_COLOUR = (60, 60, 60)
 
 Cell = tuple[int, int]  # (row, column), each 0..GRID-1, row 0 on top
 
@@ -37,7 +41,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Block:
-    """A grey rectangle of whole cells; `row`, `column` are those of its top left cell."""
+    """A white rectangle of whole cells; `row`, `column` are those of its top left cell."""
 
     row: int
     column: int
@@ -98,12 +102,12 @@ def render(scene: Scene) -> bytes:
     block = scene.block.cells() if scene.block else set()
     for row, column in itertools.product(range(GRID), repeat=2):
         left, top = column * CELL, row * CELL
-        paper = (255 - SHADE * row, 255, 255 - SHADE * column)
-        fill = BLOCK_COLOUR if (row, column) in block else paper
+        board = (BOARD[0] + SHADE * (row - 1), BOARD[1], BOARD[2] + SHADE * (column - 1))
+        fill = BLOCK_COLOUR if (row, column) in block else board
         draw.rectangle((left, top, left + CELL - 1, top + CELL - 1), fill=fill)
     for edge in range(0, CANVAS, CELL):
-        draw.line((edge, 0, edge, CANVAS), fill=(205, 205, 205))
-        draw.line((0, edge, CANVAS, edge), fill=(205, 205, 205))
+        draw.line((edge, 0, edge, CANVAS), fill=LINE_COLOUR)
+        draw.line((0, edge, CANVAS, edge), fill=LINE_COLOUR)
     for shape in scene.shapes:
         _figure(draw, shape)
     png = io.BytesIO()

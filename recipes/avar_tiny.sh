@@ -12,9 +12,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 NAME=${NAME:-tiny}
 OUT=${OUT:-outputs/$NAME}
 SEED=${SEED:-0}
-SFT_STEPS=${SFT_STEPS:-600}
+SFT_STEPS=${SFT_STEPS:-400}
 SFT_ARGS=${SFT_ARGS:-}      # overrides of the SFT stage, for example SFT_ARGS="avar.guidance.alpha=0"
-GRPO_STEPS=${GRPO_STEPS:-50}
+GRPO_STEPS=${GRPO_STEPS:-80}
 DATA_ARGS=${DATA_ARGS:-}    # for example DATA_ARGS="--sft-rows 500"
 EVAL_LIMIT=${EVAL_LIMIT:-240}
 PROFILE=cpu

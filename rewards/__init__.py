@@ -1,1 +1,1 @@
-"""Rewards: one file each, named by recipes (`rewards.plugin`), combined by `rewards.combine`."""
+"""Rewards: one file each, named by recipes (`rewards.plugin`), added up by `rewards.combine`."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
@@ -37,6 +38,8 @@ def load(recipe: str, overrides: list[str], stage: str) -> DictConfig:
         OmegaConf.resolve(config)
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(f"{path.name}: {str(error).splitlines()[0]}") from error
+    except yaml.YAMLError as error:  # a name that stands twice, a bracket that is not closed
+        raise ValueError(f"{path.name} is not a valid recipe: {' '.join(str(error).split())}") from error
     base = _verl_base(stage)
     unknown = [f for key in config if key != "avar" for f in _unknown_keys(base, config, key, "")]
     if unknown:

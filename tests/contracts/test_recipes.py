@@ -106,3 +106,10 @@ def test_groups_without_accuracy_are_neither_filtered_nor_masked_by_it(capsys):
         overrides = ["~avar.rewards.accuracy", "~avar.rewards.visual", setting]
         status, _, err = run(capsys, "grpo", "recipes/config/tiny_grpo", "--profile", "cpu", *overrides)
         assert status == 2 and "needs the reward accuracy; list it in avar.rewards" in err
+
+
+def test_a_reward_that_is_listed_twice_is_refused(tmp_path, capsys):
+    path = tmp_path / "twice.yaml"
+    path.write_text("avar:\n  rewards: {format: 0.1, format: 0.2}\n")
+    status, _, err = run(capsys, "grpo", str(path), "--profile", "cpu")
+    assert status == 2 and "twice.yaml is not a valid recipe" in err and "found duplicate key format" in err

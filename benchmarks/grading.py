@@ -1,0 +1,177 @@
+"""Graders side by side on labelled pairs: how often right, how often wrong and lenient, how fast. Prints tables.
+
+    python benchmarks/grading.py                       ours and math-verify on the pairs of the tests
+    python benchmarks/grading.py --graders all         and verl's; mathruler where it can be imported
+    python benchmarks/grading.py --throughput          10,000 pairs with 1 % hostile ones through the pool: none is lost
+
+mathruler is no dependency: `pip install --target DIR mathruler pylatexenc` and PYTHONPATH=DIR. Every grader runs in
+this process, warmed up by a first pair; a pair that takes longer than --limit counts as undecided (SIGALRM ends it).
+"""
+
+import argparse
+import json
+import logging
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+PAIRS = Path(__file__).parents[1] / "tests" / "data" / "grading_pairs.jsonl"
+HOSTILE = ("9**9**9**9", "99999999!", "(" * 500, "1" * 5000, "__import__('os')", r"\int_0^1 x^{x^{x^x}} dx")
+Grader = Callable[[str, str], bool | None]
+
+
+def ours() -> Grader:
+    from rewards.grading import grade, pool
+
+    pool.shared().warm()
+    return lambda pred, gold: grade(pred, gold).equivalent
+
+
+def math_verify() -> Grader:
+    from math_verify import parse, verify
+
+    def graded(pred: str, gold: str) -> bool:
+        wrapped = [text if "$" in text or "boxed" in text else f"${text}$" for text in (gold, pred)]
+        trees = [parse(text, parsing_timeout=None) for text in wrapped]
+        return verify(*trees, timeout_seconds=None)
+
+    return graded
+
+
+def mathruler() -> Grader:
+    from mathruler.grader import grade_answer
+
+    return lambda pred, gold: bool(grade_answer(pred, gold))
+
+
+def verl_math() -> Grader:
+    from verl.utils.reward_score.math_reward import is_equiv
+
+    return lambda pred, gold: bool(is_equiv(pred, gold))
+
+
+def verl_dapo() -> Grader:
+    from verl.utils.reward_score.math_dapo import normalize_final_answer
+
+    return lambda pred, gold: normalize_final_answer(pred) == normalize_final_answer(gold)
+
+
+def verl_prime() -> Grader:
+    from verl.utils.reward_score.prime_math import grade_answer
+
+    def graded(pred: str, gold: str) -> bool:
+        result = grade_answer(pred, gold)
+        return bool(result[0] if isinstance(result, tuple) else result)
+
+    return graded
+
+
+GRADERS = {
+    "this grader": ours,
+    "math-verify": math_verify,
+    "mathruler": mathruler,
+    "verl math": verl_math,
+    "verl dapo": verl_dapo,
+    "verl prime": verl_prime,
+}
+
+
+class LateError(BaseException):
+    """Above Exception, so that no grader's own handler swallows it."""
+
+
+def _late(*_):
+    raise LateError
+
+
+def measured(grader: Grader, rows: list[dict], limit_s: float) -> tuple[list[bool | None], float]:
+    """Verdicts (None: undecided, raised or late) and seconds."""
+    signal.signal(signal.SIGALRM, _late)
+    verdicts = []
+    start = time.perf_counter()
+    for row in rows:
+        signal.setitimer(signal.ITIMER_REAL, limit_s)
+        try:
+            verdicts.append(grader(row["pred"], row["gold"]))
+        except (LateError, Exception):  # what a grader raises is its result here
+            verdicts.append(None)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    return verdicts, time.perf_counter() - start
+
+
+def load(name: str) -> Grader | None:
+    try:
+        grader = GRADERS[name]()
+    except ImportError as error:
+        print(f"{name}: not installed ({error})", file=sys.stderr)
+        return None
+    grader("1", "2")
+    return grader
+
+
+def compare(names: list[str], rows: list[dict], limit_s: float) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("grader", "right", "false positives", "false negatives", "undecided", "s for all", "speed of ours")
+    negatives = sum(not row["expected"] for row in rows)
+    ours_s = None
+    for name in names:
+        grader = load(name)
+        if grader is None:
+            continue
+        verdicts, seconds = measured(grader, rows, limit_s)
+        ours_s = seconds if name == "this grader" else ours_s
+        counts = Counter((row["expected"], verdict) for row, verdict in zip(rows, verdicts, strict=True))
+        right = counts[True, True] + counts[False, False]
+        table.add_row(
+            name,
+            f"{right / len(rows):.1%}",
+            f"{counts[False, True]} of {negatives}",
+            f"{counts[True, False]} of {len(rows) - negatives}",
+            str(counts[True, None] + counts[False, None]),
+            f"{seconds:.2f}",
+            f"{seconds / ours_s:.1f} x" if ours_s else "",
+        )
+    Console(width=120).print(table)
+
+
+def throughput(rows: list[dict], pairs: int) -> None:
+    """Distinct pairs, so that no cache answers; every hundredth hostile."""
+    from rewards.grading import grade, pool
+
+    pool.shared().warm()
+    start, verdicts = time.perf_counter(), Counter()
+    for number in range(pairs):
+        row = rows[number % len(rows)]
+        pred = HOSTILE[number // 100 % len(HOSTILE)] if number % 100 == 0 else row["pred"]
+        verdicts[grade(pred + " " * (number // len(rows)), row["gold"]).equivalent] += 1
+    seconds = time.perf_counter() - start
+    print(f"{pairs} pairs in {seconds:.1f} s: {dict(verdicts)}, {pairs - verdicts.total()} lost")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=Path, default=PAIRS, help='JSONL with "pred", "gold", "expected"')
+    parser.add_argument(
+        "--graders", nargs="+", default=["this grader", "math-verify"], help=f"all, or of {list(GRADERS)}"
+    )
+    parser.add_argument("--limit", type=float, default=5.0, help="seconds for a pair")
+    parser.add_argument("--throughput", action="store_true")
+    options = parser.parse_args()
+    logging.disable(logging.CRITICAL)
+    rows = [json.loads(line) for line in options.pairs.read_text(encoding="utf-8").splitlines()]
+    rows = [row for row in rows if row.get("form", "answer") == "answer" and row.get("tier") != "contested"]
+    if options.throughput:
+        throughput(rows, 10_000)
+    else:
+        compare(list(GRADERS) if options.graders == ["all"] else options.graders, rows, options.limit)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Mean and spread over runs of the miniature: `python -m benchmarks.seeds outputs/tiny_0 outputs/tiny_1 …`.
+
+Reads RUN/evaluation/*.json of each run. Spread is the sample standard deviation; VAS and masses as in `avar_rl.vas`.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+STAGES = ("base", "plain_sft", "sft", "grpo")
+FIGURES = ("accuracy", "accuracy_sampled", "format", "vas", "image_mass", "system_mass")
+
+
+def read(runs: Sequence[Path]) -> dict[str, list[dict]]:
+    """Stage -> its figures in every run. ValueError: a run lacks the evaluation of a stage."""
+    results: dict[str, list[dict]] = {}
+    for stage in STAGES:
+        for run in runs:
+            path = run / "evaluation" / f"{stage}.json"
+            if not path.is_file():
+                raise ValueError(f"{path} is missing: run benchmarks/tiny_seeds.sh for this seed first")
+            results.setdefault(stage, []).append(json.loads(path.read_text()))
+    return results
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, help="output directories of avar_tiny.sh, one a seed")
+    options = parser.parse_args(argv)
+    try:
+        results = read(options.runs)
+    except ValueError as error:
+        print(f"seeds: {error}", file=sys.stderr)
+        return 2
+    print("| model | " + " | ".join(FIGURES) + " |\n|" + "---|" * (len(FIGURES) + 1))
+    for stage, figures in results.items():
+        columns = [[run[name] for run in figures] for name in FIGURES]
+        print(f"| {stage} | " + " | ".join(_cell(column) for column in columns) + " |")
+    for name in ("accuracy", "accuracy_sampled"):
+        gains = [100 * (g[name] - s[name]) for g, s in zip(results["grpo"], results["sft"], strict=True)]
+        print(f"grpo - sft, {name}, points: " + ", ".join(f"{gain:+.1f}" for gain in gains))
+    return 0
+
+
+def _cell(values: Sequence[float]) -> str:
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.mean(values):.4g} ± {spread:.2g}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

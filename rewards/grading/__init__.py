@@ -1,0 +1,18 @@
+"""The answer grader. `grade` for answers, `grade_response` for responses; docs/grading.md has the policies."""
+
+from rewards.grading.extract import extract_answer
+from rewards.grading.grader import KINDS, check_gold, grade, grade_response, undecided
+from rewards.grading.policy import DEFAULT, Policy
+from rewards.grading.verdict import Verdict
+
+__all__ = [
+    "DEFAULT",
+    "KINDS",
+    "Policy",
+    "Verdict",
+    "check_gold",
+    "extract_answer",
+    "grade",
+    "grade_response",
+    "undecided",
+]

@@ -1,0 +1,296 @@
+"""The grader: prediction and gold → Verdict, tier by tier from cheap to dear. Nothing is ever executed."""
+
+import logging
+import re
+import threading
+from collections.abc import Sequence
+from functools import lru_cache
+
+from rewards.grading import choices, symbolic, units, words
+from rewards.grading.compare import Comparison
+from rewards.grading.extract import last_expression, narrower, only_number, stated_answer
+from rewards.grading.normalise import glyphs, normalise
+from rewards.grading.policy import DEFAULT, Policy
+from rewards.grading.quantity import Quantity, is_spaced, quantity
+from rewards.grading.reshape import is_sequence
+from rewards.grading.scalars import rational
+from rewards.grading.tree import Node, TooBigError, is_scalar, number, show, symbols
+from rewards.grading.verdict import Verdict
+
+logger = logging.getLogger(__name__)
+
+MAX_TAIL = 4000  # characters at the end of a response in which an unmarked answer is looked for
+KINDS = ("choice", "text", "maths")
+_undecided = 0
+_lock = threading.Lock()
+
+
+def undecided() -> int:
+    """How many pairs of this process were left undecided."""
+    return _undecided
+
+
+def grade(
+    prediction: str | None,
+    gold: str,
+    *,
+    kind: str | None = None,
+    options: Sequence[str] | None = None,
+    policy: Policy = DEFAULT,
+) -> Verdict:
+    """Is the answer `prediction` equivalent to the answer `gold`?
+
+    Args:
+        kind: what the gold is (one of KINDS) where its text leaves it open: the gold `B` of a formula is "maths".
+        options: the texts of a multiple choice, A first: a letter then equals its option's text.
+
+    Callable from any thread or process. An undecided pair is logged and counted (`undecided()`).
+
+    Raises:
+        ValueError: `gold` is empty or cannot be read (see `check_gold`), or `kind` is unknown.
+    """
+    global _undecided
+    check_gold(gold, kind)
+    if not isinstance(prediction, str) or not prediction.strip():
+        return Verdict(False, "empty", "", gold, "there is no prediction")
+    verdict = _graded(prediction, gold, kind, tuple(options) if options else None, policy)
+    if verdict.equivalent is None:
+        with _lock:
+            _undecided += 1
+        logger.warning("undecided: prediction %.200r, gold %.200r: %s", prediction, gold, verdict.reason)
+    return verdict
+
+
+def grade_response(
+    response: str,
+    gold: str,
+    *,
+    kind: str | None = None,
+    options: Sequence[str] | None = None,
+    policy: Policy = DEFAULT,
+) -> Verdict:
+    """`grade` for a full response: first finds the answer it states. ValueError as for `grade`."""
+    check_gold(gold, kind)
+    answer = _answer_for(response, gold, kind, policy)
+    if answer is None:
+        return Verdict(False, "empty", "", gold, "the response states no answer")
+    verdict = grade(answer, gold, kind=kind, options=options, policy=policy)
+    if verdict.tier == "unread" and (shorter := only_number(answer)) and not words.is_words(gold):
+        return grade(shorter, gold, kind=kind, options=options, policy=policy)
+    return verdict
+
+
+def _answer_for(response: str, gold: str, kind: str | None, policy: Policy) -> str | None:
+    """The stated answer; without one, by the gold's kind, a letter in the prose or the last formula or number."""
+    stated, text = stated_answer(response)
+    if stated is not None or text is None or not policy.last_expression:
+        return stated
+    text = glyphs(text[-MAX_TAIL:])
+    letter, _ = choices.split_choice(normalise(gold))
+    if letter and kind in (None, "choice"):
+        return text.strip() if choices.split_choice(normalise(text))[0] else choices.in_prose(text, last=True)
+    if words.is_truth(normalise(gold)) or (words.is_words(normalise(gold)) and len(text.split()) < 12):
+        return text.strip()
+    return last_expression(text)
+
+
+@lru_cache(maxsize=65536)
+def check_gold(gold: str, kind: str | None = None) -> None:
+    """ValueError where `gold` is empty, too long, or neither a choice, nor words, nor mathematics that parses."""
+    if kind is not None and kind not in KINDS:
+        raise ValueError(f"unknown kind of answer {kind!r}; known: {', '.join(KINDS)}")
+    if not isinstance(gold, str) or not gold.strip() or len(gold) > DEFAULT.max_length:
+        shown = repr(gold) if not isinstance(gold, str) or len(gold) < 300 else repr(gold[:300]) + "..."
+        raise ValueError(f"the gold answer {shown} is empty or over {DEFAULT.max_length} characters long")
+    text = normalise(gold)
+    if not re.search(r"[^\W_]|∞|\\(?:infty|emptyset|varnothing)", text):
+        raise ValueError(f"the gold answer {gold!r} has no letter and no digit")
+    if choices.split_choice(text)[0] or words.is_truth(text) or quantity(text) is not None:
+        return
+    if kind == "maths" or not _readable(text):
+        raise ValueError(f"the gold answer {gold!r} is neither a choice, nor words, nor mathematics that can be read")
+
+
+def _readable(text: str) -> bool:
+    """Words, formulas among them: balanced, and no program."""
+    depth = 0
+    for mark in re.findall(r"[{}()\[\]]", text):
+        depth += 1 if mark in "{([" else -1
+    code = re.search(r"__|\bimport\b|\blambda\b|;\s*\n|\beval\b|\bexec\b", text)
+    return bool(re.search(r"[^\W\d_]{2,}", text)) and depth == 0 and not code
+
+
+@lru_cache(maxsize=65536)  # a group of rollouts repeats its answers; and a pathological one costs its seconds once
+def _graded(prediction: str, gold: str, kind: str | None, options: tuple[str, ...] | None, policy: Policy) -> Verdict:
+    if prediction.strip() == gold.strip():
+        return Verdict(True, "text", gold.strip(), gold.strip())
+    if len(prediction) > policy.max_length:
+        return _long(prediction, gold, policy)
+    answer, truth = normalise(prediction), normalise(gold)
+    verdict = _decided(answer, truth, kind, options, policy)
+    if verdict.tier != "unread":
+        return verdict
+    for shorter in narrower(prediction):
+        found = _decided(normalise(shorter), truth, kind, options, policy)
+        if found.tier != "unread":
+            return found
+    return verdict
+
+
+def _long(prediction: str, gold: str, policy: Policy) -> Verdict:
+    """Beyond the limit on length only whole numbers are still compared, digit by digit."""
+    digits = [re.sub(r"[,\s]|\.0*$", "", text).lstrip("0") for text in (prediction.strip(), gold.strip())]
+    if digits[0] == digits[1] and digits[0].isascii() and digits[0].isdigit():
+        return Verdict(True, "number", gold, gold)
+    reason = f"the prediction is over {policy.max_length} characters long"
+    return Verdict(False, "refused", prediction[:80] + "...", gold, reason)
+
+
+def _decided(answer: str, gold: str, kind: str | None, options: tuple[str, ...] | None, policy: Policy) -> Verdict:
+    if not answer:
+        return Verdict(False, "unread", answer, gold, "nothing is left of the prediction")
+    if answer == gold:
+        return Verdict(True, "text", answer, gold)
+    if kind in (None, "choice") and (verdict := _by_choice(answer, gold, kind, options, policy)):
+        return verdict
+    if kind != "maths" and (verdict := _by_words(answer, gold, kind, policy)):
+        return verdict
+    return _by_mathematics(answer, gold, policy)
+
+
+def _by_choice(
+    answer: str, gold: str, kind: str | None, options: tuple[str, ...] | None, policy: Policy
+) -> Verdict | None:
+    """None: the gold is no choice."""
+    letters = choices.many(gold)
+    picked = choices.many(answer)
+    if letters and (kind == "choice" or len(letters) > 2 or "," in gold or picked):
+        same = picked == letters if policy.choice_any_order else answer == gold
+        if picked is not None or choices.split_choice(answer)[0]:
+            return Verdict(same, "choice", answer, gold)
+    letter, text = choices.split_choice(gold)
+    if letter is None:
+        return _by_option(answer, gold, options, policy)
+    if letter.islower() and kind is None:
+        return None
+    picked, said = choices.split_choice(answer)
+    if picked is None and (option := _option(letter, text, options)):
+        inner = _decided(answer, normalise(option), None, None, policy)
+        if inner.equivalent:
+            return inner
+    bare = re.fullmatch(r"[a-z]", gold) is not None
+    if picked is None and not bare:
+        picked = choices.in_prose(answer, last=False) if len(answer.split()) > 1 else None
+    if bare and kind is None and (picked is None or said):
+        return None  # the gold may be a variable
+    if picked is None:
+        return Verdict(False, "unread", answer, gold, "the prediction names no option")
+    return Verdict(picked == letter, "choice", picked, letter)
+
+
+def _option(letter: str, text: str, options: tuple[str, ...] | None) -> str | None:
+    index = choices.LETTERS.find(letter)
+    return text or (options[index] if options and 0 <= index < len(options) else None)
+
+
+def _by_option(answer: str, gold: str, options: tuple[str, ...] | None, policy: Policy) -> Verdict | None:
+    """The gold is an option's text and the prediction its letter."""
+    picked, said = choices.split_choice(answer)
+    if picked is None:
+        return None
+    chosen = _option(picked, said, options)
+    if chosen is None or (said and not options and not words.is_words(said) and quantity(normalise(said)) is None):
+        return None
+    return _decided(normalise(chosen), gold, None, None, policy)
+
+
+def _by_words(answer: str, gold: str, kind: str | None, policy: Policy) -> Verdict | None:
+    """None: the gold is not made of words."""
+    if words.is_truth(gold):
+        said = words.truth(answer)
+        if said is None:
+            return Verdict(False, "unread", answer, gold, "the prediction says neither yes nor no")
+        return Verdict(said == words.truth(gold), "words", str(said), gold)
+    if kind == "text" or words.is_words(gold):
+        if words.same_words(answer, gold, policy):
+            return Verdict(True, "words", words.plain(answer), words.plain(gold))
+        if (items := words.items(gold)) and len(items) > 1 and (others := words.items(answer)):
+            return Verdict(words.same_items(others, items, policy), "words", words.plain(answer), words.plain(gold))
+        if kind == "text" or quantity(gold) is None or not re.search(r"[0-9+*/^=(\\]", gold):
+            _, said = choices.split_choice(answer)
+            same = bool(said) and words.same_words(said, gold, policy)
+            tier = "words" if same or not re.search(r"\b(?:is|are|answer)\b|\$|\\", answer) else "unread"
+            return Verdict(same, tier, words.plain(answer), words.plain(gold))
+    return None
+
+
+def _by_mathematics(answer: str, gold: str, policy: Policy) -> Verdict:
+    right = quantity(gold)
+    if right is None:
+        same = re.sub(r"\s", "", answer) == re.sub(r"\s", "", gold)
+        return Verdict(same, "text" if same else "unread", answer, gold, "" if same else "the gold is not mathematics")
+    left = None if is_spaced(answer) and not policy.thousands_space else quantity(answer)
+    if left is None or (not policy.number_words and words.spelled_number(answer)):
+        return Verdict(False, "unread", answer, gold, "the prediction is not mathematics")
+    if _comma_is_point(left.tree, right.tree, answer, gold, policy):
+        left, right = (quantity(re.sub(r"(?<=[0-9]),(?=[0-9])", ".", text)) for text in (answer, gold))
+    if left.product and symbols(right.tree) or right.product and symbols(left.tree):
+        left, right = (
+            Quantity(side.product or side.tree, None if side.product else side.unit) for side in (left, right)
+        )
+    return _compared(left, right, policy)
+
+
+def _compared(left: Quantity, right: Quantity, policy: Policy) -> Verdict:
+    a, b = left.tree, right.tree
+    comparison = Comparison(policy, symbolic.Budget(policy.limit_s).ask)
+    shown = show(a), show(b)
+    if left.unit and right.unit:
+        if not units.agree(left.unit, right.unit):
+            return Verdict(False, "structure", *shown, f"{left.unit.text} is another unit than {right.unit.text}")
+        if policy.convert_units and left.unit.factor != right.unit.factor:
+            a = Node("mul", (a, number(left.unit.factor / right.unit.factor)))
+        elif left.unit.factor != right.unit.factor:
+            return Verdict(False, "structure", *shown, "the units differ")
+    elif (left.unit or right.unit) and not _unit_optional(left.unit or right.unit, policy):
+        return Verdict(False, "structure", *shown, "one side has a unit")
+    else:
+        a, b = (_signed(side, tree) for side, tree in ((left.unit, a), (right.unit, b)))
+    try:
+        equivalent = comparison.same(a, b)
+    except TooBigError as error:
+        if not symbolic.admissible(b):
+            return Verdict(None, "refused", *shown, f"the gold is {error}")
+        return Verdict(False, "refused", *shown, f"the prediction is {error}")
+    numbers = comparison.tier == "structure" and is_scalar(a) and is_scalar(b)
+    tier = "number" if numbers and None not in (rational(a), rational(b)) else comparison.tier
+    return Verdict(equivalent, tier, *shown, "sympy does not decide it" if equivalent is None else "")
+
+
+def _unit_optional(unit: units.Unit, policy: Policy) -> bool:
+    money = any(name in ("dollar", "euro", "pound sterling", "yuan") for name, _ in unit.dimension)
+    return policy.currency_optional if money else policy.unit_optional
+
+
+def _signed(unit: units.Unit | None, tree: Node) -> Node:
+    """`28 percent` and `45 degrees` as the signs % and °."""
+    name = unit.dimension[0][0] if unit and len(unit.dimension) == 1 else ""
+    if name == "rad":
+        return Node("function", (tree,), "radians")
+    return Node(name, (tree,)) if name in ("percent", "degree") else tree
+
+
+def _comma_is_point(a: Node, b: Node, answer: str, gold: str, policy: Policy) -> bool:
+    """`1,5` against `1.5`: a comma between digits is a decimal point where the other side is a single number."""
+    if not policy.decimal_comma:
+        return False
+    pattern = r"-?[0-9]+,[0-9]+"
+    for text, tree, other, other_text in ((answer, a, b, gold), (gold, b, a, answer)):
+        if (
+            re.match(pattern + r"(?![0-9,])", text)
+            and is_sequence(tree)
+            and len(tree.args) == 2
+            and not is_sequence(other)
+        ):
+            return re.search(pattern, other_text) is None
+    return False

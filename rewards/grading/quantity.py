@@ -1,0 +1,71 @@
+"""Normalised text → a tree and its unit."""
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+
+from rewards.grading import units, words
+from rewards.grading.parser import parse
+from rewards.grading.reshape import named
+from rewards.grading.tree import Node, ParseError, number, symbols
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A tree with its unit, if any."""
+
+    tree: Node
+    unit: units.Unit | None
+    product: Node | None = None  # the reading without a unit: 3 s as 3 times s
+
+
+@lru_cache(maxsize=65536)
+def quantity(text: str) -> Quantity | None:
+    """None: `text` is no mathematics."""
+    spelled = words.spelled_number(text)
+    if spelled:
+        return Quantity(number(int(spelled)), None)
+    whole = _tree(text)
+    rest, unit, scale = units.split_unit(text)
+    tree = _tree(rest) if rest and rest != text else None
+    if tree is None or (whole is not None and (symbols(named(tree).value) or unit is None)):
+        return None if whole is None else Quantity(whole, None)
+    if scale != 1:
+        tree = Node("mul", (tree, number(Fraction(scale))))
+    return Quantity(tree, unit, whole)
+
+
+def _tree(text: str) -> Node | None:
+    try:
+        return _parsed(text)
+    except ParseError:
+        return None
+
+
+_CONJUNCTION = re.compile(
+    r",?\s+(?:and|or|AND|OR|et|und|или)\s+|\s*[;]\s*|(?<=[)\]}0-9])(?:and|or)\s*(?=[^a-z])|\\(?:land|lor|wedge|vee)(?![A-Za-z])"
+)
+_SPACED_THOUSANDS = re.compile(r"-?[1-9][0-9]{0,2}(?: [0-9]{3})+(?:\.[0-9]+)?")
+_LEFT_NAME = re.compile(
+    r"^[^=<>0-9+*^{}-]*(?:\{[^{}]*\}[^=<>0-9+*^{}]*)?(?:=|\\approx|\\in(?![A-Za-z]))\s*(?=\S)(?![=<>])"
+)
+
+
+def is_spaced(text: str) -> bool:
+    """`12 345`: thousands set apart by spaces."""
+    return _SPACED_THOUSANDS.fullmatch(text) is not None
+
+
+def _parsed(text: str) -> Node:
+    """The tree of a formula, its words for "and" and "or" as commas; a name that cannot be read is dropped."""
+    if is_spaced(text):
+        text = text.replace(" ", "")
+    text = _CONJUNCTION.sub(" , ", text)
+    try:
+        return parse(text)
+    except ParseError:
+        rest = _LEFT_NAME.sub("", text)
+        if rest == text or not rest:
+            raise
+        return parse(rest)

@@ -1,0 +1,143 @@
+"""From scored responses to advantages through verl's own computation; only its queue is a dictionary here."""
+
+import pytest
+import torch
+
+from avar_rl.verl_plugin import environment
+
+environment.prepare("cpu")  # before anything imports verl
+
+import verl.trainer.ppo.v1.trainer_base as trainer_base  # noqa: E402
+from verl.utils.tensordict_utils import list_of_dict_to_tensordict  # noqa: E402
+
+from avar_rl.verl_plugin import grpo_trainer, recipe, settings  # noqa: E402
+from avar_rl.verl_plugin.reward_manager import _shipped  # noqa: E402
+from rewards.combine import RewardError, Values  # noqa: E402
+from rewards.sample import Sample  # noqa: E402
+
+RIGHT, WRONG = Values({"accuracy": 1.0, "format": 1.0}), Values({"accuracy": 0.0, "format": 1.0})
+UNDECIDED = Values({"accuracy": None, "format": 1.0})
+
+
+class Queue:
+    """TransferQueue's two calls, in this process."""
+
+    def __init__(self):
+        self.rows: dict[str, dict] = {}
+
+    def kv_batch_get(self, keys, partition_id, select_fields):
+        return list_of_dict_to_tensordict(
+            [{name: self.rows[key][name] for name in select_fields if name in self.rows[key]} for key in keys]
+        )
+
+    def kv_batch_put(self, keys, partition_id, fields):
+        for name in fields.keys():
+            column = fields[name]
+            values = column.unbind() if isinstance(column, torch.Tensor) else list(column)
+            for key, value in zip(keys, values, strict=True):
+                self.rows[key][name] = value
+        return Batch(keys)
+
+
+class Batch:
+    """verl's KVBatchMeta, as far as the advantage goes."""
+
+    partition_id = "train"
+
+    def __init__(self, keys: list[str]):
+        self.keys, self.tags = keys, [{"is_padding": key.startswith("pad")} for key in keys]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+class Decoder:
+    def decode(self, ids, skip_special_tokens: bool) -> str:
+        return "text"
+
+
+@pytest.fixture
+def advantages(monkeypatch):
+    """A function: overrides, responses (uid, values, image share, tokens, error) -> their advantages, and metrics."""
+    queue = Queue()
+    monkeypatch.setattr(grpo_trainer, "tq", queue)
+    monkeypatch.setattr(trainer_base, "tq", queue)
+
+    def compute(overrides: list[str], *responses: tuple) -> tuple[list[list[float]], dict]:
+        config = recipe.load("recipes/config/tiny_grpo", overrides, stage="grpo")
+        trainer = object.__new__(grpo_trainer.AnchoredGRPOTrainer)
+        trainer.settings = settings.parse(settings.GRPOSettings, config)
+        trainer.rewards, trainer.config = trainer.settings.reward_set(), config
+        trainer.global_steps, trainer.tokenizer = 1, Decoder()
+        keys = [f"{response[0]}_{i}_0" for i, response in enumerate(responses)]
+        queue.rows = {key: row(*response) for key, response in zip(keys, responses, strict=True)}
+        metrics: dict = {}
+        trainer._compute_advantage(Batch(keys), metrics)
+        return [[round(v, 3) for v in queue.rows[key]["advantages"].tolist()] for key in keys], metrics
+
+    return compute
+
+
+def row(uid: str, values: Values, share: float, tokens: int, error: str = "") -> dict:
+    sample = Sample("q", "", "6", row_id="7", image_sizes=((8, 8),))
+    image, log_probs = torch.full((tokens * 4,), share), torch.zeros(tokens)
+    scores = torch.zeros(tokens)
+    scores[-1] = float("nan") if error else 0.0  # what the reward worker says of a response that it could not score
+    return {
+        "uid": uid,
+        "responses": torch.arange(tokens),
+        "response_mask": torch.ones(tokens, dtype=torch.long),
+        "extra_fields": {"reward_extra_info": _shipped(sample, values, error)},
+        "image_mass": image,
+        "system_mass": 1 - image,
+        "rm_scores": scores,
+        "rollout_log_probs": log_probs,
+        "old_log_probs": log_probs,
+        "ref_log_prob": log_probs,
+    }
+
+
+def test_totals_with_the_visual_part_become_advantages(advantages):
+    # 1 + 0.3 * 0.5 + 0.1 = 1.25; 1 + 0.3 * 0.7 + 0.1 = 1.31; wrong: 0.1 (gated). Mean 2.66 / 3; std is not divided by
+    found, metrics = advantages([], ("a", RIGHT, 0.5, 3), ("a", RIGHT, 0.7, 2), ("a", WRONG, 0.7, 4))
+    assert found == [[0.363] * 3, [0.423] * 2, [-0.787] * 4]
+    assert metrics["reward/total"] == pytest.approx(2.66 / 3)
+
+
+def test_a_masked_response_is_out_of_its_groups_mean(advantages):
+    group = [("a", RIGHT, 0.5, 3), ("a", RIGHT, 0.7, 2), ("a", WRONG, 0.7, 4)]
+    found, metrics = advantages([], *group, ("a", UNDECIDED, 0.5, 2))
+    assert found == [[0.363] * 3, [0.423] * 2, [-0.787] * 4, [0.0] * 2]
+    assert metrics["reward_rate/undecided"] == 0.25
+    failed = ("a", Values(), 0.5, 2, "Traceback\nreward own failed on row 7")
+    found, metrics = advantages(["avar.on_reward_error=mask"], *group, failed)
+    assert found == [[0.363] * 3, [0.423] * 2, [-0.787] * 4, [0.0] * 2] and metrics["reward_rate/failed"] == 0.25
+    with pytest.raises(RewardError, match="1 responses of step 1 could not be.*\n.*\nreward own failed on row 7"):
+        advantages([], *group, failed)
+
+
+def test_a_lone_response_gets_none_and_fillers_are_left_alone(advantages):
+    lone = ("a", RIGHT, 0.5, 2), ("a", UNDECIDED, 0.5, 2)
+    pair = ("b", RIGHT, 0.5, 2), ("b", WRONG, 0.5, 1)
+    found, metrics = advantages([], *lone, *pair, ("pad", RIGHT, 0.9, 1))
+    assert found[:2] == [[0.0, 0.0], [0.0, 0.0]]  # verl alone would give the first its reward, 1.25
+    assert found[2:4] == [[0.575] * 2, [-0.575]]
+    assert metrics["reward/accuracy"] == pytest.approx(2 / 3)  # the filler counts nowhere
+
+
+def test_uniform_accuracy_is_masked_by_option(advantages):
+    rows = [("a", RIGHT, 0.5, 1), ("a", RIGHT, 0.7, 1)]
+    assert advantages([], *rows)[0] == [[-0.03], [0.03]]  # 0.3 * 0.2 / 2
+    assert advantages(["avar.groups.mask_uniform_accuracy=true"], *rows)[0] == [[0.0], [0.0]]
+
+
+def test_by_parts_the_scale_of_a_part_does_not_matter(advantages):
+    rows = [("a", RIGHT, 0.5, 1), ("a", RIGHT, 0.7, 1), ("b", RIGHT, 0.5, 1), ("b", WRONG, 0.5, 1)]
+    by_parts = ["avar.groups.normalise=parts", "algorithm.norm_adv_by_std_in_grpo=true", "avar.rewards.visual.weight=1"]
+    found = advantages([*by_parts, "avar.rewards.visual.gate=null"], *rows)[0]
+    assert found == [[-0.866], [0.866], [0.866], [-0.866]]  # see test_grpo_rewards.py; format has no spread
+
+
+def test_without_attention_rewards_no_masses_are_asked_for(advantages):
+    found, metrics = advantages(["avar.rewards.visual=0"], ("a", RIGHT, 0.5, 1), ("a", WRONG, 0.5, 1))
+    assert found == [[0.5], [-0.5]] and "attention/image_mass" not in metrics and "reward/visual" not in metrics
