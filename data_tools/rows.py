@@ -9,7 +9,7 @@ Each image of a row stands as one `<image>` in the user's text; a row without im
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,6 +162,20 @@ def write_rows(rows: Sequence[dict[str, Any]], path: str | Path) -> None:
 def row_writer(kind: str, path: str | Path) -> BatchWriter:
     """A writer of "rl" or "chat" rows. Its explicit schema keeps `images` typed where all rows are text-only."""
     return BatchWriter(path, _schema(kind))
+
+
+def parquet_rows(
+    path: str | Path, columns: Sequence[str] | None = None, row_groups: Sequence[int] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Rows of a parquet file (or of some of its row groups) one by one, with a row group at most in memory.
+
+    (Arrow's other readers, `datasets`' among them, fetch ahead of a slow consumer until the whole file is in memory.)
+    """
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        for batch in file.iter_batches(batch_size=64, columns=columns, row_groups=row_groups):
+            yield from batch.to_pylist()
 
 
 def read_rows(path: str | Path, columns: Iterable[str] | None = None) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_tools.rows import IMAGE_PLACEHOLDER, BatchWriter, Example
+from data_tools.rows import IMAGE_PLACEHOLDER, BatchWriter, Example, parquet_rows
 
 GOLD_KINDS = ("choice", "number", "expression", "words")
 COLUMNS = ("id", "source", "question", "options", "gold", "gold_kind", "images", "response", "extra")
@@ -158,15 +158,13 @@ def read_samples(path: str | Path, row_groups: Sequence[int] | None = None) -> I
     if not path.is_file():
         raise ValueError(f"{path}: no such data file")
     try:
-        file = pq.ParquetFile(path)
+        names = pq.read_schema(path).names
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{path}: not a readable parquet file ({error})") from error
-    with file:
-        missing = [name for name in COLUMNS if name not in file.schema_arrow.names]
-        if missing:
-            raise ValueError(
-                f"{path}: no file of samples: missing columns {', '.join(missing)}; it has"
-                f" {', '.join(file.schema_arrow.names)}. Make one with `python -m data_tools.convert`"
-            )
-        for batch in file.iter_batches(batch_size=64, columns=list(COLUMNS), row_groups=row_groups):
-            yield from map(_sample, batch.to_pylist())
+    missing = [name for name in COLUMNS if name not in names]
+    if missing:
+        raise ValueError(
+            f"{path}: no file of samples: missing columns {', '.join(missing)}; it has {', '.join(names)}."
+            " Make one with `python -m data_tools.convert`"
+        )
+    yield from map(_sample, parquet_rows(path, COLUMNS, row_groups))

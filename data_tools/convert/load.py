@@ -1,4 +1,7 @@
-"""Rows of a source, streamed: from the hub, from a folder, or from a local file, through `datasets`."""
+"""Rows of a source, streamed: from the hub, from a folder, or from a local file.
+
+All but single parquet files goes through `datasets`, whose reader may hold up to a parquet shard in memory.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_tools.convert.source import Row, Source
+from data_tools.rows import parquet_rows
 
 FILE_LOADERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".arrow": "arrow"}
 SHOWN = 120  # characters of a first row in a message
@@ -54,6 +58,9 @@ def _streamed(source: Source, data: str, split: str) -> Iterator[Row]:
     import datasets
 
     path = Path(data)
+    if path.suffix == ".parquet":
+        yield from parquet_rows(path)  # as `datasets` would give it undecoded, but in constant memory
+        return
     if path.is_file():
         where = {"path": FILE_LOADERS[path.suffix], "data_files": data, "split": "train"}
     else:
@@ -86,7 +93,7 @@ def _checked(rows: Iterator[Row], data: str) -> Iterator[Row]:
         yield from rows
     except faults as error:
         text = " ".join(str(error).split())
-        raise ValueError(f"{data}: `datasets` cannot load it ({type(error).__name__}: {text})") from error
+        raise ValueError(f"{data}: cannot load it ({type(error).__name__}: {text})") from error
 
 
 def _shown(row: Row) -> str:

@@ -171,7 +171,7 @@ def test_a_numbered_id_says_source_split_and_row(tmp_path):
         (["columns", "out"], "columns has no home on the hub: say with --data where its rows are"),
         (["columns", "out", "--data", "none.parquet"], "none.parquet: no such data file"),
         (["columns", "out", "--data", "table.csv"], "unknown kind of file; known are .parquet, .json, .jsonl, .arrow"),
-        (["columns", "out", "--data", "broken.parquet"], "broken.parquet: `datasets` cannot load it"),
+        (["columns", "out", "--data", "broken.parquet"], "broken.parquet: cannot load it"),
         (["columns", "out", "--data", "empty.jsonl"], "empty.jsonl: the file is empty"),
         (
             ["m3cot", "out", "--data", "a.parquet"],
@@ -189,7 +189,7 @@ def test_a_numbered_id_says_source_split_and_row(tmp_path):
         (["columns", "out", "--data", "x=a.parquet", "--split", "y"], "already names every split"),
         (["columns", "out", "--data", "a.parquet", "--split", "x", "--split", "y"], "one file, but --split names 2"),
         (["columns", "out", "--data", "bad.parquet"], "none of the 1 rows of train is left; see out/rejected.jsonl"),
-        (["geometry3k", "out"], "hiyouga/geometry3k: `datasets` cannot load it"),
+        (["geometry3k", "out"], "hiyouga/geometry3k: cannot load it"),
     ],
 )
 def test_mistakes_are_one_sentence_and_status_2(tmp_path, monkeypatch, capsys, argv, fault):
