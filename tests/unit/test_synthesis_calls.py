@@ -1,20 +1,23 @@
-"""Keys of requests, the journal, what answers mean, and the offline teacher's descriptions."""
+"""Keys of requests, the journal, chosen rows, answers, waits and limits, and the teacher's descriptions."""
 
 import asyncio
 import random
+import threading
 import time
 from dataclasses import replace
 from email.utils import formatdate
+from types import SimpleNamespace
 
 import pytest
 
-from data_tools.sample import Sample
+from data_tools.sample import Sample, SampleWriter
 from data_tools.synthesis import tiny_texts
 from data_tools.synthesis.journal import Completion, Failure, Journal
 from data_tools.synthesis.prompts import Prompt
-from data_tools.synthesis.recipe import Stage
+from data_tools.synthesis.recipe import Endpoint, Recipe, Source, Stage, Stages
 from data_tools.synthesis.request import Row, make_request
-from data_tools.synthesis.teachers import PassingError, parse_answer, retry_after
+from data_tools.synthesis.selection import Rows
+from data_tools.synthesis.teachers import PassingError, Teacher, _limiter, parse_answer, retry_after
 from data_tools.synthesis.tiny_world import questions
 
 PNG = b"\x89PNG\r\n"
@@ -145,3 +148,63 @@ def test_descriptions_of_the_offline_teacher_read_back_into_the_scene():
             assert wrong != question.scene
             assert tiny_texts.read_description(tiny_texts.describe(wrong)) == wrong
     assert tiny_texts.read_description("nothing") is None
+
+
+def test_rate_limits_are_spread_over_the_minute_and_shared():
+    assert _limiter(None, 1) is None
+    fast, slow = _limiter(1200, 2), _limiter(30, 1)
+    assert (fast.max_rate, fast.time_period) == (10, 1)  # 1200 a minute for two workers: 10 a second each
+    assert (slow.max_rate, slow.time_period) == (1, 2)  # one every two seconds
+
+
+def test_waits_follow_retry_after_else_they_double():
+    endpoint = Endpoint("http://127.0.0.1:9", first_wait_s=1.0, longest_wait_s=5.0)
+    teacher = Teacher("e", endpoint, None, threading.Event())
+
+    def wait(attempt: int, asked: float | None) -> float:
+        error = PassingError("busy", asked)
+        return teacher._wait(SimpleNamespace(attempt_number=attempt, outcome=SimpleNamespace(exception=lambda: error)))
+
+    assert wait(1, 7.5) == 7.5 and wait(9, 0.0) == 0.0
+    assert 1 <= wait(1, None) <= 2 and 2 <= wait(2, None) <= 3 and wait(9, None) == 5  # 2 ** (n - 1), jitter up to 1
+
+
+@pytest.fixture
+def three(tmp_path):
+    with SampleWriter(tmp_path / "three.parquet") as writer:
+        for name in "abc":
+            writer.add(Sample(name, "s", "How many?", "1", "number"))
+    return tmp_path / "three.parquet"
+
+
+def names(path, rows=None, seed=0) -> list[str]:
+    sources = {"x": Source(str(path), rows)}
+    stages = Stages(STAGE, STAGE, STAGE)
+    chosen = Rows(Recipe(sources, {"e": Endpoint("http://127.0.0.1:9")}, stages, seed=seed))
+    assert (
+        len(chosen) == len(list(chosen)) == sum(len(list(chosen.read(*part[:1], [part[1]]))) for part in chosen.parts())
+    )
+    return [row.name for row in chosen]
+
+
+def test_rows_are_chosen_by_the_seed_and_stay_in_order(three):
+    assert names(three) == ["x/a", "x/b", "x/c"]
+    drawn = {tuple(names(three, 2, seed)) for seed in range(20)}
+    assert drawn == {("x/a", "x/b"), ("x/a", "x/c"), ("x/b", "x/c")}
+    assert names(three, 2, 1) == names(three, 2, 1)
+    with pytest.raises(ValueError, match=r"sources.x.rows is 4, but .*three.parquet has only 3 rows"):
+        names(three, 4)
+
+
+def test_files_that_are_no_source(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"id": ["a"], "text": ["?"]}), tmp_path / "other.parquet")
+    with pytest.raises(ValueError, match="missing columns source, question.*it has id, text"):
+        names(tmp_path / "other.parquet")
+    with SampleWriter(tmp_path / "twice.parquet") as writer:
+        for _ in range(2):
+            writer.add(Sample("a", "s", "How many?", "1", "number"))
+    with pytest.raises(ValueError, match="the id 'a' stands there 2 times"):
+        names(tmp_path / "twice.parquet")
