@@ -15,8 +15,9 @@ from data_tools.sample import Sample
 from data_tools.synthesis.anchors import find_anchors
 from data_tools.synthesis.journal import Completion
 from data_tools.synthesis.recipe import Filters
-from rewards.accuracy import accuracy, check_gold, extract_answer
+from rewards.accuracy import accuracy, check_gold
 from rewards.format import format_reward
+from rewards.grading import stated_answer
 
 # In the order in which they are applied; the report lists them so.
 NAMES = {
@@ -95,7 +96,7 @@ def reject_description(done: Completion) -> Rejection | None:
 
 
 def _reject_answer(done: Completion, sample: Sample) -> Rejection | None:
-    answer = extract_answer(done.text)
+    answer, _ = stated_answer(done.text)  # a teacher says which of its numbers is the answer
     if answer is None or not answer.strip():
         return Rejection("format", "no answer")
     if not _right(answer, sample.gold):

@@ -1,6 +1,6 @@
 """The answer grader. `grade` for answers, `grade_response` for responses; docs/grading.md has the policies."""
 
-from rewards.grading.extract import extract_answer
+from rewards.grading.extract import extract_answer, stated_answer
 from rewards.grading.grader import KINDS, check_gold, grade, grade_response, undecided
 from rewards.grading.policy import DEFAULT, Policy
 from rewards.grading.verdict import Verdict
@@ -14,5 +14,6 @@ __all__ = [
     "extract_answer",
     "grade",
     "grade_response",
+    "stated_answer",
     "undecided",
 ]

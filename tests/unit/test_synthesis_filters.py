@@ -33,7 +33,7 @@ RESPONSES = [
     (thinking(f"{LOOK} From the text in the image it follows."), None),
     (thinking(f"{LOOK} So the area described by the function is small."), None),
     (thinking(LOOK, "2"), "wrong_answer"),
-    (thinking(LOOK, "one?"), "wrong_answer"),
+    (thinking(LOOK, "none?"), "wrong_answer"),
     (GOOD.replace("</think>", ""), "format"),
     (f"Sure! {GOOD}", "format"),
     (f"{GOOD}<answer>1</answer>", "format"),

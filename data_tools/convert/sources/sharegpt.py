@@ -19,7 +19,7 @@ def turn_of(turn: Mapping[str, str]) -> tuple[str, str]:
 
 
 def draft(row: Row) -> Draft:
-    from rewards.accuracy import extract_answer
+    from rewards.grading import stated_answer
 
     listed_turns = row.get("conversations") or row.get("messages")
     if not listed_turns:
@@ -30,7 +30,7 @@ def draft(row: Row) -> Draft:
     if [role for role, _ in turns] != ["user", "assistant"]:
         raise ValueError(f"not one question and one answer: the turns are {', '.join(role for role, _ in turns)}")
     (_, question), (_, response) = turns
-    gold = extract_answer(response)
+    gold, _ = stated_answer(response)
     if not gold:
         raise ValueError(f"the answer holds no <answer></answer>: it ends in {response[-60:]!r}")
     extra = kept(row, "id") | ({"system": system} if system else {})
