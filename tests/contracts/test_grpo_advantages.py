@@ -28,7 +28,7 @@ class Queue:
     def kv_batch_get(self, keys, partition_id, select_fields):
         rows = [{name: self.rows[key][name] for name in select_fields if name in self.rows[key]} for key in keys]
         batch = list_of_dict_to_tensordict(rows)
-        for name in [name for name, value in rows[0].items() if isinstance(value, torch.Tensor)]:  # nested at any length
+        for name in [name for name, value in rows[0].items() if isinstance(value, torch.Tensor)]:
             batch[name] = torch.nested.as_nested_tensor([row[name] for row in rows], layout=torch.jagged)
         return batch
 
