@@ -116,7 +116,6 @@ def reference(tiny_world, rows):
 PACKED = ["model.use_remove_padding=true"]
 WAYS = {
     "padded": [],
-    "packed": PACKED,
     "packed, dynamic batches": [*PACKED, "data.use_dynamic_bsz=true", "data.max_token_len_per_gpu=256"],
     "ulysses": [*PACKED, "engine.ulysses_sequence_parallel_size=2"],
 }
