@@ -12,6 +12,7 @@ from verl.utils.tensordict_utils import list_of_dict_to_tensordict  # noqa: E402
 
 from avar_rl.verl_plugin import grpo_trainer, recipe, settings  # noqa: E402
 from avar_rl.verl_plugin.reward_manager import _shipped  # noqa: E402
+from avar_rl.verl_plugin.rollout_record import RolloutRecorder  # noqa: E402
 from rewards.combine import RewardError, Values  # noqa: E402
 from rewards.sample import Sample  # noqa: E402
 
@@ -66,11 +67,12 @@ def advantages(monkeypatch):
     monkeypatch.setattr(trainer_base, "tq", queue)
 
     def compute(overrides: list[str], *responses: tuple) -> tuple[list[list[float]], dict]:
-        config = recipe.load("recipes/config/tiny_grpo", overrides, stage="grpo")
+        config = recipe.load("recipes/config/tiny_grpo", ["avar.rollouts.dir=null", *overrides], stage="grpo")
         trainer = object.__new__(grpo_trainer.AnchoredGRPOTrainer)
         trainer.settings = settings.parse(settings.GRPOSettings, config)
         trainer.rewards, trainer.config = trainer.settings.reward_set(), config
         trainer.global_steps, trainer.tokenizer = 1, Decoder()
+        trainer.recorder = RolloutRecorder(trainer.settings.rollouts)
         keys = [f"{response[0]}_{i}_0" for i, response in enumerate(responses)]
         queue.rows = {key: row(*response) for key, response in zip(keys, responses, strict=True)}
         metrics: dict = {}
