@@ -30,7 +30,7 @@ class WorldConfig:
     rl_val: int = 120
     test: int = 240
     text_share: float = 0.06
-    glance_share: float = 0.4
+    glance_share: float = 0.5
 
     def __post_init__(self) -> None:
         for split in SPLITS:

@@ -13,7 +13,7 @@ NAME=${NAME:-tiny}
 OUT=${OUT:-outputs/$NAME}
 SEED=${SEED:-0}
 SFT_DATA=${SFT_DATA:-}      # other chat rows for the cold start: outputs/tiny_synthesis/data/train.parquet, for example
-SFT_STEPS=${SFT_STEPS:-400}
+SFT_STEPS=${SFT_STEPS:-500}
 SFT_ARGS=${SFT_ARGS:-}      # overrides of the SFT stage, for example SFT_ARGS="avar.guidance.alpha=0"
 GRPO_STEPS=${GRPO_STEPS:-80}
 DATA_ARGS=${DATA_ARGS:-}    # for example DATA_ARGS="--sft-rows 500"

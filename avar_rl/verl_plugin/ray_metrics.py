@@ -35,7 +35,7 @@ class MetricsExporter:
         values = {gauge_of(name): float(value) for name, value in metrics.items() if isinstance(value, numbers.Real)}
         for gauge, _ in values:
             if gauge not in self._gauges:
-                text = f"curves {gauge.removeprefix('avar_')}/… of the last step"
+                text = f"curves {gauge.removeprefix('avar_')}/* of the last step"  # Ray takes ASCII only
                 self._gauges[gauge] = Gauge(gauge, description=text, tag_keys=("run", "curve"))
         self._values = values
         self._write()

@@ -176,9 +176,9 @@ def test_every_response_is_in_the_rollout_record_and_on_its_page(tiny):
 @pytest.mark.slow
 def test_second_run_skips_all_and_other_settings_are_refused(tiny):
     out, knobs, _ = tiny
-    again = recipe("avar_tiny.sh", *tiny_overrides(out), **knobs, limit=60)
+    again = recipe("avar_tiny.sh", *tiny_overrides(out), **knobs, limit=200)
     assert again.returncode == 0 and again.stdout.count("done before") >= 9
-    other = recipe("avar_tiny.sh", *tiny_overrides(out), **(knobs | {"SFT_STEPS": "5"}), limit=60)
+    other = recipe("avar_tiny.sh", *tiny_overrides(out), **(knobs | {"SFT_STEPS": "5"}), limit=200)
     assert other.returncode == 1 and "finished with another command" in other.stderr
 
 
