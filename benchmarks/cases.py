@@ -103,56 +103,27 @@ def roles_of(B: int, T: int, spans: list[tuple[int, int, int]], device):
 
 
 def miniature(device: str) -> Case:
-    """0.9M parameters, batch 32 of 90 tokens: system 9, image 16 (112 x 112 pixels), question 12, response 40."""
+    """The recipe's own model, 32 x 90 tokens: system 9, image 16 (112 x 112 pixels), question 12, response 40."""
     import torch
-    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     from avar_rl.spans import Role, query_rows
+    from data_tools.tiny_model import make_model, make_tokenizer
 
     torch.manual_seed(0)
-    config = Qwen2_5_VLConfig(
-        text_config=dict(
-            vocab_size=512,
-            hidden_size=128,
-            intermediate_size=256,
-            num_hidden_layers=4,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=2048,
-            bos_token_id=None,
-            eos_token_id=2,
-            pad_token_id=0,
-            rope_parameters={"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": 10000.0},
-        ),
-        vision_config=dict(
-            depth=2,
-            hidden_size=64,
-            intermediate_size=128,
-            num_heads=4,
-            out_hidden_size=128,
-            patch_size=14,
-            spatial_merge_size=2,
-            temporal_patch_size=2,
-            window_size=112,
-            fullatt_block_indexes=[1],
-        ),
-        image_token_id=5,
-        video_token_id=6,
-        vision_start_token_id=3,
-        vision_end_token_id=4,
-    )
     B, T = 32, 90
-    model = Qwen2_5_VLForConditionalGeneration._from_config(config, attn_implementation="sdpa").to(device).train()
+    model = make_model(make_tokenizer(["How many red shapes?"]), seed=0).to(device).train()
+    model.set_attn_implementation("sdpa")
+    config = model.config
     roles = roles_of(
         B, T, [(Role.SYSTEM, 3, 12), (Role.IMAGE, 17, 33), (Role.USER, 34, 46), (Role.RESPONSE, 50, 90)], device
     )
-    ids = torch.randint(10, 512, (B, T), device=device)
-    ids[:, 16], ids[:, 33] = 3, 4
-    ids[roles == Role.IMAGE] = 5
+    ids = torch.randint(10, config.text_config.vocab_size, (B, T), device=device)
+    ids[:, 16], ids[:, 33] = config.vision_start_token_id, config.vision_end_token_id
+    ids[roles == Role.IMAGE] = config.image_token_id
     inputs = dict(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
-        mm_token_type_ids=(ids == 5).long(),
+        mm_token_type_ids=(ids == config.image_token_id).long(),
         pixel_values=torch.randn(B * 64, 1176, device=device),
         image_grid_thw=torch.tensor([[1, 8, 8]] * B, device=device),
     )
