@@ -204,8 +204,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = vars(parser.parse_args(argv))
     seed, rows, port, url_file, key = (options.pop(name) for name in ("seed", "rows", "port", "url_file", "key"))
     server = Server(Teacher(questions(seed, rows), Manners(**options)), key)
+    import uvloop
+
     try:
-        asyncio.run(_serve(server, port, url_file))
+        uvloop.run(_serve(server, port, url_file))
     except KeyboardInterrupt:
         pass
 
