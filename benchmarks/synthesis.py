@@ -16,6 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import uvloop
+
 from data_tools.synthesis import tiny_world
 from data_tools.synthesis.export import Exporter
 from data_tools.synthesis.journal import Journal
@@ -56,7 +58,7 @@ def synthesise(chosen: Recipe, out: Path) -> tuple[int, float, float]:
     keeper = Keeper(out / "journal.sqlite", chosen)
     progress = Progress(len(rows), keeper.spending)
     wall, processor = time.perf_counter(), time.process_time()
-    asyncio.run(run(chosen, tracer, keeper, rows, progress))
+    uvloop.run(run(chosen, tracer, keeper, rows, progress))
     spent = time.perf_counter() - wall, time.process_time() - processor
     progress.close()
     keeper.journal.close()
@@ -105,7 +107,7 @@ def measure(folder: Path, rows: int) -> None:
     process, url = start_teacher(folder, rows)
     try:
         ideal = IN_FLIGHT / DELAY_S
-        wall, processor = asyncio.run(bare_client(url, 3000))
+        wall, processor = uvloop.run(bare_client(url, 3000))
         bare = 3000 / wall
         print(f"bare client: {bare:.0f} calls/s, {bare / ideal:.0%} of ideal, {processor / 3:.2f} ms processor a call")
         few = min(rows, 100)

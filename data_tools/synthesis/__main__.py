@@ -54,7 +54,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _ask(recipe, tracer, rows, path: Path) -> str | None:
     """Runs the stages in this process; returns why they stopped early."""
-    import asyncio
+    import uvloop
 
     from data_tools.synthesis.keeper import Keeper
     from data_tools.synthesis.run import Progress, run
@@ -62,7 +62,7 @@ def _ask(recipe, tracer, rows, path: Path) -> str | None:
     keeper = Keeper(path, recipe)
     progress = Progress(len(rows), keeper.spending)
     try:
-        asyncio.run(run(recipe, tracer, keeper, rows, progress))
+        uvloop.run(run(recipe, tracer, keeper, rows, progress))
         return keeper.stopped
     finally:
         progress.close()

@@ -10,6 +10,7 @@ import asyncio
 import json
 import math
 import os
+import random
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -54,6 +55,7 @@ class Teacher:
     ):
         self.name, self.endpoint, self._charge, self._stop, self._share = name, endpoint, charge, stop, share
         self._key = _key(name, endpoint)
+        self._url = f"{endpoint.base_url.rstrip('/')}/chat/completions"  # whole: the client parses it once less
         self._failed_in_a_row = 0
         self._stack = AsyncExitStack()
 
@@ -83,34 +85,24 @@ class Teacher:
         Raises:
             StoppedError: the endpoint refuses the key or the model, is down, or the run is to stop.
         """
-        import tenacity
-
         started, sent = time.monotonic(), 0
-
-        async def once() -> tuple[str, str, int, int]:
-            nonlocal sent
+        about = (request.key, request.row, request.stage, request.sample)
+        while True:
             await self._wait_for_limits()
             if self._stop.is_set():
                 raise StoppedError("stopped")
             await self._charge()
             sent += 1
-            return await self._send(request, settings)
-
-        retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type(PassingError),
-            stop=tenacity.stop_after_attempt(self.endpoint.attempts),
-            wait=self._wait,
-            sleep=self._sleep,
-            reraise=True,
-        )
-        about = (request.key, request.row, request.stage, request.sample)
-        try:
-            text, finish, prompt, completion = await retrying(once)
-        except CallError as error:
-            return Failure(*about, str(error), sent)
-        except PassingError as error:
-            self._count_failure(error)
-            return Failure(*about, f"{error} ({sent} requests)", sent)
+            try:
+                text, finish, prompt, completion = await self._send(request, settings)
+                break
+            except CallError as error:
+                return Failure(*about, str(error), sent)
+            except PassingError as error:
+                if sent >= self.endpoint.attempts:
+                    self._count_failure(error)
+                    return Failure(*about, f"{error} ({sent} requests)", sent)
+                await self._sleep(self.wait_s(sent, error))
         self._failed_in_a_row = 0
         seconds = round(time.monotonic() - started, 4)
         return Completion(*about, settings.model, text, finish, prompt, completion, sent, seconds)
@@ -131,7 +123,7 @@ class Teacher:
         try:
             # The client's own chat.completions.create walks through every message: two thirds more processor time.
             answer = await self._client.post(
-                "/chat/completions", body=body, cast_to=httpx2.Response, options={"headers": headers}
+                self._url, body=body, cast_to=httpx2.Response, options={"headers": headers}
             )
             found = parse_answer(answer.content)
         except openai.APIStatusError as error:
@@ -175,14 +167,13 @@ class Teacher:
         """Short and without the key, which some servers repeat in their errors."""
         return " ".join((text.replace(self._key, "***") if self._key else text).split())[:300]
 
-    def _wait(self, state: Any) -> float:
-        asked = state.outcome.exception().wait_s
-        if asked is not None:
-            return asked
-        from tenacity import wait_exponential_jitter
-
-        first = self.endpoint.first_wait_s
-        return wait_exponential_jitter(multiplier=first, max=self.endpoint.longest_wait_s, jitter=first)(state)
+    def wait_s(self, sent: int, error: PassingError) -> float:
+        """Seconds to wait after `sent` requests: what the answer asks for, else exponential with jitter."""
+        if error.wait_s is not None:
+            return error.wait_s
+        first, longest = self.endpoint.first_wait_s, self.endpoint.longest_wait_s
+        doublings = min(sent - 1, 60)  # 2.0**1024 overflows
+        return min(first * 2**doublings + random.uniform(0, first), longest)
 
     async def _sleep(self, seconds: float) -> None:
         """In short pieces, so that a run which stops need not wait for a Retry-After of minutes."""

@@ -101,7 +101,7 @@ class Teacher:
 
 
 class Server:
-    """HTTP around a Teacher. `log` holds (idempotency key, how it was answered) of every request, in order."""
+    """HTTP around a Teacher. `log` holds (idempotency key, how it is answered) of every request, as they came."""
 
     def __init__(self, teacher: Teacher, key: str | None = None):
         self.teacher, self.manners, self.key = teacher, teacher.manners, key
@@ -130,8 +130,8 @@ class Server:
         body = await request.read()
         digest = hashlib.sha256(body).digest()
         mishap = self._mishap(digest)
-        await asyncio.sleep(self.manners.slow_s if mishap == "slow" else self.manners.delay_s)
         self.log.append((request.headers.get("Idempotency-Key", ""), mishap or "ok"))
+        await asyncio.sleep(self.manners.slow_s if mishap == "slow" else self.manners.delay_s)
         if mishap == "429":
             headers = {"Retry-After": str(self.manners.retry_after_s)}
             return web.json_response({"error": {"message": "slow down"}}, status=429, headers=headers)
@@ -204,8 +204,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = vars(parser.parse_args(argv))
     seed, rows, port, url_file, key = (options.pop(name) for name in ("seed", "rows", "port", "url_file", "key"))
     server = Server(Teacher(questions(seed, rows), Manners(**options)), key)
+    import uvloop
+
     try:
-        asyncio.run(_serve(server, port, url_file))
+        uvloop.run(_serve(server, port, url_file))
     except KeyboardInterrupt:
         pass
 

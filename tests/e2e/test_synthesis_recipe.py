@@ -24,7 +24,7 @@ def recipe(script: str, *overrides: str, **knobs: str) -> subprocess.CompletedPr
 @pytest.mark.timeout(1100)
 def test_tiny_recipe_exports_rows_for_the_cold_start(tiny_world, tmp_path):
     knobs = {"OUT": str(tmp_path / "out"), "ROWS": "60", "BASE": str(tiny_world / "base")}
-    done = recipe("synthesize_tiny.sh", "endpoints.offline.timeout_s=3", **knobs)
+    done = recipe("synthesize_tiny.sh", **knobs)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     data = tmp_path / "out" / "data"
     assert {path.name for path in data.iterdir()} >= {"train.parquet", "val.parquet", "outcomes.jsonl", "report.html"}
@@ -33,7 +33,7 @@ def test_tiny_recipe_exports_rows_for_the_cold_start(tiny_world, tmp_path):
     assert {line["outcome"] for line in lines} == {"exported", "filtered"}
     assert validate([str(data / "train.parquet"), "--model", knobs["BASE"], "--max-length", "256"]) == 0
     assert f"SFT_DATA={data}/train.parquet" in done.stdout
-    again = recipe("synthesize_tiny.sh", "endpoints.offline.timeout_s=3", **knobs)
+    again = recipe("synthesize_tiny.sh", **knobs)
     assert again.returncode == 0 and "source: done before" in again.stdout
 
 
