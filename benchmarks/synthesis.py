@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import resource
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import psutil
 import uvloop
 
 from data_tools.synthesis import tiny_world
@@ -102,6 +104,10 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def processor_s(pid: int) -> float:
+    return sum(psutil.Process(pid).cpu_times()[:2])  # user and system
+
+
 def measure(folder: Path, rows: int) -> None:
     tiny_world.main(["--out", str(folder / "source.parquet"), "--rows", str(rows)])
     process, url = start_teacher(folder, rows)
@@ -114,14 +120,14 @@ def measure(folder: Path, rows: int) -> None:
         _, wall, _ = synthesise(recipe(folder, url, 3, few), folder / "few")
         overhead = wall / few - DELAY_S  # every row passes the reasoner, one after the other
         print(f"one call at a time: {overhead * 1e3:.1f} ms a call beyond the teacher's {DELAY_S * 1e3:.0f} ms")
-        before = peak_mb()
+        before, teacher = peak_mb(), processor_s(process.pid)
         chosen = recipe(folder, url, IN_FLIGHT, rows)
         calls, wall, processor = synthesise(chosen, folder / "all")
+        teacher = processor_s(process.pid) - teacher
         rate = calls / wall
         print(f"{rows} rows, {calls} calls: {rate:.0f} calls/s, {rate / ideal:.0%} of ideal, {rate / bare:.0%} of bare")
-        print(
-            f"processor: {processor / calls * 1e3:.2f} ms a call; peak memory: {peak_mb():.0f} MB, before: {before:.0f}"
-        )
+        print(f"processor: {processor / calls * 1e3:.2f} ms a call; the teacher's: {teacher / calls * 1e3:.2f} ms")
+        print(f"peak memory: {peak_mb():.0f} MB, before: {before:.0f}; load average {os.getloadavg()[0]:.1f}")
         print(f"export: {export(chosen, folder / 'all'):.1f} s; peak memory: {peak_mb():.0f} MB")
     finally:
         process.terminate()

@@ -104,8 +104,8 @@ def test_faults_and_ten_kills_leave_the_same_export(synthesis_world, offline_tea
     rng, finished = random.Random(0), []  # finished: (journalled keys, requests so far) at each kill
     for kill in range(10):
         process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
-        goal, deadline = len(journalled(out)) + rng.randint(4, 12), time.monotonic() + 60
-        while len(journalled(out)) < goal and process.poll() is None and time.monotonic() < deadline:
+        goal = len(journalled(out)) + rng.randint(4, 12)
+        while len(journalled(out)) < goal and process.poll() is None:
             time.sleep(0.01)
         assert process.poll() is None, f"ended before kill {kill}: {Path(log.name).read_text()[-2000:]}"
         os.kill(process.pid, signal.SIGKILL)
