@@ -15,7 +15,7 @@ FIGURES = ("accuracy", "accuracy_sampled", "format", "vas", "image_mass", "syste
 
 
 def read(runs: Sequence[Path]) -> dict[str, list[dict]]:
-    """Stage -> its figures in every run, for stages that all runs have. ValueError: sft or grpo is missing somewhere."""
+    """Stage -> its figures in every run, for stages that all runs have. ValueError: sft or grpo is missing."""
     results: dict[str, list[dict]] = {}
     for stage in STAGES:
         paths = [run / "evaluation" / f"{stage}.json" for run in runs]
