@@ -89,6 +89,7 @@ def engine_pass(data: Any, recipe: Recipe, name: str, keeper: Any) -> Any:
         concurrency=stage.ray_engine.replicas,
         placement_group_config=stage.ray_engine.placement,
         should_continue_on_error=True,
+        log_engine_metrics=False,  # vLLM's Ray metrics import ray.serve, which nothing else here needs
         prepare_multimodal_stage={"enabled": name == "describe"},
     )
 
