@@ -95,7 +95,7 @@ class SpanMassRecorder:
         if busy:
             raise ValueError(f"layers {busy} are being recorded by another recorder: stop it first")
         for module in layer_of:
-            _install(module)
+            install_recording(module)
         replay_under_checkpointing(self._model, _to_replay)
         record = SpanMassRecord(tuple(wanted))
         self._now = _Recording(record, layer_of, spans, rows, cu_seqlens, valid, torch.is_grad_enabled())
@@ -234,7 +234,7 @@ def wrap_attention_function(stock: Callable) -> Callable:
     return recording_attention
 
 
-def _install(module: nn.Module) -> None:
+def install_recording(module: nn.Module) -> None:
     """Puts the recording wrapper around the attention function that `module` looks up, once a process and function."""
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
