@@ -98,7 +98,7 @@ def test_changed_stages_are_asked_again_and_no_others(synthesis_world, offline_t
 
 @pytest.mark.slow
 def test_faults_and_ten_kills_leave_the_same_export(synthesis_world, offline_teacher, tmp_path, undisturbed):
-    url, server = offline_teacher(**FAULTY)
+    url, server = offline_teacher(**FAULTY, delay_s=0.1)  # about one call between two looks at the journal
     out, log = tmp_path / "killed", (tmp_path / "log").open("w")
     command = [sys.executable, "-m", "data_tools.synthesis", *arguments(synthesis_world, url, out, IMPATIENT, *SLOWLY)]
     rng, finished = random.Random(0), []  # finished: (journalled keys, requests so far) at each kill
