@@ -47,7 +47,8 @@ def start_teacher(folder: Path, rows: int) -> tuple[subprocess.Popen, str]:
 
 def recipe(folder: Path, url: str, in_flight: int, rows: int) -> Recipe:
     """One call a stage and row; the stages share `in_flight` places."""
-    places = {"describe": in_flight - 2 * (in_flight // 3), "reason": in_flight // 3, "anchor": in_flight // 3}
+    third = in_flight // 3
+    places = {"describe": third, "reason": in_flight - 2 * third, "anchor": third}  # 6 % of the rows have no image
     overrides = [f"stages.{name}.concurrency={max(1, count)}" for name, count in places.items()]
     overrides += [f"endpoints.offline.base_url={url}", "endpoints.offline.timeout_s=120", "stages.reason.samples=1"]
     overrides += [f"sources.tiny_world.path={folder}/source.parquet", f"sources.tiny_world.rows={rows}"]
@@ -75,8 +76,8 @@ def export(chosen: Recipe, out: Path) -> float:
     return time.perf_counter() - started
 
 
-async def bare_client(url: str, calls: int) -> tuple[float, float]:
-    """(wall, processor) seconds of `calls` equal calls through the client alone, IN_FLIGHT at once."""
+async def bare_client(url: str, calls: int, in_flight: int) -> tuple[float, float]:
+    """(wall, processor) seconds of `calls` equal calls through the client alone, `in_flight` at once."""
     import openai
 
     content = "What is 1 + 1? " * 40
@@ -91,7 +92,7 @@ async def bare_client(url: str, calls: int) -> tuple[float, float]:
 
         await ask_one(client, content)
         wall, processor = time.perf_counter(), time.process_time()
-        await asyncio.gather(*(ask() for _ in range(IN_FLIGHT)))
+        await asyncio.gather(*(ask() for _ in range(in_flight)))
         return time.perf_counter() - wall, time.process_time() - processor
 
 
@@ -113,13 +114,17 @@ def measure(folder: Path, rows: int) -> None:
     process, url = start_teacher(folder, rows)
     try:
         ideal = IN_FLIGHT / DELAY_S
-        wall, processor = uvloop.run(bare_client(url, 3000))
+        wall, processor = uvloop.run(bare_client(url, 3000, IN_FLIGHT))
         bare = 3000 / wall
         print(f"bare client: {bare:.0f} calls/s, {bare / ideal:.0%} of ideal, {processor / 3:.2f} ms processor a call")
         few = min(rows, 100)
+        alone = uvloop.run(bare_client(url, few, 1))[0] / few - DELAY_S
         _, wall, _ = synthesise(recipe(folder, url, 3, few), folder / "few")
         overhead = wall / few - DELAY_S  # every row passes the reasoner, one after the other
-        print(f"one call at a time: {overhead * 1e3:.1f} ms a call beyond the teacher's {DELAY_S * 1e3:.0f} ms")
+        print(
+            f"one call at a time: {overhead * 1e3:.1f} ms a call beyond the teacher's {DELAY_S * 1e3:.0f} ms,"
+            f" {alone * 1e3:.1f} of them in the bare client"
+        )
         before, teacher = peak_mb(), processor_s(process.pid)
         chosen = recipe(folder, url, IN_FLIGHT, rows)
         calls, wall, processor = synthesise(chosen, folder / "all")

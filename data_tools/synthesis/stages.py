@@ -56,8 +56,12 @@ class Tracer:
         self.prompts: dict[str, Prompt] = load_prompts(recipe)
         self.count_tokens = count_tokens
 
-    def trace(self, row: Row, lookup: Lookup) -> Trace:
-        """What `row` needs next given what `lookup` knows by key."""
+    def needed(self, row: Row, lookup: Lookup) -> tuple[Request, ...]:
+        """`trace(row, lookup).needed`, without judging responses, which no call depends on."""
+        return self.trace(row, lookup, judge=False).needed
+
+    def trace(self, row: Row, lookup: Lookup, *, judge: bool = True) -> Trace:
+        """What `row` needs next given what `lookup` knows by key. Candidates count only with `judge`."""
         if rejection := filters.reject_sample(row.sample):
             return Trace((), (Candidate(0, "source", rejection=rejection),))
         description = ""
@@ -72,9 +76,9 @@ class Tracer:
             if ended := _ended(done, filters.reject_description):
                 return Trace((), (ended,))
             description = done.text
-        return self._reasoned(row, description, lookup)
+        return self._reasoned(row, description, lookup, judge)
 
-    def _reasoned(self, row: Row, description: str, lookup: Lookup) -> Trace:
+    def _reasoned(self, row: Row, description: str, lookup: Lookup, judge: bool) -> Trace:
         inputs = {"description": description or "(There is no image.)"}
         asked = [self._request(row, "reason", n, inputs) for n in range(self.recipe.stages.reason.samples)]
         known = [lookup(request.key) for request in asked]
@@ -87,11 +91,13 @@ class Tracer:
                 ended = Candidate(done.sample, "reason", rejection=Rejection("surplus", "not anchored"))
             if ended is None:
                 places -= 1
-                ended = self._anchored(row, description, done, lookup)
+                ended = self._anchored(row, description, done, lookup, judge)
             (needed if isinstance(ended, Request) else candidates).append(ended)
         return Trace(tuple(needed), () if needed else tuple(candidates))
 
-    def _anchored(self, row: Row, description: str, reasoning: Completion, lookup: Lookup) -> Candidate | Request:
+    def _anchored(
+        self, row: Row, description: str, reasoning: Completion, lookup: Lookup, judge: bool
+    ) -> Candidate | Request:
         """The candidate that a right reasoning becomes, or the call that is needed first."""
         done = reasoning
         if row.sample.images:  # without one there is nothing to look back at: the reasoning is the response
@@ -102,6 +108,8 @@ class Tracer:
                 return request
             if isinstance(done, Failure):
                 return _failed(done)
+        if not judge:
+            return Candidate(done.sample, done.stage)
         tokens = self.count_tokens(done.text)
         limits = self.recipe.filters
         rejection = filters.reject_response(done, row.sample, description, limits, tokens)

@@ -44,7 +44,7 @@ class Worker:
             OSError: the journal cannot be written.
         """
         known: Known = {}
-        while needed := await self._trace(row, known):
+        while needed := await self._needed(row, known):
             known |= await self.keeper.get_many([request.key for request in needed])
             missing = [request for request in needed if request.key not in known]
             if any(request.stage not in self.stages for request in missing):
@@ -55,10 +55,10 @@ class Worker:
                     raise result  # only now: the row's other calls have been journalled
                 known[result.key] = result
 
-    async def _trace(self, row: Row, known: Known) -> tuple[Request, ...]:
+    async def _needed(self, row: Row, known: Known) -> tuple[Request, ...]:
         if row.sample.gold_kind == "expression":  # grading may ask a process, and wait for it
-            return (await asyncio.to_thread(self.tracer.trace, row, known.get)).needed
-        return self.tracer.trace(row, known.get).needed
+            return await asyncio.to_thread(self.tracer.needed, row, known.get)
+        return self.tracer.needed(row, known.get)
 
     async def _call(self, request: Request) -> Completion | Failure:
         stage = self.recipe.stage(request.stage)
