@@ -1,7 +1,8 @@
 """The same stages on Ray (`--ray`): a pool of actors for each stage, rows streaming through them under Ray Data.
 
 The journal stays one sqlite file on the machine that started the run, in an actor of its own; what a row needs is
-decided by the same `Tracer`, calls are made by the same `Worker`, so the result is that of a single process.
+decided by the same `Tracer`, calls are made by the same `Worker`, so the result is that of a single process. Stages
+with a `ray_engine` are played by vLLM engines that Ray places (`ray_engines`), each as a pass of its own.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,18 @@ class StageWorker:
             pass  # said to the keeper by whoever raised it
 
 
+def passes(recipe: Recipe) -> list[list[str]]:
+    """Stages that stream into each other; one with an engine stands alone."""
+    found: list[list[str]] = []
+    for stage in STAGES:
+        alone = recipe.stage(stage).ray_engine is not None
+        if found and not alone and recipe.stage(found[-1][-1]).ray_engine is None:
+            found[-1].append(stage)
+        else:
+            found.append([stage])
+    return found
+
+
 def run_on_ray(recipe: Recipe, rows: Rows, journal: Path, address: str) -> str | None:
     """Fills the journal; returns why that stopped early, or None.
 
@@ -73,7 +86,8 @@ def run_on_ray(recipe: Recipe, rows: Rows, journal: Path, address: str) -> str |
     ray.init(address, runtime_env={"env_vars": environment}, log_to_driver=False)
     try:
         keeper = _keeper(journal.resolve(), recipe)
-        _stream(recipe, rows, keeper)
+        for stages in passes(recipe):
+            _stream(recipe, rows, stages, keeper)
         return ray.get(keeper.close.remote())
     finally:
         ray.shutdown()
@@ -89,8 +103,8 @@ def _keeper(journal: Path, recipe: Recipe) -> Any:
     return actor.remote(journal, recipe)
 
 
-def _stream(recipe: Recipe, rows: Rows, keeper: Any) -> None:
-    """One pass over the rows, through a pool of actors for each stage."""
+def _stream(recipe: Recipe, rows: Rows, stages: Sequence[str], keeper: Any) -> None:
+    """One pass over the rows, through a pool of actors for each of `stages`."""
     import ray
     from tqdm import tqdm
 
@@ -103,8 +117,13 @@ def _stream(recipe: Recipe, rows: Rows, keeper: Any) -> None:
             yield {"row": pickle.dumps(row)}
 
     data = data.flat_map(read, num_cpus=0.25)
-    for name in STAGES:
+    for name in stages:
         stage = recipe.stage(name)
+        if stage.ray_engine is not None:
+            from data_tools.synthesis.ray_engines import engine_pass
+
+            data = engine_pass(data, recipe, name, keeper)
+            continue
         data = data.map_batches(
             StageWorker,
             fn_constructor_kwargs={"recipe": recipe, "stage": name, "share": stage.workers, "keeper": keeper},
@@ -112,6 +131,6 @@ def _stream(recipe: Recipe, rows: Rows, keeper: Any) -> None:
             batch_size=max(1, ROWS_IN_FLIGHT * stage.concurrency // stage.workers),
             num_cpus=0.25,
         )
-    with tqdm(total=len(rows), desc="+".join(STAGES), unit="row") as bar:
+    with tqdm(total=len(rows), desc="+".join(stages), unit="row") as bar:
         for batch in data.iter_batches(batch_size=None, prefetch_batches=1):
             bar.update(len(batch["row"]))

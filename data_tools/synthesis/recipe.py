@@ -44,6 +44,18 @@ class Price:
 
 
 @dataclass(frozen=True)
+class RayEngine:
+    """A vLLM engine that Ray runs (`--ray` only): see `data_tools.synthesis.ray_engines`."""
+
+    replicas: int = 1
+    batch_size: int = 64
+    engine: Mapping[str, Any] = field(default_factory=dict)  # vLLM's engine arguments
+    placement: Mapping[str, Any] | None = (
+        None  # Ray's placement group of a replica; None: one GPU a tensor-parallel rank
+    )
+
+
+@dataclass(frozen=True)
 class Stage:
     """One teacher. `prompt` is a file beside the recipe, or one of the package's own. `sampling` goes into the request
     as it is; `samples` is how often a row is asked (reason), or how many of its right samples go on (anchor)."""
@@ -56,6 +68,7 @@ class Stage:
     sampling: Mapping[str, Any] = field(default_factory=dict)
     price: Price = Price()
     workers: int = 1  # actors of this stage, under --ray
+    ray_engine: RayEngine | None = None
 
 
 @dataclass(frozen=True)
@@ -143,6 +156,7 @@ def _numbers(recipe: Recipe):
     named |= {f"endpoints.{k}": v for k, v in recipe.endpoints.items()}
     named |= {f"stages.{k}": recipe.stage(k) for k in STAGES}
     named |= {f"stages.{k}.price": recipe.stage(k).price for k in STAGES}
+    named |= {f"stages.{k}.ray_engine": recipe.stage(k).ray_engine for k in STAGES if recipe.stage(k).ray_engine}
     named |= {"budget": recipe.budget, "filters": recipe.filters, "export": recipe.export}
     for where, part in named.items():
         for item in fields(part):

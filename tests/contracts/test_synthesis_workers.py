@@ -7,7 +7,7 @@ from pathlib import Path
 from data_tools.synthesis.export import Exporter
 from data_tools.synthesis.journal import Journal
 from data_tools.synthesis.keeper import Keeper
-from data_tools.synthesis.ray_run import StageWorker
+from data_tools.synthesis.ray_run import StageWorker, passes
 from data_tools.synthesis.recipe import STAGES, load_recipe
 from data_tools.synthesis.run import run
 from data_tools.synthesis.selection import Rows
@@ -15,6 +15,7 @@ from data_tools.synthesis.stages import Tracer
 from data_tools.synthesis.tokens import token_counter
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "config" / "synthesis" / "tiny.yaml"
+ENGINE = "stages.{}.ray_engine={{replicas: 2}}"
 
 
 class Handle:
@@ -63,3 +64,13 @@ def test_a_pool_a_stage_gives_what_a_single_process_gives(synthesis_world, offli
         exports.append([(tmp_path / name / f).read_bytes() for f in ("train.parquet", "val.parquet", "outcomes.jsonl")])
     assert exports[0] == exports[1]
     assert len({key for key, _ in server.log}) * 2 == len(server.log)  # each call once a journal
+
+
+def test_a_stage_with_an_engine_is_a_pass_of_its_own():
+    def grouped(*stages: str) -> list[list[str]]:
+        return passes(load_recipe(RECIPE, [ENGINE.format(stage) for stage in stages]))
+
+    assert grouped() == [["describe", "reason", "anchor"]]
+    assert grouped("reason") == [["describe"], ["reason"], ["anchor"]]
+    assert grouped("reason", "anchor") == [["describe"], ["reason"], ["anchor"]]
+    assert grouped("describe") == [["describe"], ["reason", "anchor"]]
