@@ -12,7 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 NAME=${NAME:-tiny}
 OUT=${OUT:-outputs/$NAME}
 SEED=${SEED:-0}
-SFT_DATA=${SFT_DATA:-}      # other chat rows for the cold start: outputs/tiny_synthesis/data/train.parquet, for example
+SFT_ROWS=${SFT_ROWS:-}      # other chat rows for the cold start: outputs/tiny_synthesis/data/train.parquet, for example
 SFT_STEPS=${SFT_STEPS:-500}
 SFT_ARGS=${SFT_ARGS:-}      # overrides of the SFT stage, for example SFT_ARGS="avar.guidance.alpha=0"
 GRPO_STEPS=${GRPO_STEPS:-80}
@@ -20,14 +20,15 @@ DATA_ARGS=${DATA_ARGS:-}    # for example DATA_ARGS="--sft-rows 500"
 EVAL_LIMIT=${EVAL_LIMIT:-240}
 PROFILE=cpu
 source recipes/stages.sh
+SFT_ROWS=${SFT_ROWS:-$OUT/data/sft_train.parquet}
 
 stage data "$PYTHON" -m data_tools.tiny --out "$OUT/data" --seed "$SEED" $DATA_ARGS
 stage base "$PYTHON" -m data_tools.tiny_model --out "$OUT/base" --data "$OUT/data" --seed "$SEED"
 stage validate "$PYTHON" -m data_tools.validate "$OUT/data/rl_train.parquet" --model "$OUT/base" --max-prompt-length 128
+stage validate_sft "$PYTHON" -m data_tools.validate "$SFT_ROWS" --model "$OUT/base" --max-length 256
 
 stage sft "$PYTHON" -m avar_rl.verl_plugin.sft recipes/config/tiny_sft --profile cpu \
-  data.train_files="${SFT_DATA:-$OUT/data/sft_train.parquet}" data.val_files="$OUT/data/sft_val.parquet" \
-  model.path="$OUT/base" \
+  data.train_files="$SFT_ROWS" data.val_files="$OUT/data/sft_val.parquet" model.path="$OUT/base" \
   trainer.total_training_steps="$SFT_STEPS" trainer.seed="$SEED" engine.seed="$SEED" \
   trainer.default_local_dir="$OUT/checkpoints/sft" $SFT_ARGS
 stage sft_model "$PYTHON" -m avar_rl.export "$OUT/checkpoints/sft" "$OUT/sft" --base "$OUT/base"

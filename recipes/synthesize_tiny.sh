@@ -40,4 +40,4 @@ until [ -f "$URL_FILE" ]; do
 done
 # Not a `stage`: its journal knows what is done, and the teacher's port differs from run to run.
 "$PYTHON" -m data_tools.synthesis "${RECIPE[@]}" --out "$OUT/data" "endpoints.offline.base_url=$(cat "$URL_FILE")"
-echo "cold start from it: SFT_DATA=$OUT/data/train.parquet bash recipes/avar_tiny.sh"
+echo "cold start from it: SFT_ROWS=$OUT/data/train.parquet bash recipes/avar_tiny.sh"

@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 
 def parse_arguments(argv: list[str] | None, description: str) -> argparse.Namespace:
@@ -46,7 +47,9 @@ def main(argv: list[str] | None = None) -> int:
             return _launch_ranks(config, argv if argv is not None else sys.argv[1:])
         os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
         os.environ.setdefault("MASTER_PORT", str(_free_port()))
-    return _train(config, ours)
+    from torch.distributed.elastic.multiprocessing.errors import record
+
+    return record(_train)(config, ours)  # torchrun then ends with the traceback of the rank that failed first
 
 
 def _launch_ranks(config, argv: list[str]) -> int:
@@ -83,7 +86,7 @@ def _train(config, ours) -> int:
         print("interrupted; run the same command again to resume from the last checkpoint", file=sys.stderr)
         return 130
     except (OSError, RuntimeError) as error:  # torch.save gives either where the disk is full
-        if shutil.disk_usage(config.trainer.default_local_dir).free > 2**26 and "No space left" not in str(error):
+        if not _disk_is_full(Path(config.trainer.default_local_dir), error):
             raise
         print(
             f"No space left on device for {config.trainer.default_local_dir}: the checkpoint being saved is "
@@ -94,6 +97,10 @@ def _train(config, ours) -> int:
     finally:
         destroy_global_process_group()
     return 0
+
+
+def _disk_is_full(folder: Path, error: Exception) -> bool:
+    return "No space left" in str(error) or (folder.is_dir() and shutil.disk_usage(folder).free < 2**26)
 
 
 if __name__ == "__main__":

@@ -35,13 +35,14 @@ def test_every_recipe_composes_and_verl_accepts_it(recipe, capsys):
 @pytest.mark.parametrize("script", ["avar_tiny.sh", "avar_qwen7b.sh"])
 def test_dry_run_of_a_recipe_prints_both_training_configurations_and_writes_nothing(script, tmp_path):
     knobs = {"DRY_RUN": "1", "OUT": str(tmp_path / "out"), "PROFILE": "cpu"}
-    knobs["AVAR_VENV"] = str(Path(sys.executable).parents[1])
+    knobs |= {"AVAR_VENV": str(Path(sys.executable).parents[1]), "SFT_ROWS": "own_chat_rows.parquet"}
     done = subprocess.run(
         ["bash", str(ROOT / "recipes" / script)],
         env={**os.environ, **knobs}, capture_output=True, text=True, timeout=280,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     assert done.stdout.count("avar:\n") == 2 and "# stage evaluation" in done.stdout
+    assert "train_files: own_chat_rows.parquet" in done.stdout and "stage sft_data" not in done.stdout
     assert not (tmp_path / "out").exists()
 
 

@@ -32,7 +32,7 @@ def test_tiny_recipe_exports_rows_for_the_cold_start(tiny_world, tmp_path):
     assert len({line["row"] for line in lines}) == len(lines) == 60
     assert {line["outcome"] for line in lines} == {"exported", "filtered"}
     assert validate([str(data / "train.parquet"), "--model", knobs["BASE"], "--max-length", "256"]) == 0
-    assert f"SFT_DATA={data}/train.parquet" in done.stdout
+    assert f"SFT_ROWS={data}/train.parquet" in done.stdout
     again = recipe("synthesize_tiny.sh", **knobs)
     assert again.returncode == 0 and "source: done before" in again.stdout
 
