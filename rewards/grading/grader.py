@@ -245,7 +245,7 @@ def _by_mathematics(answer: str, gold: str, policy: Policy) -> Verdict:
 def _compared(left: Quantity, right: Quantity, policy: Policy) -> Verdict:
     a, b = left.tree, right.tree
     comparison = Comparison(policy, symbolic.Budget(policy.limit_s).ask)
-    shown = show(a), show(b)
+    shown = _shown(left), _shown(right)
     if left.unit and right.unit:
         if not units.agree(left.unit, right.unit):
             return Verdict(False, "structure", *shown, f"{left.unit.text} is another unit than {right.unit.text}")
@@ -266,6 +266,10 @@ def _compared(left: Quantity, right: Quantity, policy: Policy) -> Verdict:
     numbers = comparison.tier == "structure" and is_scalar(a) and is_scalar(b)
     tier = "number" if numbers and None not in (rational(a), rational(b)) else comparison.tier
     return Verdict(equivalent, tier, *shown, "sympy does not decide it" if equivalent is None else "")
+
+
+def _shown(side: Quantity) -> str:
+    return show(side.tree) + (f" {side.unit.text}" if side.unit else "")
 
 
 def _unit_optional(unit: units.Unit, policy: Policy) -> bool:
