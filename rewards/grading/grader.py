@@ -103,7 +103,7 @@ def check_gold(gold: str, kind: str | None = None) -> None:
         shown = repr(gold) if not isinstance(gold, str) or len(gold) < 300 else repr(gold[:300]) + "..."
         raise ValueError(f"the gold answer {shown} is empty or over {DEFAULT.max_length} characters long")
     text = normalise(gold)
-    if not re.search(r"[^\W_]|∞|\\(?:infty|emptyset|varnothing)", text):
+    if not re.search(r"[^\W_]|∞|\\(?:infty|emptyset|varnothing|\{ *\\\})", text):
         raise ValueError(f"the gold answer {gold!r} has no letter and no digit")
     if choices.split_choice(text)[0] or words.is_truth(text) or quantity(text) is not None:
         return
