@@ -6,7 +6,8 @@ LETTERS = "ABCDEFGHIJ"
 _LEAD = r"(?i:(?:the\s+)?(?:correct\s+|right\s+|final\s+)?(?:option|choice|answer)s?\s*(?:is|are|:)?\s*)?"
 _SINGLE = re.compile(rf"{_LEAD}[(\[]?\s*([A-Ja-j])\s*[)\]]?\s*[.:,;]?", re.IGNORECASE)
 _WITH_TEXT = re.compile(
-    rf"{_LEAD}(?:\(\s*([A-Ja-j])\s*\)\s*[.:]?\s*|\[([A-J])\]\s*|([A-Ja-j])\)\s*|([A-J])(?:\.\s*|:\s+|\s+[-–—]\s+(?=[a-z][a-z])))(\S.*)",
+    rf"{_LEAD}(?:\(\s*([A-Ja-j])\s*\)\s*[.:]?\s*|\[([A-J])\]\s*|([A-Ja-j])\)\s*"
+    r"|([A-J])(?:\.\s*|:\s+|\s+[-–—]\s+(?=[a-z][a-z])|\s+(?=\([^()]*[a-z]{2}[^()]*\)$)))(\S.*)",
     re.DOTALL,
 )
 _MANY = re.compile(r"\(?[A-J]\)?(?:\s*(?:,|;|&|/|\s)?\s*(?:and\s+)?\(?[A-J]\)?){1,9}")

@@ -10,9 +10,7 @@ _BETWEEN_BOXES = re.compile(r"(?:[\s,;$&\\]|\\q?quad|\\text\s*\{\s*(?:and|or)?\s
 _FINAL = re.compile(
     r"final\s+answer\b(?:\s+(?:is|are|as follows))?[\s:*]*(?:(?:the\s+)?final\s+answer\s+is\s*:?)?", re.IGNORECASE
 )
-_WORDS = (
-    r"answer|solution|réponse|respuesta|antwort|risposta|resposta|ответ|correct\s+(?:option|choice)|(?:option|choice)"
-)
+_WORDS = r"answers?|solutions?|roots|réponse|respuesta|antwort|risposta|resposta|ответ|(?:correct\s+)?(?:option|choice)"
 _PHRASE = re.compile(
     rf"(?:\b(?:{_WORDS})\b(?:\s+to\s[^.:\n]{{1,80}}?)?[\s*]*"
     r"(?:is|are|would be|must be|should be|est|es|ist|è|é|это|:|=|-?->)"
@@ -22,7 +20,7 @@ _PHRASE = re.compile(
 _HOPE = re.compile(r"\.?\s*I hope (?:it|this) is correct\.?.*", re.DOTALL | re.IGNORECASE)
 _SPAN = re.compile(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]|\\\((.+?)\\\)|(?<![\\$])\$((?:\\\$|[^$\n])+?)(?<!\\)\$", re.DOTALL)
 _NUMBER = re.compile(
-    r"-?[0-9]*\\[dt]?frac\{[^{}]*\}\{[^{}]*\}|(?<![A-Za-z0-9_.,^{])-?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+|,[0-9]{1,2}(?![0-9,]))?(?:\s*/\s*[0-9]+(?![0-9]|\.[0-9]))?\s*%?"
+    r"-?[0-9]*\\[dt]?frac\{[^{}]*\}\{[^{}]*\}|(?<![A-Za-z0-9_.,^{])-?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+|,[0-9]{1,2}(?![0-9,]))?(?:\s*/\s*[0-9]+(?![0-9]|\.[0-9])|\s*\\times\s*10\s*\^\s*\{?\s*-?[0-9]+\}?)?\s*%?"
     r"|(?<![A-Za-z0-9_])-?\.[0-9]+"
 )
 
@@ -106,10 +104,30 @@ def _sentence(text: str) -> str:
     return (letter.group() if letter else sentence).strip(" \n*")
 
 
-def last_expression(text: str) -> str | None:
-    """The last formula between dollar signs or number of a text without a stated answer."""
+_PLAIN_WORDS = re.compile(r"(?<![\\A-Za-z])(?!(?:or|and|pi|sqrt|cm|mm|km|ft|kg|am|pm)\b)[^\W\d_]{2,}")
+
+
+_LEADS_IN = re.compile(
+    r"\b(?:is|are|equals|get|gets|have|obtain|gives?|yields?|therefore|hence|thus|so|then)\b", re.IGNORECASE
+)
+
+
+def _plain_clause(text: str) -> str | None:
+    """`y = 3x - 2` of "The line is y = 3x - 2.": what a closing sentence says, where that is nothing but a formula."""
+    sentence = re.split(r"\n|(?<![0-9])\.\s|\.\s+(?=[A-Z])", text.strip().rstrip("."))[-1]
+    clauses = _LEADS_IN.split(sentence)
+    said = clauses[-1].strip(" :*,")
+    plain = len(clauses) > 1 and re.search(r"[0-9]", said) and "$" not in said and not _PLAIN_WORDS.search(said)
+    return said if plain else None
+
+
+def last_expression(text: str, *, formula_wanted: bool = False) -> str | None:
+    """The last formula between dollar signs or number of a text without a stated answer; with `formula_wanted`, a
+    closing sentence's formula that stands in the prose comes first."""
     if len(text) < 200 and not re.search(r"(?<![\\A-Za-z])[^\W\d_]{3,}|[\u4e00-\u9fff]", text):
         return text.strip()  # nothing but a formula
+    if formula_wanted and (said := _plain_clause(text)) is not None:
+        return said
     found = [(m, next(g for g in m.groups() if g is not None)) for m in _SPAN.finditer(text) if m.group().strip("$ ")]
     formula = (-1, None)
     for match, inside in reversed(found):

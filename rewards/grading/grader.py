@@ -11,7 +11,7 @@ from rewards.grading.compare import Comparison
 from rewards.grading.extract import last_expression, narrower, only_number, stated_answer
 from rewards.grading.normalise import glyphs, normalise
 from rewards.grading.policy import DEFAULT, Policy
-from rewards.grading.quantity import Quantity, is_spaced, quantity
+from rewards.grading.quantity import Quantity, is_spaced, quantity, written_once
 from rewards.grading.reshape import is_sequence
 from rewards.grading.scalars import rational
 from rewards.grading.tree import Node, TooBigError, is_scalar, number, show, symbols
@@ -88,10 +88,12 @@ def _answer_for(response: str, gold: str, kind: str | None, policy: Policy) -> s
     text = glyphs(text[-MAX_TAIL:])
     letter, _ = choices.split_choice(normalise(gold))
     if letter and kind in (None, "choice"):
-        return text.strip() if choices.split_choice(normalise(text))[0] else choices.in_prose(text, last=True)
+        head, rest = choices.split_choice(normalise(text))
+        return text.strip() if head and not choices.in_prose(rest, last=True) else choices.in_prose(text, last=True)
     if words.is_truth(normalise(gold)) or (words.is_words(normalise(gold)) and len(text.split()) < 12):
         return text.strip()
-    return last_expression(text)
+    wanted = quantity(normalise(gold))
+    return last_expression(text, formula_wanted=wanted is not None and rational(wanted.tree) is None)
 
 
 @lru_cache(maxsize=65536)
@@ -229,6 +231,7 @@ def _by_mathematics(answer: str, gold: str, policy: Policy) -> Verdict:
     if right is None:
         same = re.sub(r"\s", "", answer) == re.sub(r"\s", "", gold)
         return Verdict(same, "text" if same else "unread", answer, gold, "" if same else "the gold is not mathematics")
+    answer = written_once(answer)
     left = None if is_spaced(answer) and not policy.thousands_space else quantity(answer)
     if left is None or (not policy.number_words and words.spelled_number(answer)):
         return Verdict(False, "unread", answer, gold, "the prediction is not mathematics")

@@ -8,6 +8,7 @@ from functools import lru_cache
 from rewards.grading import units, words
 from rewards.grading.parser import parse
 from rewards.grading.reshape import named
+from rewards.grading.scalars import rational
 from rewards.grading.tree import Node, ParseError, number, symbols
 
 
@@ -69,3 +70,11 @@ def _parsed(text: str) -> Node:
         if rest == text or not rest:
             raise
         return parse(rest)
+
+
+def written_once(answer: str) -> str:
+    """`7/2 or 3.5` is one number written twice."""
+    parts = re.split(r"\bor\b", answer)
+    found = [quantity(part.strip()) for part in parts] if len(parts) > 1 else [None]
+    values = {rational(side.tree) if side else None for side in found}
+    return parts[0].strip() if len(values) == 1 and None not in values else answer

@@ -26,7 +26,7 @@ def plain(text: str) -> str:
 
 def truth(text: str) -> bool | None:
     """The yes or no of `Yes`, `yes, because …`, `True.`; None: neither."""
-    words = plain(text).split()
+    words = plain(re.sub(r"^\s*[A-Za-z ]{1,24}:(?=\s*\w)", "", text)).split()
     if not words or (len(words) > 1 and words[0] in ("y", "n")):
         return None
     if any(word in ("or", "and") for word in words):
