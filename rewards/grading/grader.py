@@ -11,9 +11,9 @@ from rewards.grading.compare import Comparison
 from rewards.grading.extract import last_expression, narrower, only_number, stated_answer
 from rewards.grading.normalise import glyphs, normalise
 from rewards.grading.policy import DEFAULT, Policy
-from rewards.grading.quantity import Quantity, is_spaced, quantity, written_once
+from rewards.grading.quantity import Quantity, exact_number, is_spaced, quantity, written_once
 from rewards.grading.reshape import is_sequence
-from rewards.grading.scalars import rational
+from rewards.grading.scalars import is_rational
 from rewards.grading.tree import Node, TooBigError, is_scalar, number, show, symbols
 from rewards.grading.verdict import Verdict
 
@@ -92,8 +92,7 @@ def _answer_for(response: str, gold: str, kind: str | None, policy: Policy) -> s
         return text.strip() if head and not choices.in_prose(rest, last=True) else choices.in_prose(text, last=True)
     if words.is_truth(normalise(gold)) or (words.is_words(normalise(gold)) and len(text.split()) < 12):
         return text.strip()
-    wanted = quantity(normalise(gold))
-    return last_expression(text, formula_wanted=wanted is not None and rational(wanted.tree) is None)
+    return last_expression(text, formula_wanted=exact_number(normalise(gold)) is None)
 
 
 @lru_cache(maxsize=65536)
@@ -266,8 +265,8 @@ def _compared(left: Quantity, right: Quantity, policy: Policy) -> Verdict:
         if not symbolic.admissible(b):
             return Verdict(None, "refused", *shown, f"the gold is {error}")
         return Verdict(False, "refused", *shown, f"the prediction is {error}")
-    numbers = comparison.tier == "structure" and is_scalar(a) and is_scalar(b)
-    tier = "number" if numbers and None not in (rational(a), rational(b)) else comparison.tier
+    numbers = comparison.tier == "structure" and all(is_scalar(side) and is_rational(side) for side in (a, b))
+    tier = "number" if numbers else comparison.tier
     return Verdict(equivalent, tier, *shown, "sympy does not decide it" if equivalent is None else "")
 
 

@@ -9,7 +9,7 @@ from rewards.grading import units, words
 from rewards.grading.parser import parse
 from rewards.grading.reshape import named
 from rewards.grading.scalars import rational
-from rewards.grading.tree import Node, ParseError, number, symbols
+from rewards.grading.tree import Node, ParseError, TooBigError, number, symbols
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,17 @@ def _parsed(text: str) -> Node:
         return parse(rest)
 
 
+def exact_number(text: str) -> Fraction | None:
+    """The rational number that `text` is; None: it is none, or too big to be computed."""
+    found = quantity(text)
+    try:
+        return None if found is None else rational(found.tree)
+    except TooBigError:
+        return None
+
+
 def written_once(answer: str) -> str:
     """`7/2 or 3.5` is one number written twice."""
     parts = re.split(r"\bor\b", answer)
-    found = [quantity(part.strip()) for part in parts] if len(parts) > 1 else [None]
-    values = {rational(side.tree) if side else None for side in found}
+    values = {exact_number(part.strip()) for part in parts} if len(parts) > 1 else {None}
     return parts[0].strip() if len(values) == 1 and None not in values else answer

@@ -55,6 +55,14 @@ def rational(node: Node) -> Fraction | None:
         return None
 
 
+def is_rational(node: Node) -> bool:
+    """Whether it is a rational number that is small enough to be computed."""
+    try:
+        return rational(node) is not None
+    except TooBigError:
+        return False
+
+
 def digits_of(node: Node) -> int:
     """Significant digits of a plain decimal such as 0.333 or -3.14; 0: an exact form or a computed one."""
     if node.op == "percent" or (node.op == "mul" and len(node.args) == 2 and node.args[0] == number(-1)):

@@ -14,6 +14,8 @@ from rewards.grading import DEFAULT, grade, grade_response, pool, undecided
 
 HOSTILE = [
     "9**9**9**9",
+    "3 or 9**9**9**9",
+    "9**9**9**9 m",
     "9^{9^{9^{9}}}",
     "2^{99999999}",
     "99999999!",
@@ -53,7 +55,9 @@ SLOW = r"\int_0^1 x^{x^{x^x}} dx"
 SYMBOLIC = r"\int_0^1 x^{%d} dx"
 
 
-@pytest.mark.parametrize("gold", ["7", r"2\pi", "x + 1", "B", "(1,2)", "yes", "x>3"])
+@pytest.mark.parametrize(
+    "gold", ["7", r"2\pi", "x + 1", "B", "(1,2)", "yes", "x>3", "12 m", "9.9", r"\emptyset", "2 or 7"]
+)
 def test_hostile_answers_are_refused_without_sympy_and_run_nothing(gold, tmp_path):
     canary, before = tmp_path / "canary", undecided()
     for text in HOSTILE:
