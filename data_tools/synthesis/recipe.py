@@ -50,9 +50,7 @@ class RayEngine:
     replicas: int = 1
     batch_size: int = 64
     engine: Mapping[str, Any] = field(default_factory=dict)  # vLLM's engine arguments
-    placement: Mapping[str, Any] | None = (
-        None  # Ray's placement group of a replica; None: one GPU a tensor-parallel rank
-    )
+    placement: Mapping[str, Any] | None = None  # Ray's placement group of a replica; None: GPUs, one a rank
 
 
 @dataclass(frozen=True)
