@@ -10,7 +10,7 @@ _BETWEEN_BOXES = re.compile(r"(?:[\s,;$&\\]|\\q?quad|\\text\s*\{\s*(?:and|or)?\s
 _FINAL = re.compile(
     r"final\s+answer\b(?:\s+(?:is|are|as follows))?[\s:*]*(?:(?:the\s+)?final\s+answer\s+is\s*:?)?", re.IGNORECASE
 )
-_WORDS = r"answers?|solutions?|roots|réponse|respuesta|antwort|risposta|resposta|ответ|(?:correct\s+)?(?:option|choice)"
+_WORDS = r"answers?|solution|réponse|respuesta|antwort|risposta|resposta|ответ|(?:correct\s+)?(?:option|choice)"
 _PHRASE = re.compile(
     rf"(?:\b(?:{_WORDS})\b(?:\s+to\s[^.:\n]{{1,80}}?)?[\s*]*"
     r"(?:is|are|would be|must be|should be|est|es|ist|è|é|это|:|=|-?->)"
