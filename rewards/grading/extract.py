@@ -99,7 +99,7 @@ def _sentence(text: str) -> str:
     ):
         return span.group().strip()
     cut = re.search(r"[.。](?=\s|$|\*)|\n\s*\n|\n(?=[A-Z*#])", text)
-    sentence = text[: cut.start()] if cut and cut.start() > 1 else text
+    sentence = text[: cut.start()] if cut and cut.start() > 0 else text
     letter = re.match(r"\(?[A-J]\)?\.\s+\S[^\n]*", text)
     return (letter.group() if letter else sentence).strip(" \n*")
 
@@ -108,7 +108,7 @@ _PLAIN_WORDS = re.compile(r"(?<![\\A-Za-z])(?!(?:or|and|pi|sqrt|cm|mm|km|ft|kg|a
 
 
 _LEADS_IN = re.compile(
-    r"\b(?:is|are|equals|get|gets|have|obtain|gives?|yields?|therefore|hence|thus|so|then)\b", re.IGNORECASE
+    r"\b(?:is|are|equals|at|get|gets|have|obtain|gives?|yields?|therefore|hence|thus|so|then)\b", re.IGNORECASE
 )
 
 

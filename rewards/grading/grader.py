@@ -11,7 +11,7 @@ from rewards.grading.compare import Comparison
 from rewards.grading.extract import last_expression, narrower, only_number, stated_answer
 from rewards.grading.normalise import glyphs, normalise
 from rewards.grading.policy import DEFAULT, Policy
-from rewards.grading.quantity import Quantity, exact_number, is_spaced, quantity, written_once
+from rewards.grading.quantity import Quantity, exact_number, is_spaced, quantity, spelled, written_once
 from rewards.grading.reshape import is_sequence
 from rewards.grading.scalars import is_rational
 from rewards.grading.tree import Node, TooBigError, is_scalar, number, show, symbols
@@ -232,7 +232,7 @@ def _by_mathematics(answer: str, gold: str, policy: Policy) -> Verdict:
         return Verdict(same, "text" if same else "unread", answer, gold, "" if same else "the gold is not mathematics")
     answer = written_once(answer)
     left = None if is_spaced(answer) and not policy.thousands_space else quantity(answer)
-    if left is None or (not policy.number_words and words.spelled_number(answer)):
+    if left is None or (not policy.number_words and spelled(answer)[0]):
         return Verdict(False, "unread", answer, gold, "the prediction is not mathematics")
     if _comma_is_point(left.tree, right.tree, answer, gold, policy):
         points = [quantity(re.sub(r"(?<=[0-9]),(?=[0-9])", ".", text)) for text in (answer, gold)]

@@ -21,12 +21,26 @@ class Quantity:
     product: Node | None = None  # the reading without a unit: 3 s as 3 times s
 
 
+# A spelled number and what it counts; not fractions and scales (two fifths, two million)
+_COUNTED = re.compile(
+    r"([A-Za-z]+(?:-[a-z]+)?) (?!.*(?:th|rd|nd)s?$|hal|quart|hundred|thousand|.*illion|doz)([a-z]{3,})"
+)
+
+
+def spelled(text: str) -> tuple[str | None, str]:
+    """The number of `five`, `twenty-one`, `five shapes`, and what it counts; (None, ""): it is not in words."""
+    counted = _COUNTED.fullmatch(text)
+    number_words, unit = counted.groups() if counted else (text, "")
+    value = words.spelled_number(number_words)
+    return (value, unit) if value else (words.spelled_number(text), "")
+
+
 @lru_cache(maxsize=65536)
 def quantity(text: str) -> Quantity | None:
     """None: `text` is no mathematics."""
-    spelled = words.spelled_number(text)
-    if spelled:
-        return Quantity(number(int(spelled)), None)
+    value, unit = spelled(text)
+    if value:
+        return Quantity(number(int(value)), units.read_unit(unit) if unit else None)
     whole = _tree(text)
     rest, unit, scale = units.split_unit(text)
     tree = _tree(rest) if rest and rest != text else None
