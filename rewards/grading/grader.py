@@ -13,8 +13,8 @@ from rewards.grading.normalise import glyphs, normalise
 from rewards.grading.policy import DEFAULT, Policy
 from rewards.grading.quantity import Quantity, exact_number, is_spaced, quantity, spelled, written_once
 from rewards.grading.reshape import is_sequence
-from rewards.grading.scalars import is_rational
-from rewards.grading.tree import Node, TooBigError, is_scalar, number, show, symbols
+from rewards.grading.scalars import computed
+from rewards.grading.tree import Node, TooBigError, is_scalar, number, symbols
 from rewards.grading.verdict import Verdict
 
 logger = logging.getLogger(__name__)
@@ -247,7 +247,7 @@ def _by_mathematics(answer: str, gold: str, policy: Policy) -> Verdict:
 def _compared(left: Quantity, right: Quantity, policy: Policy) -> Verdict:
     a, b = left.tree, right.tree
     comparison = Comparison(policy, symbolic.Budget(policy.limit_s).ask)
-    shown = _shown(left), _shown(right)
+    shown = str(left), str(right)
     if left.unit and right.unit:
         if not units.agree(left.unit, right.unit):
             return Verdict(False, "structure", *shown, f"{left.unit.text} is another unit than {right.unit.text}")
@@ -265,13 +265,9 @@ def _compared(left: Quantity, right: Quantity, policy: Policy) -> Verdict:
         if not symbolic.admissible(b):
             return Verdict(None, "refused", *shown, f"the gold is {error}")
         return Verdict(False, "refused", *shown, f"the prediction is {error}")
-    numbers = comparison.tier == "structure" and all(is_scalar(side) and is_rational(side) for side in (a, b))
+    numbers = comparison.tier == "structure" and all(is_scalar(side) and computed(side) is not None for side in (a, b))
     tier = "number" if numbers else comparison.tier
     return Verdict(equivalent, tier, *shown, "sympy does not decide it" if equivalent is None else "")
-
-
-def _shown(side: Quantity) -> str:
-    return show(side.tree) + (f" {side.unit.text}" if side.unit else "")
 
 
 def _unit_optional(unit: units.Unit, policy: Policy) -> bool:

@@ -159,15 +159,12 @@ _SAID = (
     (re.compile(r"(?:there (?:is|are) )?no (?:real )?solutions?(?: exists?)?|(?:the )?empty set", re.I), r"\\emptyset"),
     (re.compile(rf"(?:{_NUMBERS}|x (?:can be|is) any real number|any real number)", re.I), r"\\mathbb R"),
     (re.compile(r"([0-9]{1,6}) to ([0-9]{1,6})"), r"\1:\2"),
-    (re.compile(r"(-?[0-9.]{1,12}) ?\^ ?\{? ?\\circ ?\}? ?C"), r"\1 celsius"),
-    (re.compile(r"(-?[0-9.]{1,12}) ?\^ ?\{? ?\\circ ?\}? ?F"), r"\1 fahrenheit"),
     *((re.compile(rf"(?:{words})", re.I), value) for words, value in _FRACTIONS.items()),
-    (re.compile(r"([0-9]{1,2}(?::[0-9]{2}){0,2}) ?([ap])\. ?m\b\.?", re.I), r"\1 \2m"),
 )
 
 
 def _in_symbols(text: str) -> str:
-    r"""Whole answers that say in words what has a symbol: no solution, all real numbers, 3 to 4, one half, 7:30 p.m."""
+    r"""Whole answers that say in words what has a symbol: no solution, all real numbers, 3 to 4, one half."""
     if text[-1:].isalpha() or " to " in text:
         for said, symbol in _SAID:
             if match := said.fullmatch(text):

@@ -8,8 +8,8 @@ from functools import lru_cache
 from rewards.grading import units, words
 from rewards.grading.parser import parse
 from rewards.grading.reshape import named
-from rewards.grading.scalars import rational
-from rewards.grading.tree import Node, ParseError, TooBigError, number, symbols
+from rewards.grading.scalars import computed
+from rewards.grading.tree import Node, ParseError, number, show, symbols
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,9 @@ class Quantity:
     tree: Node
     unit: units.Unit | None
     product: Node | None = None  # the reading without a unit: 3 s as 3 times s
+
+    def __str__(self) -> str:
+        return show(self.tree) + (f" {self.unit.text}" if self.unit else "")
 
 
 # A spelled number and what it counts; not fractions and scales (two fifths, two million)
@@ -89,10 +92,7 @@ def _parsed(text: str) -> Node:
 def exact_number(text: str) -> Fraction | None:
     """The rational number that `text` is; None: it is none, or too big to be computed."""
     found = quantity(text)
-    try:
-        return None if found is None else rational(found.tree)
-    except TooBigError:
-        return None
+    return None if found is None else computed(found.tree)
 
 
 def written_once(answer: str) -> str:

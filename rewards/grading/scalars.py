@@ -55,12 +55,12 @@ def rational(node: Node) -> Fraction | None:
         return None
 
 
-def is_rational(node: Node) -> bool:
-    """Whether it is a rational number that is small enough to be computed."""
+def computed(node: Node) -> Fraction | None:
+    """`rational`, and None too where it is too big to be computed."""
     try:
-        return rational(node) is not None
+        return rational(node)
     except TooBigError:
-        return False
+        return None
 
 
 def digits_of(node: Node) -> int:

@@ -72,8 +72,8 @@ _add("rad radian radians", {"rad": 1})
 _add("degree degrees deg", {"degree": 1})
 _add("celsius", {"celsius": 1})
 _add("fahrenheit", {"fahrenheit": 1})
-_add("am AM a.m A.M a.m. A.M.", {"am": 1})
-_add("pm PM p.m P.M p.m. P.M.", {"pm": 1})
+_add("am AM", {"am": 1})
+_add("pm PM", {"pm": 1})
 _add("percent percentage pct", {"percent": 1})
 _NO_UNIT = frozenset("unit units sq square cubic of the a an per in about approximately total".split())
 _POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cubed": 3, "cu": 3}
@@ -89,6 +89,15 @@ _SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9
 _SCALES |= {"dozen": 12, "万": 10**4, "亿": 10**8}
 _MONEY = re.compile(r"^([-+]?)\s*(?:US|A|C)?([$€£¥])\s*(?=[0-9.(])|(?<=[0-9])\s*([$€£¥])$")
 _CURRENCY = {"$": "dollar", "€": "euro", "£": "pound sterling", "¥": "yuan"}
+_SIGNS = tuple(
+    (re.compile(sign), name)
+    for sign, name in (
+        (r"\\Omega\s*$", "ohm"),
+        (r"\^\s*\{?\s*\\circ\s*\}?\s*C$", " celsius"),
+        (r"\^\s*\{?\s*\\circ\s*\}?\s*F$", " fahrenheit"),
+        (r"\b([aApP])\. ?[mM]\.?$", lambda match: match[1].lower() + "m"),  # 7:30 p.m.
+    )
+)
 # Words after a number that say more than what is counted
 _NOT_UNITS = frozenset(
     "and or to not than minus plus times if when for pi sqrt sin cos tan log ln exp mod is are infinity inf cup in\
@@ -107,7 +116,8 @@ class Unit:
 
 def split_unit(text: str) -> tuple[str, Unit | None, Fraction]:
     """An answer without its unit, the unit (None without one), and the factor of a scale word (5 million: 10**6)."""
-    text = re.sub(r"\\Omega\s*$", "ohm", text)
+    for sign, name in _SIGNS:
+        text = sign.sub(name, text)
     money = _MONEY.search(text)
     if money:
         symbol = _CURRENCY[money.group(2) or money.group(3)]
