@@ -23,9 +23,8 @@ import uvloop
 from data_tools.synthesis import tiny_world
 from data_tools.synthesis.export import Exporter
 from data_tools.synthesis.journal import Journal
-from data_tools.synthesis.keeper import Keeper
 from data_tools.synthesis.recipe import Recipe, load_recipe
-from data_tools.synthesis.run import Progress, run
+from data_tools.synthesis.run import run_here
 from data_tools.synthesis.selection import Rows
 from data_tools.synthesis.stages import Tracer
 
@@ -58,14 +57,13 @@ def recipe(folder: Path, url: str, in_flight: int, rows: int) -> Recipe:
 def synthesise(chosen: Recipe, out: Path) -> tuple[int, float, float]:
     """(calls, wall seconds, processor seconds) of the run, without the export."""
     tracer, rows = Tracer(chosen, len), Rows(chosen)  # lengths in characters: tokenizing is not measured here
-    keeper = Keeper(out / "journal.sqlite", chosen)
-    progress = Progress(len(rows), keeper.spending)
     wall, processor = time.perf_counter(), time.process_time()
-    uvloop.run(run(chosen, tracer, keeper, rows, progress))
+    run_here(chosen, rows, tracer, out / "journal.sqlite")
     spent = time.perf_counter() - wall, time.process_time() - processor
-    progress.close()
-    keeper.journal.close()
-    return keeper.spending.calls, *spent
+    journal = Journal(out / "journal.sqlite")
+    calls = sum(usage.calls for usage in journal.usage().values())
+    journal.close()
+    return calls, *spent
 
 
 def export(chosen: Recipe, out: Path) -> float:

@@ -36,7 +36,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
         stopped = run_on_ray(recipe, rows, out / JOURNAL, arguments.ray)
     elif not arguments.export_only:
-        stopped = _ask(recipe, tracer, rows, out / JOURNAL)
+        from data_tools.synthesis.run import run_here
+
+        stopped = run_here(recipe, rows, tracer, out / JOURNAL)
     journal = Journal(out / JOURNAL)
     try:
         tally = Exporter(recipe, journal, tracer).export(rows, out)
@@ -50,23 +52,6 @@ def _run(arguments: argparse.Namespace) -> int:
         return STOPPED
     print(f"{out}: {tally.responses} responses exported; report: {out / 'report.html'}")
     return DONE
-
-
-def _ask(recipe, tracer, rows, path: Path) -> str | None:
-    """Runs the stages in this process; returns why they stopped early."""
-    import uvloop
-
-    from data_tools.synthesis.keeper import Keeper
-    from data_tools.synthesis.run import Progress, run
-
-    keeper = Keeper(path, recipe)
-    progress = Progress(len(rows), keeper.spending)
-    try:
-        uvloop.run(run(recipe, tracer, keeper, rows, progress))
-        return keeper.stopped
-    finally:
-        progress.close()
-        keeper.journal.close()
 
 
 def _dry_run(recipe) -> int:

@@ -9,10 +9,12 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from data_tools.synthesis.keeper import Keeper, Spending
 from data_tools.synthesis.recipe import STAGES, Recipe
 from data_tools.synthesis.request import Row
+from data_tools.synthesis.selection import Rows
 from data_tools.synthesis.stages import Tracer
 from data_tools.synthesis.teachers import StoppedError
 from data_tools.synthesis.worker import Worker
@@ -26,7 +28,6 @@ async def run(
     Raises:
         OSError: the journal cannot be written.
     """
-    gc.freeze()  # modules stay: looking through them for garbage, again and again, takes 3 % of the run
     errors: list[BaseException] = []
     # Enough rows in flight for every stage to be busy while another one holds rows up.
     window = asyncio.Semaphore(2 * sum(recipe.stage(name).concurrency for name in STAGES))
@@ -72,6 +73,21 @@ async def _stopping_on_signals(worker: Worker) -> AsyncIterator[None]:
     finally:
         for name in names:
             loop.remove_signal_handler(name)
+
+
+def run_here(recipe: Recipe, rows: Rows, tracer: Tracer, journal: Path) -> str | None:
+    """Fills the journal in this process, with a progress bar; returns why that stopped early, or None."""
+    import uvloop
+
+    keeper = Keeper(journal, recipe)
+    progress = Progress(len(rows), keeper.spending)
+    gc.freeze()  # modules stay: looking through them for garbage, again and again, takes 3 % of the run
+    try:
+        uvloop.run(run(recipe, tracer, keeper, rows, progress))
+        return keeper.stopped
+    finally:
+        progress.close()
+        keeper.journal.close()
 
 
 class Progress:
