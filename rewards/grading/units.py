@@ -139,10 +139,12 @@ def split_unit(text: str) -> tuple[str, Unit | None, Fraction]:
 
 
 def _is_unit(text: str, spaced: bool) -> bool:
-    words = re.findall(r"[A-Za-z\u4e00-\u9fff]+", text)
+    words = re.findall(r"[A-Za-z¢\u4e00-\u9fff]+", text)
     if _NOT_UNITS & {word.lower() for word in words} - ({"in"} if text == "in" else set()):
         return False
     first = words[0]
+    if first == "¢":
+        return True
     if len(words) == 1 and len(first) == 1:
         return first in _SYMBOLS and (spaced or (first == "m" and text != "m"))
     if len(first) == 1 and first not in _SYMBOLS and not re.match(r"[a-z] [a-z]{2}", text):
