@@ -6,6 +6,7 @@
 #   AVAR_VENV=DIR          where the virtual environment lives  (default: .venv beside this repository's README)
 #   AVAR_PYTHON=PATH       the Python 3.11 to make it with      (default: python3.11, else python3, from PATH)
 #   AVAR_NEED_GB=N         free disk space to ask for           (default: 8 for cpu, 30 for gpu)
+#   AVAR_FLASH_ATTN=1      compile flash-attn as well           (gpu profile; needs nvcc, takes hours)
 #   AVAR_TORCH_INDEX=URL   a mirror of PyTorch's CPU index, used where pip's own indexes lack the CPU build
 set -euo pipefail
 
@@ -37,7 +38,7 @@ pick_python() {
 
 # What the environment depends on. The root is part of it, since our package is installed from there.
 stamp() {
-  { echo "$PROFILE $ROOT"; cat "$ROOT"/requirements/"$PROFILE"* "$ROOT"/recipes/{setup.sh,torchvision_repair.py} "$ROOT/pyproject.toml"; } |
+  { echo "$PROFILE ${AVAR_FLASH_ATTN:-0} $ROOT"; cat "$ROOT"/requirements/"$PROFILE"* "$ROOT"/recipes/{setup.sh,torchvision_repair.py} "$ROOT/pyproject.toml"; } |
     sha256sum | cut -d' ' -f1
 }
 
@@ -83,7 +84,9 @@ install_cpu() {
 
 install_gpu() {
   run_pip -r "$ROOT/requirements/gpu.txt"
-  run_pip --no-build-isolation -r "$ROOT/requirements/gpu-build.txt"
+  if [ "${AVAR_FLASH_ATTN:-0}" = 1 ]; then
+    run_pip --no-build-isolation -r "$ROOT/requirements/gpu-build.txt"
+  fi
 }
 
 repair_torchvision() {

@@ -65,3 +65,10 @@ def test_every_direct_requirement_is_in_the_lock_at_the_same_version():
         return {pin.lower().replace("[default]", "") for pin in pinned}
 
     assert pins("cpu.txt") <= pins("cpu.lock")
+
+
+def test_the_gpu_profile_pins_what_builds_our_package_and_no_flash_attention():
+    lines = (ROOT / "requirements/gpu.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
+    assert int(pins["setuptools"].split(".")[0]) >= 77 and pins["wheel"]  # `license = "Apache-2.0"` needs 77
+    assert "flash-attn" not in pins  # no wheel exists for this torch; building one takes hours
