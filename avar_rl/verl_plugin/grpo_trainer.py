@@ -17,6 +17,7 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
 from avar_rl.verl_plugin import advantages, console
+from avar_rl.verl_plugin.arrivals import require_all_responses
 from avar_rl.verl_plugin.engine import MASS_REQUEST
 from avar_rl.verl_plugin.ray_metrics import MetricsExporter
 from avar_rl.verl_plugin.reward_metrics import reward_metrics
@@ -57,6 +58,16 @@ class AnchoredGRPOTrainer(PPOTrainerSync):
         print(console.line(global_steps, metrics, console.GRPO), flush=True)
         print(console.rewards(metrics, self.rewards.weights), flush=True)
         self.exporter.set(metrics)
+
+    def _step_once(self, metrics: dict, timing_raw: dict, sample_batch_size: int):
+        self._asked_prompts = sample_batch_size
+        return super()._step_once(metrics, timing_raw, sample_batch_size)
+
+    def _balance_batch(self, batch, metrics: dict):
+        """The first thing after sampling: what arrived is counted before verl fills up what is missing."""
+        per_prompt = self.config.actor_rollout_ref.rollout.n
+        require_all_responses(batch.keys, prompts=self._asked_prompts, per_prompt=per_prompt, step=self.global_steps)
+        return super()._balance_batch(batch, metrics)
 
     def _compute_old_log_prob(self, batch, metrics: dict):
         if self.rewards.needs_attention:
