@@ -45,6 +45,14 @@ class GuidedSFTTrainer(SFTTrainer):
         self._reported_steps = 0
         super().__init__(config=config)
 
+    def fit(self) -> None:
+        """Trains up to the last step. verl, started again after its end, would train one more step each time."""
+        if self.resume_global_step >= self.total_training_steps:
+            if self.rank == 0:
+                print(f"finished before, at step {self.resume_global_step} of {self.total_training_steps}", flush=True)
+            return
+        super().fit()
+
     def _build_engine(self) -> None:
         super()._build_engine()
         if self.guidance.enabled:

@@ -1,5 +1,6 @@
 """Both recipes for real, a few steps each: data, SFT, Ray + FSDP2 + vLLM GRPO, export, evaluation, summary."""
 
+import hashlib
 import json
 import os
 import re
@@ -180,6 +181,29 @@ def test_second_run_skips_all_and_other_settings_are_refused(tiny):
     assert again.returncode == 0 and again.stdout.count("done before") >= 9
     other = recipe("avar_tiny.sh", *tiny_overrides(out), **(knobs | {"SFT_STEPS": "5"}), limit=200)
     assert other.returncode == 1 and "finished with another command" in other.stderr
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_a_finished_sft_that_is_started_again_changes_nothing(tiny):
+    out, _, _ = tiny
+    command = (out / "stages" / "sft").read_text().splitlines()[1].split()
+    before = hashes(out / "checkpoints" / "sft")
+    environment = {
+        **os.environ,
+        "VERL_FILE_LOGGER_PATH": str(out / "again.jsonl"),
+        "TENSORBOARD_DIR": str(out / "again"),
+    }
+    again = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    assert again.returncode == 0, again.stdout[-3000:] + again.stderr[-3000:]
+    assert "finished before, at step 4 of 4" in again.stdout
+    assert before and hashes(out / "checkpoints" / "sft") == before
+    assert not (out / "again.jsonl").exists() or "train/loss" not in (out / "again.jsonl").read_text()
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 @pytest.mark.e2e
