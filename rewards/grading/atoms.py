@@ -208,7 +208,8 @@ class Atoms(Cursor):
 
     def _exponent(self) -> Node:
         """What follows ^: a group, a whole number (`x^10` means ten) or one atom, with its sign."""
-        if self.at("-", "+"):
-            negate = self.take().text == "-"
-            return negative(self._exponent()) if negate else self._exponent()
-        return self._argument_or_number()
+        negate = False
+        while self.at("-", "+"):
+            negate ^= self.take().text == "-"
+        exponent = self._argument_or_number()
+        return negative(exponent) if negate else exponent

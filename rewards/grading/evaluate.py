@@ -133,7 +133,7 @@ def numeric(node: Node, point: Mapping[str, Fraction], ctx) -> object:
     values = [numeric(arg, point, ctx) for arg in node.args]
     try:
         result = _NUMERIC[node.op](node, values, ctx) if node.op in _NUMERIC else _unknown(node)
-    except (ZeroDivisionError, OverflowError, ValueError, TypeError, NotImplementedError) as error:
+    except (ArithmeticError, ValueError, TypeError, NotImplementedError, mpmath.libmp.NoConvergence) as error:
         if isinstance(error, (TooBigError, UndefinedError)):
             raise
         raise UndefinedError(str(error)) from error

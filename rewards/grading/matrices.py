@@ -4,6 +4,8 @@ import functools
 
 from rewards.grading.tree import Node, is_scalar, negative, walk
 
+MAX_NODES = 2000  # of a factor: each product multiplies the size of the entries
+
 
 def has_matrix(node: Node) -> bool:
     return any(part.op == "matrix" for part in walk(node))
@@ -70,7 +72,7 @@ def _sum(a: Node, b: Node) -> Node:
 
 
 def _product(a: Node, b: Node) -> Node:
-    if len(a.args[0].args) != len(b.args):
+    if len(a.args[0].args) != len(b.args) or any(sum(1 for _ in walk(factor)) > MAX_NODES for factor in (a, b)):
         return Node("mul", (a, b))
     columns = list(zip(*(row.args for row in b.args), strict=True))
     return Node("matrix", tuple(Node("row", tuple(_dot(row.args, column) for column in columns)) for row in a.args))

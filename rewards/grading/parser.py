@@ -217,6 +217,7 @@ class Parser(Atoms):
             follows = self.tokens[index + 1].kind in ("letter", "greek")
             if depth == 0 and text == "d" and follows and self.tokens[index].kind == "letter":
                 inner = Parser([*self.tokens[start:index], Token("end", "")], self.reopen_bars)
+                inner.depth = self.depth
                 body = inner.whole() if index > start else number(1)
                 self.position = index + 2
                 return body, self.tokens[index + 1].text

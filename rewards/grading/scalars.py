@@ -103,11 +103,11 @@ def _same_constant(a: Node, b: Node, policy: Policy) -> bool | None:
     try:
         ctx = context()
         left, right = numeric(a, {}, ctx), numeric(b, {}, ctx)
+        if _close(left, right, ctx):
+            return abs(left) < 10**8 or _close_beyond_the_point(a, b, int(ctx.log10(abs(left))))
     except UndefinedError:
         # A value that does not exist (1/0) equals nothing; what has no number here may have one for sympy
         return None if any(part.op in _FOR_SYMPY for tree in (a, b) for part in walk(tree)) else False
-    if _close(left, right, ctx):
-        return abs(left) < 10**8 or _close_beyond_the_point(a, b, int(ctx.log10(abs(left))))
     return _rounded_constant(a, left, right, policy) or _rounded_constant(b, right, left, policy)
 
 

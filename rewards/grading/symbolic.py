@@ -19,7 +19,10 @@ def admissible(node: Node) -> bool:
     parts = list(walk(node))
     if len(parts) > MAX_NODES or any(part.op in ("pow", "function") and magnitude_refuses(part) for part in parts):
         return False
-    ends = [[rational(arg) for arg in part.args[1:]] for part in parts if part.op in ("sum", "product")]
+    try:
+        ends = [[rational(arg) for arg in part.args[1:]] for part in parts if part.op in ("sum", "product")]
+    except TooBigError:
+        return False
     return not any(None not in (low, high) and high - low > MAX_TERMS for low, high in ends)
 
 

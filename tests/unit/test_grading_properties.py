@@ -3,11 +3,12 @@
 from decimal import Decimal
 from fractions import Fraction
 
+import pytest
 import sympy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewards.grading import check_gold, grade
+from rewards.grading import Policy, check_gold, cursor, grade, grade_response, lexer
 
 NUMBERS = st.one_of(
     st.integers(-(10**25), 10**25).map(str),
@@ -78,3 +79,78 @@ def test_rewrites_by_sympy_hold(expression):
 @settings(max_examples=100, deadline=None)
 def test_perturbed_expressions_fail(expression, change):
     assert grade(sympy.latex(expression + change), sympy.latex(expression)).equivalent is False
+
+
+# What follows is written in the grammar's own tables: a name that joins them is tried, too.
+HASTY = Policy(limit_s=0.2)  # undecided will do
+GOLDS = ("5", "12 km", "x = 3", "x > 3", "[0, 1)", r"\{1, 2\}", "3:2", r"\sum_{n=1}^{5} n", "x^2 + 1", "B", "yes")
+HUGE = r"10^{9999}\cdot 10^{9999}"  # each factor is within the limits
+ARGUMENTS = ("", "0", "-1", "1/2", "i", "x", "2,3", "10**9, 5*10**8", "0,0", "1,2,3", r"\infty", "1e999999999", HUGE)
+NUMERALS = ("0", "7", "0.5", "1.2345e-4000", "1e999999999", "9" * 400 + "e4000", HUGE, "1/0")
+PIECES = st.one_of(
+    st.sampled_from(sorted(lexer.FUNCTIONS | lexer.GREEK)),
+    st.sampled_from(sorted(lexer.FUNCTIONS | lexer.GREEK | lexer._COMMANDS)).map(lambda name: f"\\{name} "),
+    st.sampled_from(sorted(lexer.RELATIONS) + sorted(lexer.UNIONS)),
+    st.sampled_from(list("-+*/^_=<>()[]{}|,;:!%&'")),
+    st.sampled_from(NUMERALS + tuple("xynideT") + (" ", "km", "\\\\")),
+    st.sampled_from(sorted(cursor._ENVIRONMENTS)).map(lambda name: rf"\begin{{{name}}}1&2\end{{{name}}}"),
+)
+
+
+def verdicts(text: str, golds=GOLDS) -> None:
+    """Raises what the grader raises; that `text` is no gold is all that it may say."""
+    for gold in golds:
+        grade(text, gold, policy=HASTY)
+    grade_response(f"So we get {text} in the end.", golds[0], policy=HASTY)
+    try:
+        check_gold(text)
+    except ValueError as error:
+        assert type(error) is ValueError and "the gold answer" in str(error)
+    else:
+        grade("5", text, policy=HASTY)
+        grade(f"{text} + 0", text, policy=HASTY)
+
+
+@given(st.lists(PIECES, min_size=1, max_size=9).map("".join), st.sampled_from(GOLDS))
+@settings(max_examples=300, deadline=None)
+def test_text_made_of_tokens_raises_nothing(text, gold):
+    verdicts(text, [gold])
+
+
+@pytest.mark.parametrize("name", sorted(lexer.FUNCTIONS))
+def test_no_arguments_of_a_function_raise(name):
+    for argument in ARGUMENTS:
+        for form in (f"{name}({argument})", rf"\{name}^{{-1}}{{{argument}}}"):
+            verdicts(form, ["5"])
+
+
+def nested(opening: str, closing: str, levels: int) -> str:
+    return opening * levels + "x" + closing * levels
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *NUMERALS,
+        "0." + "0" * 500 + "1234e-3700" + "%" * 55,
+        rf"\sum_{{n=1}}^{{{HUGE}}} n",
+        "x^" + "-" * 795 + "2",
+        nested(r"\int{", "}dx", 130),
+        *(nested(*pair, 390) for pair in ("()", "{}", "||", (r"\sqrt ", ""), (r"\sin ", ""), ("", "'"), ("", "%"))),
+        r"\begin{pmatrix}1&2\\3&4\end{pmatrix}" * 50,  # multiplied out, 2**50 terms
+    ],
+    ids=lambda text: text[:20],
+)
+def test_nothing_too_big_or_too_deep_raises(text):
+    verdicts(text)
+
+
+@pytest.mark.parametrize("numeral", ["1e999999999", "1e-999999999", "1.e9999999", "1,000e9999999", "1 x 10^999999999"])
+@pytest.mark.parametrize("form", ["{}", "{} apples", "it is {} in total", "$ {} $ comes out of it", "{}/2"])
+def test_a_numeral_is_not_cut_into_a_smaller_one(numeral, form):
+    text = form.format(numeral)
+    for gold in ("1", "1000", "10", "0"):
+        assert grade(text, gold).equivalent is False
+        assert grade_response(f"So the answer is {text}.", gold).equivalent is False
+        assert grade_response(f"We find that {text} holds.", gold).equivalent is False
+    assert grade_response("We find that 1e5 is how many there are.", "100000").equivalent is True
