@@ -30,7 +30,7 @@ MAX_SHAPES = 5  # in a counting question: keeps responses under 60 tokens
 class Question:
     """A question about a scene (None: text-only), its gold answer, and the thought that leads there.
 
-    `glance` is the short thought where the family has one, else None.
+    `glance` is the short thought where the family has one, else None. `options`: the texts of a choice, A first.
     """
 
     kind: str
@@ -40,6 +40,7 @@ class Question:
     thought: str
     scene: Scene | None
     glance: str | None = None
+    options: tuple[str, ...] = ()
 
     def response(self, *, glance: bool = False) -> str:
         thought = self.glance if glance and self.glance else self.thought
@@ -149,7 +150,8 @@ def position(rng: random.Random) -> Question:
     where = f"{LINES[axis][line]} {axis}"
     seen = f"The {where} has {found[0].colour}, {answer}."
     text = f"What colour is the shape in the {where}? {OPTIONS}"
-    return Question("position", "choice", text, answer, f"{_listing(scene, 'colour')} {seen}", scene, _glance(seen))
+    thought = f"{_listing(scene, 'colour')} {seen}"
+    return Question("position", "choice", text, answer, thought, scene, _glance(seen), COLOUR_NAMES)
 
 
 def _block_scene(rng: random.Random, height: int, width: int) -> Scene:

@@ -1,7 +1,7 @@
 """verl's two parquet row formats, and the one bundle (`Example`) from which both are made.
 
 RL row:   data_source, prompt [{role, content}], images [{bytes}], ability, reward_model {style, ground_truth},
-          extra_info {index, split, id, kind, answer_type, question}
+          extra_info {index, split, id, kind, answer_type, question, options [str]}
 chat row: messages [{role, content}], images [{bytes}], id
 Each image of a row stands as one `<image>` in the user's text; a row without images has `images = []`.
 """
@@ -21,7 +21,8 @@ BATCH_ROWS = 1000
 
 @dataclass(frozen=True)
 class Example:
-    """One question with its gold answer. `images` are encoded files (PNG, JPEG); `response` is needed for chat rows."""
+    """One question with its gold answer. `images` are encoded files (PNG, JPEG); `response` is needed for chat rows;
+    `options` are the texts of a multiple choice, A first, as `question` already names them."""
 
     id: str
     question: str
@@ -30,6 +31,7 @@ class Example:
     response: str | None = None
     kind: str = ""
     answer_type: str = ""
+    options: tuple[str, ...] = ()
 
     @property
     def prompt(self) -> str:
@@ -53,6 +55,7 @@ def rl_row(example: Example, *, index: int, split: str, data_source: str, abilit
             "kind": example.kind,
             "answer_type": example.answer_type,
             "question": example.question,
+            "options": list(example.options),
         },
     }
 
@@ -73,6 +76,7 @@ def _schema(kind: str):
     if kind == "chat":
         return pa.schema([("messages", turns), ("images", images), ("id", text)])
     extra = [("index", pa.int64())] + [(name, text) for name in ("split", "id", "kind", "answer_type", "question")]
+    extra.append(("options", pa.list_(text)))
     return pa.schema(
         [
             ("data_source", text),

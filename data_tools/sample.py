@@ -69,9 +69,7 @@ class Sample:
         return self._example(tuple(read_image(image, folder) for image in self.images))
 
     def _example(self, images: tuple) -> Example:
-        return Example(
-            self.id, self.text, self.gold, images, self.response, kind=self.source, answer_type=self.gold_kind
-        )
+        return Example(self.id, self.text, self.gold, images, self.response, self.source, self.gold_kind, self.options)
 
 
 def letters(count: int) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.rows import IMAGE_PLACEHOLDER, read_rows, write_rows
+from rewards.sample import row_options
 
 RL_COLUMNS = ("data_source", "prompt", "images", "reward_model")
 CHAT_COLUMNS = ("messages", "images")
@@ -136,6 +137,14 @@ def _check_answer(answer: str | None, check_gold: Callable[[str], None], where: 
     return []
 
 
+def _check_options(row: dict[str, Any]) -> list[str]:
+    try:
+        row_options(row.get("extra_info"))
+    except ValueError as error:
+        return [str(error)]
+    return []
+
+
 def check_row(row: dict[str, Any], processor, check_gold: Callable[[str], None]) -> tuple[list[str], int | None]:
     """Faults of one RL or chat row, and its length in tokens (None where it cannot be had)."""
     chat = "messages" in row
@@ -155,6 +164,7 @@ def check_row(row: dict[str, Any], processor, check_gold: Callable[[str], None])
         faults += _check_answer(
             (row["reward_model"] or {}).get("ground_truth"), check_gold, "reward_model.ground_truth"
         )
+        faults += _check_options(row)
     if faults:
         return faults, None
     return [], token_length(processor, turns, sizes, add_generation_prompt=not chat)

@@ -81,6 +81,7 @@ def to_examples(questions: Sequence[Question], split: str, config: WorldConfig) 
             response=q.response(glance=rng.random() < config.glance_share),
             kind=q.kind,
             answer_type=q.answer_type,
+            options=q.options,
         )
         for index, q in enumerate(questions)
     ]

@@ -4,6 +4,7 @@ A gold that cannot be scored is an error in the data, never a silent 0. An undec
 counted (`timeouts()`); callers that want to tell it from a wrong answer use `grade_response`, whose verdict is None.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from rewards.grading import DEFAULT, check_gold, extract_answer, grade_response, undecided
@@ -13,14 +14,16 @@ from rewards.sample import Sample
 __all__ = ["accuracy", "check_gold", "extract_answer", "grade_response", "timeouts"]
 
 
-def accuracy(response: str, gold: str, *, limit_s: float = DEFAULT.limit_s) -> float:
+def accuracy(response: str, gold: str, *, options: Sequence[str] = (), limit_s: float = DEFAULT.limit_s) -> float:
     """1.0 where the answer of `response` equals `gold`, else 0.0. Callable from any thread or process.
+
+    options: the texts of a multiple choice, A first: an option's text then equals its letter.
 
     Raises:
         ValueError: `gold` is empty or cannot be scored.
     """
     policy = DEFAULT if limit_s == DEFAULT.limit_s else replace(DEFAULT, limit_s=limit_s)
-    return float(grade_response(response, gold, policy=policy).equivalent is True)
+    return float(grade_response(response, gold, options=options, policy=policy).equivalent is True)
 
 
 def timeouts() -> int:
@@ -34,5 +37,5 @@ def accuracy_reward(sample: Sample) -> float | None:
 
     ValueError for a gold that cannot be scored.
     """
-    equivalent = grade_response(sample.response, sample.gold).equivalent
+    equivalent = grade_response(sample.response, sample.gold, options=sample.options).equivalent
     return None if equivalent is None else float(equivalent)

@@ -28,6 +28,7 @@ class Sample:
     response_tokens: length of the response in tokens; None where it is not known (outside training).
     max_response_tokens: the limit at which a response is cut; None where there is none.
     parts: the rewards scored before this one, by name; None: not applicable. Listed in recipe order, gates first.
+    options: the texts of a multiple choice, A first (`extra_info.options`); () where there are none.
     """
 
     question: str
@@ -39,6 +40,7 @@ class Sample:
     response_tokens: int | None = None
     max_response_tokens: int | None = None
     parts: Mapping[str, float | None] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,16 @@ def question_text(messages: Iterable[Mapping[str, Any]]) -> str:
         parts = [content] if isinstance(content, str) else [p["text"] for p in content if p.get("type") == "text"]
         texts.append("".join(parts).replace("<image>", "").strip())
     return "\n".join(texts)
+
+
+def row_options(extra: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """`options` of a row's `extra_info`; () without them. ValueError: they are no list of texts."""
+    found = (extra or {}).get("options")
+    if found is None:
+        return ()
+    if not isinstance(found, list | tuple) or not all(isinstance(option, str) for option in found):
+        raise ValueError(f"extra_info.options is {found!r}; it must be a list of texts")
+    return tuple(found)
 
 
 def image_size(image: Any) -> tuple[int, int]:

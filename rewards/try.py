@@ -131,7 +131,7 @@ async def _score(rewards: RewardSet, sample: AttentionSample) -> Tried:
 
 def _samples(pairs: list[tuple[dict, dict]]) -> list[AttentionSample]:
     """One a line; responses to the same row are a group."""
-    from rewards.sample import AttentionSample, image_size, question_text
+    from rewards.sample import AttentionSample, image_size, question_text, row_options
 
     masses = [_masses(line) for _, line in pairs]
     members: dict[str, list[int]] = {}
@@ -144,6 +144,7 @@ def _samples(pairs: list[tuple[dict, dict]]) -> list[AttentionSample]:
             gold=row["reward_model"]["ground_truth"],
             row={name: value for name, value in row.items() if name not in ("prompt", "images", "reward_model")},
             row_id=str(line["id"]),
+            options=row_options(row["extra_info"]),
             image_sizes=tuple(image_size(image) for image in row["images"] or []),
             response_tokens=line.get("tokens"),
             masses=masses[i],

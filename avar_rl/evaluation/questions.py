@@ -9,19 +9,22 @@ from avar_rl.probe.samples import Sample
 from data_tools.rows import read_rows
 from data_tools.validate import check_columns, load_processor, validate_rows
 from rewards.accuracy import check_gold
+from rewards.sample import row_options
 
 MAX_NAMED = 5  # faults spelt out in an error
 
 
 @dataclass(frozen=True)
 class Question:
-    """One row: its conversation so far, the encoded images in the order of their `<image>` marks, the gold answer."""
+    """One row: its conversation so far, the encoded images in the order of their `<image>` marks, the gold answer, and
+    the texts of a multiple choice."""
 
     id: str
     kind: str
     turns: tuple[dict[str, str], ...]
     images: tuple[bytes, ...]
     gold: str
+    options: tuple[str, ...] = ()
 
     @property
     def sample(self) -> Sample:
@@ -82,6 +85,7 @@ def _question(index: int, row: dict[str, Any]) -> Question:
         turns=tuple(row["prompt"]),
         images=tuple(image["bytes"] for image in row["images"] or []),
         gold=row["reward_model"]["ground_truth"],
+        options=row_options(extra),
     )
 
 

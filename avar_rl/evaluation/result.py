@@ -52,7 +52,7 @@ def _grade(question: Question, response: Response, sample: int | None) -> Graded
         sample=sample,
         response=response.text,
         answer=extract_answer(response.text),
-        accuracy=accuracy(response.text, question.gold),
+        accuracy=accuracy(response.text, question.gold, options=question.options),
         format=format_reward(response.text),
         tokens=len(response.ids),
         truncated=response.truncated,

@@ -10,7 +10,7 @@ from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
 from avar_rl.verl_plugin.settings import GRPOSettings, parse
 from rewards.combine import RewardError, Values
-from rewards.sample import Sample, image_size, question_text
+from rewards.sample import Sample, image_size, question_text, row_options
 
 SAMPLE_KEY = "reward_sample"  # in reward_extra_info: what the trainer needs of the row, as JSON (verl skips text)
 
@@ -56,6 +56,7 @@ def _sample(row: dict[str, Any], response: str, length: int, limit: int) -> Samp
         gold=str(row["reward_model"]["ground_truth"]),
         row={name: _plain(value) for name, value in row.items() if name not in _VERLS},
         row_id=str(extra.get("id") or extra.get("index", "")),
+        options=row_options(extra),
         image_sizes=tuple(image_size(part) for part in parts if part.get("type") == "image"),
         response_tokens=length,
         max_response_tokens=limit,
@@ -71,7 +72,8 @@ def _shipped(sample: Sample, values: Values, error: str) -> dict[str, Any]:
     if error or numbers.get("accuracy", 0.0) is None:
         numbers["accuracy"] = math.nan
     facts = {"question": sample.question, "gold": sample.gold, "row": sample.row, "row_id": sample.row_id}
-    facts |= {"image_sizes": sample.image_sizes, "raw": values.raw, "closed": sorted(values.closed), "error": error}
+    facts |= {"options": sample.options, "image_sizes": sample.image_sizes}
+    facts |= {"raw": values.raw, "closed": sorted(values.closed), "error": error}
     return {**numbers, SAMPLE_KEY: json.dumps(facts, default=str)}
 
 

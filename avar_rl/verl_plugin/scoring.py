@@ -92,6 +92,7 @@ def _attention_samples(arrived, facts, masses, limit: int | None) -> list[Attent
             gold=fact["gold"],
             row=fact["row"],
             row_id=fact["row_id"],
+            options=tuple(fact["options"]),
             image_sizes=_sizes(fact),
             response_tokens=len(response.token_ids_T),
             max_response_tokens=limit,

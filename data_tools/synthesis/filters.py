@@ -71,8 +71,8 @@ def thought(text: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _right(answer: str, gold: str) -> bool:
-    return accuracy(f"<answer>{answer}</answer>", gold) == 1.0
+def _right(answer: str, gold: str, options: tuple[str, ...]) -> bool:
+    return accuracy(f"<answer>{answer}</answer>", gold, options=options) == 1.0
 
 
 def reject_sample(sample: Sample) -> Rejection | None:
@@ -99,7 +99,7 @@ def _reject_answer(done: Completion, sample: Sample) -> Rejection | None:
     answer, _ = stated_answer(done.text)  # a teacher says which of its numbers is the answer
     if answer is None or not answer.strip():
         return Rejection("format", "no answer")
-    if not _right(answer, sample.gold):
+    if not _right(answer, sample.gold, sample.options):
         return Rejection("wrong_answer", f"{answer[:80]} for {sample.gold}")
     return None
 

@@ -13,7 +13,7 @@ environment.prepare("cpu")  # before anything imports verl
 
 from avar_rl.verl_plugin.reward_manager import SAMPLE_KEY, _sample, _shipped  # noqa: E402
 from avar_rl.verl_plugin.reward_metrics import reward_metrics  # noqa: E402
-from avar_rl.verl_plugin.scoring import Arrived, score  # noqa: E402
+from avar_rl.verl_plugin.scoring import Arrived, _attention_samples, score  # noqa: E402
 from rewards.combine import RewardError, RewardSet, Values, parse_terms  # noqa: E402
 from rewards.sample import Sample  # noqa: E402
 
@@ -43,7 +43,7 @@ def test_a_row_of_verl_becomes_a_sample():
     row = {
         "raw_prompt": np.array([turn], dtype=object),
         "reward_model": {"style": "rule", "ground_truth": "6"},
-        "extra_info": {"id": "train-7", "index": np.int64(7)},
+        "extra_info": {"id": "train-7", "index": np.int64(7), "options": np.array(["red", "blue"], dtype=object)},
         "data_source": np.str_("tiny"),
         "difficulty": np.float64(0.5),  # a column of the user's own
         "uid": "u",
@@ -53,7 +53,10 @@ def test_a_row_of_verl_becomes_a_sample():
     assert (sample.question, sample.gold, sample.row_id) == ("How many?", "6", "train-7")
     assert sample.image_sizes == ((30, 20),)
     assert (sample.response_tokens, sample.max_response_tokens) == (3, 80)
-    extra = {"id": "train-7", "index": 7}
+    assert sample.options == ("red", "blue")
+    fact = json.loads(_shipped(sample, Values(), "")[SAMPLE_KEY])
+    assert _attention_samples([arrived("a", RIGHT)], [fact], [None], 80)[0].options == ("red", "blue")
+    extra = {"id": "train-7", "index": 7, "options": ["red", "blue"]}
     assert sample.row == {"data_source": "tiny", "difficulty": 0.5, "extra_info": extra}
     assert type(sample.row["difficulty"]) is float
 

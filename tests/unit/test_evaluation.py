@@ -97,6 +97,12 @@ def test_comparison_of_an_intervention_by_hand():
     assert alone["sampled"] is None and alone["greedy"]["interval"] is None
 
 
+def test_the_text_of_an_option_is_right():
+    question = Question("q", "position", (), (), "B", ("red", "blue"))
+    found = grade([question] * 2, [Responses(Response(thought(text), (7,), False), ()) for text in ("blue", "red")])
+    assert [(g.answer, g.accuracy) for g in found] == [("blue", 1.0), ("red", 0.0)]
+
+
 def test_without_samples_and_images_those_figures_are_null():
     greedy_only = [Responses(Response(thought("4"), (1,), False), ())]
     found = figures("base", grade(QUESTIONS[:1], greedy_only), None)
@@ -144,6 +150,7 @@ def test_questions_of_the_miniature_world(tiny_world):
     path = tiny_world / "data" / "test.parquet"
     data = load_questions(path, processor, limit=5)
     rows = read_rows(path)[:5]
+    assert [list(q.options) for q in data.questions] == [row["extra_info"]["options"] for row in rows]
     assert [q.gold for q in data.questions] == [row["reward_model"]["ground_truth"] for row in rows]
     text = data.questions[0].text(processor)
     assert text.count("<|image_pad|>") == 1 and text.endswith("<|im_start|>assistant\n")

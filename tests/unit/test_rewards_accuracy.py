@@ -2,7 +2,8 @@
 
 import pytest
 
-from rewards.accuracy import accuracy, check_gold, extract_answer, timeouts
+from rewards.accuracy import accuracy, accuracy_reward, check_gold, extract_answer, timeouts
+from rewards.sample import Sample
 
 
 def graded(answer: str, gold: str) -> float:
@@ -100,6 +101,16 @@ def test_different_answers(answer, gold):
 
 def test_no_answer_scores_zero_and_not_an_error():
     assert accuracy("I see a circle", "6") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"), [("blue", 1.0), ("B", 1.0), ("B) blue", 1.0), ("red", 0.0), ("A", 0.0)]
+)
+def test_the_text_of_an_option_is_its_letter(answer, expected):
+    response = f"<answer>{answer}</answer>"
+    assert accuracy(response, "B", options=["red", "blue"]) == expected
+    assert accuracy_reward(Sample("Which?", response, "B", options=("red", "blue"))) == expected
+    assert accuracy("<answer>blue</answer>", "B") == 0.0
 
 
 @pytest.mark.parametrize("gold", ["6", "-3.5", r"\frac{3}{16}", r"2\pi", "C", "yes", "blue square", "x=3", "12 apples"])

@@ -52,6 +52,18 @@ def test_values_of_several_rewards_in_their_order(files):
     assert tried[0].row_id == files["lines"][0]["id"] and not any(one.error for one in tried)
 
 
+def test_the_text_of_an_option_is_right(files):
+    row = next(row for row in read_rows(files["data"]) if row["extra_info"]["options"])
+    texts = row["extra_info"]["options"]
+    write(
+        files["responses"], [{"id": row["extra_info"]["id"], "response": f"<answer>{text}</answer>"} for text in texts]
+    )
+    tried = attempt.run(["accuracy"], [], files["data"], files["responses"])
+    assert [one.raw["accuracy"] for one in tried] == [
+        float(letter == row["reward_model"]["ground_truth"]) for letter in "ABCD"
+    ]
+
+
 def test_the_table_shows_rows_and_a_summary(files, capsys):
     assert run(files, "--reward", "accuracy", "length", "--option", "length.buffer=4", "length.max_tokens=10") == 0
     out = capsys.readouterr().out

@@ -5,6 +5,7 @@ from data_tools.rows import Example, chat_row, read_rows, rl_row, write_rows
 RESPONSE = "<think>x</think><answer>3</answer>"
 EXAMPLE = Example("a-0", "How many?", "3", images=(b"png",), response=RESPONSE, kind="count")
 TEXT_ONLY = Example("a-1", "What is 1 + 2?", "3", response=RESPONSE)
+CHOICE = Example("a-2", "Which? A) red B) blue", "B", response=RESPONSE, options=("red", "blue"))
 
 
 def test_rl_row_has_verl_columns():
@@ -21,6 +22,7 @@ def test_rl_row_has_verl_columns():
             "kind": "count",
             "answer_type": "",
             "question": "How many?",
+            "options": [],
         },
     }
 
@@ -44,7 +46,7 @@ def test_image_placeholders():
     assert Example("d", "Left <image> is?", "A", images=(b"1",)).prompt == "Left <image> is?"
 
 
-@pytest.mark.parametrize("examples", [[EXAMPLE, TEXT_ONLY], [TEXT_ONLY]])
+@pytest.mark.parametrize("examples", [[EXAMPLE, TEXT_ONLY], [TEXT_ONLY], [CHOICE, EXAMPLE]])
 @pytest.mark.parametrize("form", ["rl", "chat"])
 def test_rows_survive_parquet(tmp_path, examples, form):
     rows = [chat_row(e) if form == "chat" else rl_row(e, index=0, split="s", data_source="d") for e in examples]
@@ -76,6 +78,17 @@ def test_verl_reads_the_files(tmp_path):
     data = datasets.load_dataset("parquet", data_files=str(path), cache_dir=str(tmp_path / "cache"))["train"]
     assert data[0]["images"] == [{"bytes": b"png"}]
     assert data[1]["images"] == []
+
+
+def test_a_choice_keeps_its_options():
+    from data_tools.sample import Sample
+    from rewards.sample import row_options
+
+    sample = Sample("a-3", "set", "Which?", "B", "choice", options=("red", "blue"))
+    row = rl_row(sample.example("."), index=0, split="s", data_source="d")
+    assert row["prompt"][0]["content"] == "Which?\n(A) red\n(B) blue"
+    assert row_options(row["extra_info"]) == ("red", "blue")
+    assert row_options(None) == row_options({}) == row_options({"options": None}) == ()
 
 
 def test_bad_files(tmp_path):

@@ -85,6 +85,9 @@ def test_earlier_stages():
     assert reject_reasoning(said(r"So it is \boxed{1}"), SAMPLE) is None
     assert reject_reasoning(said("It is 1"), SAMPLE).filter == "format"
     assert reject_reasoning(said("<answer>3</answer>"), SAMPLE).filter == "wrong_answer"
+    choice = Sample("2", "s", "Which?", "B", "choice", options=("red", "blue"))
+    assert reject_reasoning(said("<answer>blue</answer>"), choice) is None
+    assert reject_reasoning(said("<answer>red</answer>"), choice).filter == "wrong_answer"
     assert reject_sample(SAMPLE) is None
     assert reject_sample(Sample("1", "s", "q", "a + * b", "expression")).filter == "undecidable"
 

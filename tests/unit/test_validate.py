@@ -44,7 +44,7 @@ def changed(row, **columns):
     return {**copy.deepcopy(row), **columns}
 
 
-@pytest.mark.parametrize("row", [RL, CHAT, TEXT_ONLY])
+@pytest.mark.parametrize("row", [RL, CHAT, TEXT_ONLY, {**RL, "extra_info": {"id": "own"}}, {**RL, "extra_info": None}])
 def test_good_rows_have_no_fault(processor, row):
     faults, length = check_row(row, processor, number_or_letter)
     assert faults == [] and length > 10
@@ -66,6 +66,8 @@ def test_good_rows_have_no_fault(processor, row):
         (changed(RL, reward_model={"style": "rule", "ground_truth": None}), "no answer in reward_model.ground_truth"),
         (changed(RL, reward_model=None), "no answer in reward_model.ground_truth"),
         (changed(RL, reward_model={"style": "rule", "ground_truth": "??"}), "'??' in reward_model.ground_truth cannot"),
+        (changed(RL, extra_info={"options": "red, blue"}), "extra_info.options is 'red, blue'; it must be a list"),
+        (changed(RL, extra_info={"options": ["red", None]}), "extra_info.options is ['red', None]"),
         (changed(RL, prompt=[]), "`prompt` is empty"),
         (changed(RL, prompt=[{"role": "user", "content": " "}]), "turn 0 of `prompt` has no role or no text"),
         (changed(CHAT, messages=CHAT["messages"][:1]), "no answer in <answer></answer> of the last assistant turn"),

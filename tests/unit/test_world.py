@@ -87,6 +87,12 @@ def test_chain_of_thought_anchors_and_ends_in_the_gold_answer(questions):
         assert (q.scene is None) or q.thought.startswith("Looking at the image: ")
 
 
+def test_choices_have_their_options(questions):
+    for q in questions:
+        assert bool(q.options) == (q.answer_type == "choice")
+        assert all(f"{letter}) {text}" in q.text for letter, text in zip("ABCD", q.options, strict=bool(q.options)))
+
+
 def test_a_glance_concludes_without_listing(questions):
     for q in questions:
         enumerates = q.kind in ("count_form", "count_colour", "compare", "shape_share", "position")
