@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from avar_rl.spans import Role, role_counts
+from avar_rl.attention.roles import Role, role_counts
 
 # Shapes: L layers, B batch, S spans (image, system), H heads, R rows, N samples (B, or the sequences of a packed
 # batch).

@@ -31,8 +31,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from avar_rl.attention import install_recording, language_attention_modules
-from avar_rl.spans import Markup, Role, token_roles
+from avar_rl.attention.recorder import install_recording, language_attention_modules
+from avar_rl.attention.roles import Markup, Role, token_roles
 
 # Shapes: B batch, H heads, Q queries, K keys, T tokens so far, D head dim, W widened head dim.
 

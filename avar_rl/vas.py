@@ -22,8 +22,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from avar_rl.attention.roles import Role, role_counts
 from avar_rl.guidance import sum_rows
-from avar_rl.spans import Role, role_counts
 
 # Shapes: L layers, B batch, S spans, H heads, R rows, N samples (B, or the sequences of a packed batch), T tokens.
 

@@ -49,9 +49,9 @@ STEPS = {"guided SFT step": sft_step, "old log-probs": old_log_probs}
 
 def forward(case: Case, variant: str, rows):
     """Log-probability of every next token (B, T - 1, 1), and the masses (L, B, S, H, R) at `rows` unless plain."""
-    from avar_rl.attention import record_span_mass
+    from avar_rl.attention.recorder import record_span_mass
+    from avar_rl.attention.roles import role_spans
     from avar_rl.guidance import GUIDED_ROLES
-    from avar_rl.spans import role_spans
 
     case.model.set_attn_implementation("eager" if variant == "eager" else case.attention)
     spans_BST = role_spans(case.roles, GUIDED_ROLES)
@@ -106,8 +106,8 @@ def miniature(device: str) -> Case:
     """The recipe's own model, 32 x 90 tokens: system 9, image 16 (112 x 112 pixels), question 12, response 40."""
     import torch
 
-    from avar_rl.spans import Role, query_rows
-    from data_tools.tiny_model import make_model, make_tokenizer
+    from avar_rl.attention.roles import Role, query_rows
+    from data_tools.miniature.model import make_model, make_tokenizer
 
     torch.manual_seed(0)
     B, T = 32, 90
@@ -136,7 +136,7 @@ def text_model(device: str, tokens: int) -> Case:
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    from avar_rl.spans import Role, query_rows
+    from avar_rl.attention.roles import Role, query_rows
 
     torch.manual_seed(0)
     config = Qwen2Config(

@@ -26,7 +26,7 @@ import json, resource, sys, time
 from pathlib import Path
 from data_tools.convert.run import Options, run
 from data_tools.convert.sources import find
-import datasets, pyarrow, rewards.accuracy  # imports are not what is measured
+import datasets, pyarrow, rewards.shipped.accuracy  # imports are not what is measured
 data, out, workers = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 start, cpu = time.perf_counter(), time.process_time()
 report = run(find("geometry3k"), out, [data], None, Options(workers=workers))
@@ -64,7 +64,7 @@ def write(path: Path, rows: int, image, seed: int) -> float:
     """A parquet file of `rows` rows in the schema of Geometry3K; returns the mean size of an image in kB."""
     import pyarrow as pa
 
-    from data_tools.rows import BatchWriter
+    from data_tools.formats.rows import BatchWriter
 
     images = pa.list_(pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
     schema = pa.schema([("images", images), ("problem", pa.string()), ("answer", pa.string())])

@@ -79,7 +79,7 @@ def make_case(model, attention: str, shape: Shape, device: str) -> cases.Case:
     """System turn, image, question, and a response of half the sequence."""
     import torch
 
-    from avar_rl.spans import Role, query_rows
+    from avar_rl.attention.roles import Role, query_rows
 
     half, begin = shape.tokens // 2, 3 + shape.system
     spans = [(Role.SYSTEM, 3, begin), (Role.IMAGE, begin, begin + shape.image)]
@@ -142,7 +142,7 @@ def report_operation(what: str, shape: Shape, config, device: str, name: str, re
     """Time of one layer's span mass against its floor. Rows: the response without gradients, the question with."""
     import torch
 
-    from avar_rl.span_mass import span_mass
+    from avar_rl.attention.span_mass import span_mass
 
     H, G, T = config.num_attention_heads, config.num_key_value_heads, shape.tokens
     D = config.hidden_size // H

@@ -25,7 +25,8 @@ Grader = Callable[[str, str], bool | None]
 
 
 def ours() -> Grader:
-    from rewards.grading import grade, pool
+    from rewards.grading import grade
+    from rewards.grading.sympy_pool import pool
 
     pool.shared().warm()
     return lambda pred, gold: grade(pred, gold).equivalent
@@ -143,7 +144,8 @@ def compare(names: list[str], rows: list[dict], limit_s: float) -> None:
 
 def throughput(rows: list[dict], pairs: int) -> None:
     """Distinct pairs, so that no cache answers; every hundredth hostile."""
-    from rewards.grading import grade, pool
+    from rewards.grading import grade
+    from rewards.grading.sympy_pool import pool
 
     pool.shared().warm()
     start, verdicts = time.perf_counter(), Counter()

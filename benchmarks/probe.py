@@ -66,7 +66,7 @@ class Bench:
     def __init__(self, options: argparse.Namespace) -> None:
         import torch
 
-        from avar_rl.spans import Role, query_rows
+        from avar_rl.attention.roles import Role, query_rows
         from avar_rl.vas import vas_spans
 
         torch.manual_seed(0)
@@ -102,7 +102,7 @@ class Bench:
             return visual_attention(masses, self.rows_BR, self.roles_BT).vas_N.cpu()
 
     def _probe(self):
-        from avar_rl.attention import record_span_mass
+        from avar_rl.attention.recorder import record_span_mass
 
         with record_span_mass(self.model, self.spans_BST, rows=self.rows_BR) as record:
             self.model(**self.inputs, use_cache=False, logits_to_keep=1)

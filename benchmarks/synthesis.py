@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 import uvloop
 
-from data_tools.synthesis import tiny_world
+from data_tools.miniature import source as tiny_world
 from data_tools.synthesis.export import Exporter
 from data_tools.synthesis.journal import Journal
 from data_tools.synthesis.recipe import Recipe, load_recipe
@@ -34,7 +34,7 @@ RECIPE = Path(__file__).parents[1] / "recipes" / "config" / "synthesis" / "tiny.
 
 def start_teacher(folder: Path, rows: int) -> tuple[subprocess.Popen, str]:
     url_file = folder / "url"
-    command = [sys.executable, "-m", "data_tools.synthesis.tiny_teacher", "--rows", str(rows), "--bad", "0"]
+    command = [sys.executable, "-m", "data_tools.miniature.teacher", "--rows", str(rows), "--bad", "0"]
     command += ["--failing", "0", "--delay-s", str(DELAY_S), "--url-file", str(url_file)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     while not url_file.is_file():

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_tools.sample import Sample, read_image, read_samples
+from data_tools.formats.sample import Sample, read_image, read_samples
 
 THUMBNAIL = 224  # pixels
 QUANTILES = (0, 5, 50, 95, 100)
@@ -44,7 +44,7 @@ class Findings:
 
 def grade_gold(sample: Sample) -> str | None:
     """Why the gold of a sample is no use: the grader refuses it, or does not accept it as an answer to itself."""
-    from rewards.accuracy import accuracy
+    from rewards.shipped.accuracy import accuracy
 
     try:
         score = accuracy(f"<answer>{sample.gold}</answer>", sample.gold)

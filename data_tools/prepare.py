@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_tools.convert.sources.columns import Columns
-from data_tools.rows import chat_row, rl_row, row_writer
-from data_tools.sample import Sample, SampleWriter, is_sample_file, read_samples
+from data_tools.formats.rows import chat_row, rl_row, row_writer
+from data_tools.formats.sample import Sample, SampleWriter, is_sample_file, read_samples
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def convert(source: str, path: Path, columns: Columns, hub_split: str) -> int:
     from data_tools.convert.load import open_rows
     from data_tools.convert.pipeline import Converter, Rejection
     from data_tools.convert.run import BAD
-    from rewards.accuracy import check_gold
+    from rewards.shipped.accuracy import check_gold
 
     converter = Converter(columns.source(Path(source).stem), hub_split, check_gold)
     rows = open_rows(converter.source, source, hub_split)

@@ -1,7 +1,7 @@
 """Check a data file before training: `python -m data_tools.validate FILE --model DIR --max-prompt-length N`.
 
 Every row is checked and every fault reported in one go, with the row's index and id; any fault makes the exit status 1.
-Works on RL rows and chat rows (see `data_tools.rows`). Lengths are the processor's: the chat template's text plus the
+Works on RL rows and chat rows. Lengths are the processor's: the chat template's text plus the
 image tokens at the size to which the processor would resize each image.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_tools.rows import IMAGE_PLACEHOLDER, read_rows, write_rows
+from data_tools.formats.rows import IMAGE_PLACEHOLDER, read_rows, write_rows
 from rewards.sample import row_options
 
 RL_COLUMNS = ("data_source", "prompt", "images", "reward_model")
@@ -215,7 +215,7 @@ def run(path: Path, model: str, max_length: int, overlong: str, out: Path | None
     rows = read_rows(path)
     check_columns(rows, path)
 
-    from rewards.accuracy import check_gold
+    from rewards.shipped.accuracy import check_gold
 
     # Gold answers repeat, and parsing one may start a process.
     report = validate_rows(rows, load_processor(model), max_length, functools.cache(check_gold))

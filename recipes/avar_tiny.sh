@@ -22,8 +22,8 @@ PROFILE=cpu
 source recipes/stages.sh
 SFT_ROWS=${SFT_ROWS:-$OUT/data/sft_train.parquet}
 
-stage data "$PYTHON" -m data_tools.tiny --out "$OUT/data" --seed "$SEED" $DATA_ARGS
-stage base "$PYTHON" -m data_tools.tiny_model --out "$OUT/base" --data "$OUT/data" --seed "$SEED"
+stage data "$PYTHON" -m data_tools.miniature.data --out "$OUT/data" --seed "$SEED" $DATA_ARGS
+stage base "$PYTHON" -m data_tools.miniature.model --out "$OUT/base" --data "$OUT/data" --seed "$SEED"
 stage validate "$PYTHON" -m data_tools.validate "$OUT/data/rl_train.parquet" --model "$OUT/base" --max-prompt-length 128
 stage validate_sft "$PYTHON" -m data_tools.validate "$SFT_ROWS" --model "$OUT/base" --max-length 256
 

@@ -115,7 +115,7 @@ install() {
   run_pip --no-deps --no-build-isolation -e "$ROOT"
   say "checking that the stack imports"
   # avar_rl is imported from where it was installed, not from the current directory
-  (cd "$VENV" && HF_HUB_OFFLINE=1 ./bin/python -m avar_rl.versions) 2>>"$LOG" || { tail -n 15 "$LOG" >&2; die "the stack does not import (log: $LOG)."; }
+  (cd "$VENV" && HF_HUB_OFFLINE=1 ./bin/python -m avar_rl.runtime.versions) 2>>"$LOG" || { tail -n 15 "$LOG" >&2; die "the stack does not import (log: $LOG)."; }
   stamp >"$VENV/.avar-stamp"
 }
 

@@ -24,14 +24,14 @@ if [ "${DRY_RUN:-0}" = 1 ]; then exec "$PYTHON" -m data_tools.synthesis "${RECIP
 
 # The miniature's own tokenizer measures the responses.
 if [ -z "$BASE" ]; then
-  stage world "$PYTHON" -m data_tools.tiny --out "$OUT/world" --seed "$SEED"
-  stage base "$PYTHON" -m data_tools.tiny_model --out "$OUT/base" --data "$OUT/world" --seed "$SEED"
+  stage world "$PYTHON" -m data_tools.miniature.data --out "$OUT/world" --seed "$SEED"
+  stage base "$PYTHON" -m data_tools.miniature.model --out "$OUT/base" --data "$OUT/world" --seed "$SEED"
 fi
-stage source "$PYTHON" -m data_tools.synthesis.tiny_world --out "$OUT/source.parquet" --seed "$SEED" --rows "$ROWS"
+stage source "$PYTHON" -m data_tools.miniature.source --out "$OUT/source.parquet" --seed "$SEED" --rows "$ROWS"
 
 URL_FILE=$OUT/teacher.url
 rm -f "$URL_FILE"
-"$PYTHON" -m data_tools.synthesis.tiny_teacher --seed "$SEED" --rows "$ROWS" --url-file "$URL_FILE" $TEACHER_ARGS &
+"$PYTHON" -m data_tools.miniature.teacher --seed "$SEED" --rows "$ROWS" --url-file "$URL_FILE" $TEACHER_ARGS &
 TEACHER=$!
 trap 'kill "$TEACHER" 2>/dev/null || true' EXIT
 until [ -f "$URL_FILE" ]; do

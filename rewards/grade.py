@@ -149,7 +149,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"  because:    {verdict.reason}" if verdict.reason else "", end="\n" if verdict.reason else "")
             return 0
         rows = read_rows(options.input)
-        from rewards.grading import pool
+        from rewards.grading.sympy_pool import pool
 
         pool.shared().warm()  # starting a worker is no pair's time
         graded = grade_rows(rows, options.form, options.kind, policy)

@@ -7,7 +7,8 @@
     def brevity(sample: Sample, *, words: int = 50) -> float:
         return float(len(sample.response.split()) <= words)
 
-The name is the function's; its file is `rewards/<name>.py`, or the `path` that the recipe gives. What the sample is
+The name is the function's; its file is `rewards/<name>.py`, `rewards/shipped/<name>.py`, or the `path` that the recipe
+gives. What the sample is
 annotated with (`Sample` or `AttentionSample`) decides when it runs; keyword-only parameters are options of the recipe.
 """
 
@@ -31,6 +32,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from rewards.sample import AttentionSample, Sample
 
 FOLDER = Path(__file__).parent
+SHIPPED = FOLDER / "shipped"
 # verl gives these keys of a reward's result a meaning of its own; `total` is the sum of the parts.
 RESERVED = frozenset({"acc", "pred", "reward", "score", "total", "uid", "reward_sample"})
 _declared: dict[str, list[Reward]] = defaultdict(list)  # by file
@@ -101,19 +103,12 @@ def reward(function: Callable | None = None, *, name: str | None = None, gate: s
 
 
 def find(name: str, path: str | None = None) -> Reward:
-    """The reward `name`, from `path` or from `rewards/<name>.py`.
+    """The reward `name`, from `path`, from `rewards/<name>.py` or from `rewards/shipped/<name>.py`.
 
     Raises:
         ValueError: there is no such file or reward (names candidates), the file does not import, or the name is taken.
     """
-    own = FOLDER / f"{name}.py"
-    if path is not None and own.exists() and Path(path).resolve() != own.resolve() and name in declared_in(own):
-        raise ValueError(f"two rewards are called {name}: {own} and {path}; rename yours")
-    file = own if path is None else Path(path)
-    if not file.is_file():
-        if path is not None:
-            raise ValueError(f"avar.rewards.{name}.path={path}: no such file")
-        raise ValueError(f"unknown reward {name}; {_candidates(name)}. A file of yours is named by `path`")
+    file = _file_of(name, path)
     found = [candidate for candidate in _load(file.resolve()) if candidate.name == name]
     if not found:
         names = ", ".join(sorted({candidate.name for candidate in _load(file.resolve())})) or "none"
@@ -123,9 +118,27 @@ def find(name: str, path: str | None = None) -> Reward:
     return found[0]
 
 
+def _file_of(name: str, path: str | None) -> Path:
+    """The file that declares the reward; ValueError as in `find`."""
+    given = [] if path is None else [Path(path)]
+    own = [file for folder in (FOLDER, SHIPPED) if (file := folder / f"{name}.py").is_file()]
+    files = {file.resolve(): file for file in (*given, *(file for file in own if name in declared_in(file)))}
+    if path is not None and not given[0].is_file():
+        raise ValueError(f"avar.rewards.{name}.path={path}: no such file")
+    if not files and own:
+        return own[0]
+    if not files:
+        raise ValueError(f"unknown reward {name}; {_candidates(name)}. A file of yours is named by `path`")
+    if len(files) > 1:
+        first, second, *_ = reversed(files.values())
+        raise ValueError(f"two rewards are called {name}: {first} and {second}; rename yours")
+    return next(iter(files.values()))
+
+
 def shipped() -> list[str]:
-    """Names of the rewards in the folder `rewards/`, found without importing any of its files."""
-    return sorted(file.stem for file in FOLDER.glob("*.py") if file.stem in declared_in(file))
+    """Names of the rewards in `rewards/` and `rewards/shipped/`, found without importing any of their files."""
+    files = [file for folder in (FOLDER, SHIPPED) for file in folder.glob("*.py")]
+    return sorted(file.stem for file in files if file.stem in declared_in(file))
 
 
 def declared_in(file: Path) -> set[str]:
@@ -157,8 +170,9 @@ def _candidates(name: str) -> str:
 def _load(file: Path) -> tuple[Reward, ...]:
     """Imports `file` once a process; its rewards. ValueError where it does not import."""
     try:
-        if file.parent == FOLDER.resolve():
-            importlib.import_module(f"rewards.{file.stem}")
+        if file.parent in (FOLDER.resolve(), SHIPPED.resolve()):
+            package = "rewards" if file.parent == FOLDER.resolve() else "rewards.shipped"
+            importlib.import_module(f"{package}.{file.stem}")
         else:
             _import_path(file)
     except Exception as error:  # whatever a user's file raises is his mistake, told in one sentence

@@ -64,7 +64,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 def run(rewards: list[str], options: list[str], data: str, responses: str, limit: int | None = None) -> list[Tried]:
     """Every response with its rewards. ValueError: a file, reward, option or row is at fault."""
-    from data_tools.rows import read_rows
+    from data_tools.formats.rows import read_rows
     from rewards.combine import RewardSet, parse_terms
 
     chosen = RewardSet(parse_terms(_lines(rewards, options), "--reward"))

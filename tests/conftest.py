@@ -18,7 +18,8 @@ if not torch.cuda.is_available():
 @pytest.fixture(scope="session")
 def tiny_world(tmp_path_factory):
     """Folder with `data/*.parquet` of a small miniature world and `base/`, an untrained miniature Qwen2.5-VL."""
-    from data_tools import tiny, tiny_model
+    from data_tools.miniature import data as tiny
+    from data_tools.miniature import model as tiny_model
 
     folder = tmp_path_factory.mktemp("tiny_world")
     sizes = ["--sft-rows", "400", "--rl-rows", "64"]
@@ -32,7 +33,7 @@ def synthesis_world(tmp_path_factory):
     """Folder with `source.parquet`, 48 questions of the miniature world, and `tokenizer/tokenizer.json`."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
-    from data_tools.synthesis import tiny_world
+    from data_tools.miniature import source as tiny_world
 
     folder = tmp_path_factory.mktemp("synthesis")
     tiny_world.main(["--out", str(folder / "source.parquet"), "--rows", "48"])
@@ -51,8 +52,8 @@ def offline_teacher():
 
     from aiohttp import web
 
-    from data_tools.synthesis.tiny_teacher import Manners, Server, Teacher
-    from data_tools.synthesis.tiny_world import questions
+    from data_tools.miniature.source import questions
+    from data_tools.miniature.teacher import Manners, Server, Teacher
 
     loop, stops = asyncio.new_event_loop(), []
     thread = threading.Thread(target=loop.run_forever, daemon=True)

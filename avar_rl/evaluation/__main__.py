@@ -41,10 +41,10 @@ def evaluate(name: str, model: str, options: argparse.Namespace) -> dict[str, An
     """Evaluates one model and writes its files; returns what is in OUT/NAME.json."""
     from dataclasses import asdict
 
+    from avar_rl.attention.roles import Markup
     from avar_rl.evaluation.intervened import compare
     from avar_rl.evaluation.questions import check_weights, load_processor, load_questions
     from avar_rl.evaluation.result import write_json
-    from avar_rl.spans import Markup
 
     settings = _settings(options)
     origin = {
@@ -136,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         faulthandler.dump_traceback_later(60 * options.minutes, exit=True)
     try:
         models = parse_models(options.models)
-        from avar_rl.evaluation.environment import prepare_environment
+        from avar_rl.runtime.environment import prepare_environment
 
         prepare_environment()
         if options.intervene:

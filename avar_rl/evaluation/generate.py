@@ -5,9 +5,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from avar_rl.attention.roles import Markup
 from avar_rl.evaluation.questions import Question, QuestionSet
 from avar_rl.intervention import NO_INTERVENTION, Intervention
-from avar_rl.spans import Markup
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""RL rows (see data_tools.rows) as questions: checked before any model is loaded, and put into a processor's words."""
+"""RL rows (see data_tools.formats.rows) as questions: checked before any model is loaded."""
 
 import functools
 from dataclasses import dataclass
@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from avar_rl.probe.samples import Sample
-from data_tools.rows import read_rows
+from data_tools.formats.rows import read_rows
 from data_tools.validate import check_columns, load_processor, validate_rows
-from rewards.accuracy import check_gold
 from rewards.sample import row_options
+from rewards.shipped.accuracy import check_gold
 
 MAX_NAMED = 5  # faults spelt out in an error
 

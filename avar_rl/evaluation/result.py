@@ -12,8 +12,8 @@ from typing import Any
 from avar_rl.evaluation.generate import Response, Responses
 from avar_rl.evaluation.questions import Question
 from avar_rl.vas import VasSummary
-from rewards.accuracy import accuracy, extract_answer
-from rewards.format import format_reward
+from rewards.shipped.accuracy import accuracy, extract_answer
+from rewards.shipped.format import format_reward
 
 # The figures of a model in summary.json; the rest of its file is detail.
 STAGE_KEYS = ("name", "accuracy", "accuracy_sampled", "format", "vas", "image_mass", "system_mass", "n")

@@ -37,11 +37,11 @@ def differences(
     """Where the greedy tokens of transformers and vLLM part, one per question at most. ValueError: bad input."""
     import torch
 
+    from avar_rl.attention.roles import Markup
     from avar_rl.evaluation.generate import GenerationSettings, generate
     from avar_rl.evaluation.questions import load_processor, load_questions
     from avar_rl.intervention import NO_INTERVENTION, Intervention, intervene
     from avar_rl.probe.measure import load_network
-    from avar_rl.spans import Markup
 
     processor = load_processor(model)
     data = load_questions(path, processor, limit)
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tie", type=float, help="logits this close count as equal (default 0.001; 0.5 on a GPU)")
     parser.add_argument("--intervene", help="compare with an intervention on, as in avar_rl.evaluation")
     options = parser.parse_args(argv)
-    from avar_rl.evaluation.environment import prepare_environment
+    from avar_rl.runtime.environment import prepare_environment
 
     prepare_environment()
     import torch

@@ -45,7 +45,7 @@ def read_seconds(folder: Path) -> dict[str, float]:
 def summarise(run: Path) -> dict[str, Any]:
     """Writes RUN/summary.json and returns what is in it."""
     from avar_rl.evaluation.result import write_json
-    from avar_rl.versions import stack_versions
+    from avar_rl.runtime.versions import stack_versions
 
     summary = {
         "stages": read_stages(run / "evaluation"),

@@ -22,9 +22,9 @@ def measure(
     """
     import torch
 
+    from avar_rl.attention.roles import Markup
     from avar_rl.probe.measure import load_network
     from avar_rl.probe.measure import measure as measure_heads
-    from avar_rl.spans import Markup
 
     seen = [question.sample for question in questions if question.images]
     if not seen:

@@ -31,8 +31,8 @@ from vllm.model_executor.models.utils import extract_layer_index
 from vllm.tokenizers import cached_tokenizer_from_config
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
+from avar_rl.attention.roles import Markup, token_roles
 from avar_rl.intervention import Intervention
-from avar_rl.spans import Markup, token_roles
 
 # Shapes: N tokens of a batch (all requests in a row), T tokens of a prompt, D head dim, W widened head dim.
 

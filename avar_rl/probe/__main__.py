@@ -26,11 +26,11 @@ def parse_layers(text: str) -> list[int]:
 
 def probe(options: argparse.Namespace) -> None:
     """Measures, prints, and writes the files that were asked for. ValueError: bad input."""
-    from avar_rl.attention import language_attention_modules
+    from avar_rl.attention.recorder import language_attention_modules
+    from avar_rl.attention.roles import Markup
     from avar_rl.probe.measure import image_attention, load_network, measure
     from avar_rl.probe.report import figures, print_tables, to_json
     from avar_rl.probe.samples import load_samples
-    from avar_rl.spans import Markup
     from data_tools.validate import load_processor
 
     processor = load_processor(options.model)
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.layers = parse_layers(options.layers) if options.layers else None
         if options.batch_size is not None and options.batch_size < 1:
             raise ValueError(f"--batch-size is {options.batch_size}; it must be at least 1")
-        from avar_rl.evaluation.environment import prepare_environment
+        from avar_rl.runtime.environment import prepare_environment
 
         prepare_environment()
         probe(options)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from avar_rl.attention import record_span_mass
+from avar_rl.attention.recorder import record_span_mass
+from avar_rl.attention.roles import Markup, Role, query_rows, token_roles
 from avar_rl.probe.samples import Sample
-from avar_rl.spans import Markup, Role, query_rows, token_roles
 from avar_rl.vas import HeadAttention, head_attention, vas_spans
 
 # Shapes: B batch, T tokens, R rows, S spans, L layers, H heads, N samples.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_tools.rows import IMAGE_PLACEHOLDER, read_rows
+from data_tools.formats.rows import IMAGE_PLACEHOLDER, read_rows
 from data_tools.validate import structured_turns, token_length
 
 TEXT_COLUMNS = ("question", "problem", "query", "prompt", "text")

@@ -17,10 +17,10 @@ from verl.utils.ulysses import gather_outputs_and_unpad
 from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
-from avar_rl.attention import SpanMassRecorder
+from avar_rl.attention.recorder import SpanMassRecorder
+from avar_rl.attention.roles import Markup, Role, query_rows, role_counts, role_spans, token_roles
 from avar_rl.guidance import GUIDED_ROLES, GuidanceConfig, guidance_terms
-from avar_rl.spans import Markup, Role, query_rows, role_counts, role_spans, token_roles
-from avar_rl.verl_plugin.settings import AttentionSettings
+from avar_rl.verl_plugin.config.settings import AttentionSettings
 
 MASS_REQUEST = "avar_masses"  # key of the trainer's request in a batch's extra_info
 ULYSSES_FAMILIES = ("qwen2_vl", "qwen2_5_vl")  # whose attention verl and patched_attention.py replace

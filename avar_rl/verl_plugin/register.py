@@ -8,18 +8,18 @@ import os
 
 import wrapt
 
-from avar_rl.verl_plugin import patches
+from avar_rl.verl_plugin.compat import patches
 
 patches.apply_everywhere()
 if os.environ.get("VERL_PLATFORM") == "cpu":
     patches.apply_cpu()
-    importlib.import_module("avar_rl.verl_plugin.cpu_platform")
+    importlib.import_module("avar_rl.verl_plugin.compat.cpu_platform")
 
 
 def _record_patched_attention(_) -> None:
     if os.environ.get("VERL_PLATFORM") == "cpu":
-        importlib.import_module("avar_rl.verl_plugin.cpu_attention").install()
-    importlib.import_module("avar_rl.verl_plugin.patched_attention").install()
+        importlib.import_module("avar_rl.verl_plugin.compat.cpu_attention").install()
+    importlib.import_module("avar_rl.verl_plugin.compat.patched_attention").install()
 
 
 wrapt.register_post_import_hook(_record_patched_attention, "verl.models.transformers.qwen2_vl")
@@ -30,4 +30,4 @@ def _import_beside(verl_module: str, ours: str) -> None:
 
 
 _import_beside("verl.workers.engine", "avar_rl.verl_plugin.engine")
-_import_beside("verl.trainer.ppo.v1", "avar_rl.verl_plugin.grpo_trainer")
+_import_beside("verl.trainer.ppo.v1", "avar_rl.verl_plugin.grpo.trainer")

@@ -1,6 +1,6 @@
 """Convert a public data set to files of samples: `python -m data_tools.convert SOURCE OUT`.
 
-Writes OUT/SPLIT.parquet (see `data_tools.sample`), OUT/rejected.jsonl (every row left out: split, index, kind, what was
+Writes OUT/SPLIT.parquet (samples), OUT/rejected.jsonl (every row left out: split, index, kind, what was
 there) and OUT/report.json. Splits are converted in the order given, what is held out first: a row whose image stands in
 an earlier split is left out. A split that is done stays, whatever happens to the next.
 """

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from data_tools.convert.images import Fingerprint
-from data_tools.sample import Sample
+from data_tools.formats.sample import Sample
 
 NEAR = 8
 MIN_SHARED = 8

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_tools.convert.source import Row, Source
-from data_tools.rows import parquet_rows
+from data_tools.convert.sources.source import Row, Source
+from data_tools.formats.rows import parquet_rows
 
 FILE_LOADERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".arrow": "arrow"}
 SHOWN = 120  # characters of a first row in a message

@@ -14,8 +14,8 @@ from typing import Any
 from data_tools.convert.duplicates import Duplicates
 from data_tools.convert.images import MAX_PIXELS, Picture, read_picture
 from data_tools.convert.load import Rows
-from data_tools.convert.source import Draft, Row, Source
-from data_tools.sample import Sample
+from data_tools.convert.sources.source import Draft, Row, Source
+from data_tools.formats.sample import Sample
 
 AHEAD = 32  # rows a worker that are read before the first is passed on
 _UNIT = r"%|\\%|°|\^\s*\{?\\circ\}?|[A-Za-z]{2,12}|[mgsL]"

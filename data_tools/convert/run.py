@@ -13,8 +13,8 @@ from data_tools.convert.duplicates import Duplicates, read_benchmark
 from data_tools.convert.images import MAX_PIXELS
 from data_tools.convert.load import open_rows
 from data_tools.convert.pipeline import Converted, Converter, Rejection
-from data_tools.convert.source import Source
-from data_tools.sample import Sample, SampleWriter
+from data_tools.convert.sources.source import Source
+from data_tools.formats.sample import Sample, SampleWriter
 
 BAD = ("row", "image", "gold")  # kinds of rejections that are faults of the data; the others are duplicates
 SHOWN = 10
@@ -103,7 +103,7 @@ def run(
         ValueError: wrong options, data that cannot be loaded, or a split of which no row is left.
         OSError: a file cannot be written (no space, no permission).
     """
-    from rewards.accuracy import check_gold
+    from rewards.shipped.accuracy import check_gold
 
     wanted = places(source, data, splits)
     benchmark = read_benchmark(options.benchmark) if options.benchmark else None

@@ -1,6 +1,6 @@
 """The last pass: every row's outcome from the journal, the chat rows of those that are good, and the tallies.
 
-Writes train.parquet and val.parquet (chat rows, see `data_tools.rows`) and outcomes.jsonl, a line for every row. They
+Writes train.parquet and val.parquet (chat rows, `data_tools.formats`) and outcomes.jsonl, a line for every row. They
 depend on the sources, the recipe and the journalled responses alone, not on when or in which order calls finished.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from data_tools.rows import chat_row, row_writer
+from data_tools.formats.rows import chat_row, row_writer
 from data_tools.synthesis import filters
 from data_tools.synthesis.journal import Journal
 from data_tools.synthesis.recipe import STAGES, Recipe

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from data_tools.sample import Sample
+from data_tools.formats.sample import Sample
 from data_tools.synthesis.anchors import find_anchors
 from data_tools.synthesis.journal import Completion
 from data_tools.synthesis.recipe import Filters
-from rewards.accuracy import accuracy, check_gold
-from rewards.format import format_reward
 from rewards.grading import stated_answer
+from rewards.shipped.accuracy import accuracy, check_gold
+from rewards.shipped.format import format_reward
 
 # In the order in which they are applied; the report lists them so.
 NAMES = {

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from data_tools.rows import IMAGE_PLACEHOLDER
-from data_tools.sample import Sample, read_image
+from data_tools.formats.rows import IMAGE_PLACEHOLDER
+from data_tools.formats.sample import Sample, read_image
 from data_tools.synthesis.prompts import Prompt
 from data_tools.synthesis.recipe import Stage
 

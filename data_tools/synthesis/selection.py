@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from data_tools.sample import read_samples
+from data_tools.formats.sample import read_samples
 from data_tools.synthesis.recipe import Recipe, Source
 from data_tools.synthesis.request import Row
 

@@ -6,15 +6,16 @@ import threading
 from collections.abc import Sequence
 from functools import lru_cache
 
-from rewards.grading import choices, symbolic, units, words
-from rewards.grading.compare import Comparison
-from rewards.grading.extract import last_expression, narrower, only_number, stated_answer
-from rewards.grading.normalise import glyphs, normalise
+from rewards.grading.compare.comparison import Comparison
+from rewards.grading.compare.reshape import is_sequence
+from rewards.grading.compare.scalars import computed
+from rewards.grading.parse.tree import Node, TooBigError, is_scalar, number, symbols
 from rewards.grading.policy import DEFAULT, Policy
 from rewards.grading.quantity import Quantity, exact_number, is_spaced, quantity, spelled, written_once
-from rewards.grading.reshape import is_sequence
-from rewards.grading.scalars import computed
-from rewards.grading.tree import Node, TooBigError, is_scalar, number, symbols
+from rewards.grading.sympy_pool import symbolic
+from rewards.grading.text import choices, units, words
+from rewards.grading.text.extract import last_expression, narrower, only_number, stated_answer
+from rewards.grading.text.normalise import glyphs, normalise
 from rewards.grading.verdict import Verdict
 
 logger = logging.getLogger(__name__)

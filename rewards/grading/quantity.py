@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-from rewards.grading import units, words
-from rewards.grading.parser import parse
-from rewards.grading.reshape import named
-from rewards.grading.scalars import computed
-from rewards.grading.tree import Node, ParseError, number, show, symbols
+from rewards.grading.compare.reshape import named
+from rewards.grading.compare.scalars import computed
+from rewards.grading.parse.parser import parse
+from rewards.grading.parse.tree import Node, ParseError, number, show, symbols
+from rewards.grading.text import units, words
 
 
 @dataclass(frozen=True)

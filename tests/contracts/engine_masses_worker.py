@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 
-from avar_rl.verl_plugin import environment
+from avar_rl.verl_plugin.config import environment
 
 environment.prepare("cpu")
 
@@ -16,9 +16,9 @@ import torch  # noqa: E402
 from verl.utils import tensordict_utils as tu  # noqa: E402
 from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group  # noqa: E402
 
-from avar_rl.verl_plugin import recipe, settings  # noqa: E402
+from avar_rl.verl_plugin.config import recipe, settings  # noqa: E402
 from avar_rl.verl_plugin.engine import MASS_REQUEST  # noqa: E402
-from avar_rl.verl_plugin.sft_trainer import GuidedSFTTrainer  # noqa: E402
+from avar_rl.verl_plugin.sft.trainer import GuidedSFTTrainer  # noqa: E402
 
 CASES = {
     "all layers": settings.AttentionSettings(),

@@ -7,7 +7,8 @@ import errno
 import os
 import sys
 
-from avar_rl.verl_plugin import environment, sft
+from avar_rl.verl_plugin.config import environment
+from avar_rl.verl_plugin.sft import run as sft
 
 environment.prepare("cpu")
 

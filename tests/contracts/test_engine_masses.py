@@ -9,11 +9,11 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from avar_rl.verl_plugin import environment
+from avar_rl.verl_plugin.config import environment
 
 environment.prepare("cpu")  # before anything imports verl
 
-from avar_rl.spans import Role, mask_to_rows  # noqa: E402
+from avar_rl.attention.roles import Role, mask_to_rows  # noqa: E402
 from avar_rl.verl_plugin.engine import (  # noqa: E402
     _Layout,
     _mass_outputs,

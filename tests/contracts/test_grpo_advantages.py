@@ -3,16 +3,17 @@
 import pytest
 import torch
 
-from avar_rl.verl_plugin import environment
+from avar_rl.verl_plugin.config import environment
 
 environment.prepare("cpu")  # before anything imports verl
 
 import verl.trainer.ppo.v1.trainer_base as trainer_base  # noqa: E402
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict  # noqa: E402
 
-from avar_rl.verl_plugin import grpo_trainer, recipe, settings  # noqa: E402
-from avar_rl.verl_plugin.reward_manager import _shipped  # noqa: E402
-from avar_rl.verl_plugin.rollout_record import RolloutRecorder  # noqa: E402
+from avar_rl.verl_plugin.config import recipe, settings  # noqa: E402
+from avar_rl.verl_plugin.grpo import trainer as grpo_trainer  # noqa: E402
+from avar_rl.verl_plugin.grpo.reward_manager import _shipped  # noqa: E402
+from avar_rl.verl_plugin.watch.record import RolloutRecorder  # noqa: E402
 from rewards.combine import RewardError, Values  # noqa: E402
 from rewards.sample import Sample  # noqa: E402
 

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from avar_rl.verl_plugin import environment
+from avar_rl.verl_plugin.config import environment
 
 environment.prepare("cpu")  # before anything imports verl
 
-from avar_rl.verl_plugin import advantages, console  # noqa: E402
-from avar_rl.verl_plugin.reward_metrics import correlation, reward_metrics  # noqa: E402
+from avar_rl.verl_plugin.config.settings import GroupSettings  # noqa: E402
+from avar_rl.verl_plugin.grpo import advantages  # noqa: E402
 from avar_rl.verl_plugin.scored_batch import ScoredBatch, ScoredResponse  # noqa: E402
-from avar_rl.verl_plugin.settings import GroupSettings  # noqa: E402
+from avar_rl.verl_plugin.watch import console  # noqa: E402
+from avar_rl.verl_plugin.watch.metrics import correlation, reward_metrics  # noqa: E402
 
 
 def response(uid: str, total: float = 0.0, accuracy: float | None = 1.0, masked=False, length=2, **parts):

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from avar_rl.verl_plugin import environment
+from avar_rl.verl_plugin.config import environment
 
 environment.prepare("cpu")  # before anything imports verl
 
-from avar_rl.verl_plugin.reward_manager import SAMPLE_KEY, _sample, _shipped  # noqa: E402
-from avar_rl.verl_plugin.reward_metrics import reward_metrics  # noqa: E402
-from avar_rl.verl_plugin.scoring import Arrived, _attention_samples, score  # noqa: E402
+from avar_rl.verl_plugin.grpo.reward_manager import SAMPLE_KEY, _sample, _shipped  # noqa: E402
+from avar_rl.verl_plugin.grpo.scoring import Arrived, _attention_samples, score  # noqa: E402
+from avar_rl.verl_plugin.watch.metrics import reward_metrics  # noqa: E402
 from rewards.combine import RewardError, RewardSet, Values, parse_terms  # noqa: E402
 from rewards.sample import Sample  # noqa: E402
 

@@ -7,7 +7,7 @@ needs a GPU and half precision, is `cpu_attention`.
 import pytest
 import torch
 
-from avar_rl.verl_plugin import environment
+from avar_rl.verl_plugin.config import environment
 
 environment.prepare("cpu")  # before anything imports verl
 
@@ -17,10 +17,11 @@ from transformers.models.qwen2_vl import modeling_qwen2_vl as qwen2  # noqa: E40
 from verl.models.transformers import qwen2_vl  # noqa: E402
 from verl.models.transformers.monkey_patch import apply_monkey_patch  # noqa: E402
 
-from avar_rl.attention import record_span_mass  # noqa: E402
-from avar_rl.span_mass import span_mass  # noqa: E402
-from avar_rl.spans import query_rows  # noqa: E402
-from avar_rl.verl_plugin import patched_attention, register  # noqa: E402, F401 (as verl imports it)
+from avar_rl.attention.recorder import record_span_mass  # noqa: E402
+from avar_rl.attention.roles import query_rows  # noqa: E402
+from avar_rl.attention.span_mass import span_mass  # noqa: E402
+from avar_rl.verl_plugin import register  # noqa: E402, F401 (as verl imports it)
+from avar_rl.verl_plugin.compat import patched_attention  # noqa: E402, F401 (as verl imports it)
 from tests.numerics.tiny_qwen import (  # noqa: E402
     IMAGE_PAD,
     LAYERS,
@@ -114,7 +115,7 @@ def test_the_kernels_lse_is_used(patched_model, monkeypatch):
         seen.append(lse.shape)
         return span_mass(*args, lse=lse, **kwargs)
 
-    monkeypatch.setattr("avar_rl.attention.span_mass", spy)
+    monkeypatch.setattr("avar_rl.attention.recorder.span_mass", spy)
     inputs, roles, cu_seqlens = pack(patched_model)
     with torch.no_grad(), record_span_mass(patched_model, spans_of(roles), cu_seqlens=cu_seqlens):
         patched_model(**inputs)

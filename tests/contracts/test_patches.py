@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from avar_rl.verl_plugin import environment
+from avar_rl.verl_plugin.config import environment
 
 environment.prepare("cpu")  # before anything imports verl
 
@@ -61,7 +61,7 @@ CASES = [pytest.param(name, marks=[needs_no_accelerator] if name in CPU_ONLY els
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_fault_is_still_there_without_the_patch(name, stock):
-    assert FAULTS[name] in stock[name], f"{name}: remove or revise the patch in avar_rl/verl_plugin/patches.py"
+    assert FAULTS[name] in stock[name], f"{name}: remove or revise the patch in avar_rl/verl_plugin/compat/patches.py"
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -82,7 +82,7 @@ def test_registrations_take_the_place_of_verls_own(stock, patched):
 
 
 def test_every_patch_has_a_probe():
-    from avar_rl.verl_plugin import patches
+    from avar_rl.verl_plugin.compat import patches
 
     functions = [f for f in vars(patches).values() if inspect.isfunction(f) and f.__module__ == patches.__name__]
     names = {f.__name__ for f in functions if not f.__name__.startswith("apply_")}
@@ -167,7 +167,7 @@ def chat_data(tiny_world):
     import pandas as pd
     from transformers import AutoProcessor
 
-    from avar_rl.verl_plugin import recipe
+    from avar_rl.verl_plugin.config import recipe
 
     path = tiny_world / "data" / "sft_train.parquet"
     overrides = [f"data.train_files={path}", f"model.path={tiny_world / 'base'}"]
@@ -188,7 +188,7 @@ def collated(dataset_class, chat_data):
 def test_a_batch_that_begins_with_a_text_only_row_needs_our_data_set(chat_data):
     from verl.utils.dataset.multiturn_sft_dataset import MultiTurnSFTDataset
 
-    from avar_rl.verl_plugin.sft_dataset import MixedSFTDataset
+    from avar_rl.verl_plugin.compat.sft_dataset import MixedSFTDataset
 
     with pytest.raises(KeyError, match="multi_modal_inputs"):
         collated(MultiTurnSFTDataset, chat_data)
@@ -200,7 +200,7 @@ def test_a_batch_that_begins_with_a_text_only_row_needs_our_data_set(chat_data):
 def test_template_checks_stop_after_the_first_rows(chat_data, monkeypatch):
     from verl.utils.dataset.multiturn_sft_dataset import MultiTurnSFTDataset
 
-    from avar_rl.verl_plugin.sft_dataset import MixedSFTDataset
+    from avar_rl.verl_plugin.compat.sft_dataset import MixedSFTDataset
 
     checks = []
     monkeypatch.setattr(MultiTurnSFTDataset, "sanity_check", lambda self, *arguments: checks.append(arguments))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from avar_rl.verl_plugin import environment
+from avar_rl.verl_plugin.config import environment
 
 environment.prepare("cpu")  # before anything imports verl
 
@@ -17,7 +17,8 @@ RECIPES = sorted(path.stem for path in (ROOT / "recipes" / "config").glob("*_*.y
 
 def run(capsys, stage: str, *arguments: str) -> tuple[int, str, str]:
     """The command of a stage, in this process: its exit status, standard output and standard error."""
-    from avar_rl.verl_plugin import grpo, sft
+    from avar_rl.verl_plugin.grpo import run as grpo
+    from avar_rl.verl_plugin.sft import run as sft
 
     status = {"sft": sft, "grpo": grpo}[stage].main(list(arguments))
     captured = capsys.readouterr()

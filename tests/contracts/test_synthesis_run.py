@@ -219,7 +219,7 @@ def test_an_unknown_model_stops_at_once(synthesis_world, offline_teacher, tmp_pa
 def test_missing_images_fail_their_rows_only(synthesis_world, offline_teacher, tmp_path):
     from dataclasses import replace
 
-    from data_tools.sample import SampleWriter, read_samples
+    from data_tools.formats.sample import SampleWriter, read_samples
 
     world = tmp_path / "world"
     (world / "tokenizer").mkdir(parents=True)

@@ -7,7 +7,7 @@ Few tokens a step force chunked prefill; the second round of the same prompts is
 import json
 import sys
 
-from avar_rl.evaluation.environment import prepare_environment
+from avar_rl.runtime.environment import prepare_environment
 
 
 def main(model: str, path: str, text: str) -> None:
@@ -71,8 +71,8 @@ def expected(network, question, processor, response, intervention) -> tuple[list
     """Log-probability of every token of prompt and response, with and without the intervention."""
     import torch
 
+    from avar_rl.attention.roles import Markup
     from avar_rl.intervention import NO_INTERVENTION, intervene
-    from avar_rl.spans import Markup
 
     inputs = processor(text=[question.text(processor)], images=question.pictures(), return_tensors="pt")
     ids = torch.cat([inputs["input_ids"], torch.tensor([list(response)])], 1)

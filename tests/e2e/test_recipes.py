@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from avar_rl.rollouts.record import read_step, step_files
-from avar_rl.verl_plugin.grafana import dashboard
-from avar_rl.verl_plugin.ray_metrics import gauge_of
+from avar_rl.verl_plugin.watch.grafana import dashboard
+from avar_rl.verl_plugin.watch.ray_metrics import gauge_of
 from tests.e2e.scraper import Scraper
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from avar_rl.evaluation.environment import CPU_VARIABLES, VARIABLES
+from avar_rl.runtime.environment import CPU_VARIABLES, VARIABLES
 from data_tools.synthesis.recipe import load_recipe
 from data_tools.synthesis.selection import Rows
 from data_tools.synthesis.stages import Tracer

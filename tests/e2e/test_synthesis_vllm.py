@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from avar_rl.evaluation.environment import CPU_VARIABLES, VARIABLES
+from avar_rl.runtime.environment import CPU_VARIABLES, VARIABLES
 
 ROOT = Path(__file__).parents[2]
 LENGTHS = {"describe": 24, "reason": 32, "anchor": 40}

@@ -5,7 +5,7 @@ import warnings
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 
-from avar_rl.span_mass import triton_kernel
+from avar_rl.attention.span_mass import triton_kernel
 
 warnings.simplefilter("ignore")
 TYPES = dict.fromkeys(["Q", "K", "DK"], "*bf16")

@@ -5,7 +5,7 @@ usage: guided_gradients_worker.py RECIPE OUT ROWS OVERRIDE…   (data-parallel r
 
 import sys
 
-from avar_rl.verl_plugin import environment
+from avar_rl.verl_plugin.config import environment
 
 environment.prepare("cpu")
 
@@ -13,8 +13,8 @@ import torch  # noqa: E402
 from verl.utils import tensordict_utils as tu  # noqa: E402
 from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group  # noqa: E402
 
-from avar_rl.verl_plugin import recipe, settings  # noqa: E402
-from avar_rl.verl_plugin.sft_trainer import GuidedSFTTrainer  # noqa: E402
+from avar_rl.verl_plugin.config import recipe, settings  # noqa: E402
+from avar_rl.verl_plugin.sft.trainer import GuidedSFTTrainer  # noqa: E402
 
 
 def main(recipe_path: str, out: str, total: int, overrides: list[str]) -> None:

@@ -7,10 +7,10 @@ import pytest
 import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from avar_rl.attention import SpanMassRecorder, language_attention_modules, record_span_mass
+from avar_rl.attention.recorder import SpanMassRecorder, language_attention_modules, record_span_mass
+from avar_rl.attention.roles import query_rows
+from avar_rl.attention.span_mass import span_mass
 from avar_rl.guidance import GuidanceConfig, guidance_terms
-from avar_rl.span_mass import span_mass
-from avar_rl.spans import query_rows
 from tests.numerics.tiny_qwen import LAYERS, eager_masses, make_batch, make_batch_of_one, make_model, spans_of
 
 
@@ -108,7 +108,7 @@ def test_checkpointing_drops_query_and_key_until_the_backward_pass(checkpointed,
         kept.extend(weakref.ref(x.untyped_storage()) for x in (query, key))
         return span_mass(query, key, *args, **kwargs)
 
-    monkeypatch.setattr("avar_rl.attention.span_mass", spy)
+    monkeypatch.setattr("avar_rl.attention.recorder.span_mass", spy)
     inputs, roles = make_batch()
     model = make_model("sdpa").train()
     if checkpointed:
@@ -283,7 +283,7 @@ def test_the_cpu_kernels_lse_is_used(monkeypatch):
         seen.append(lse)
         return span_mass(*args, lse=lse, **kwargs)
 
-    monkeypatch.setattr("avar_rl.attention.span_mass", spy)
+    monkeypatch.setattr("avar_rl.attention.recorder.span_mass", spy)
     inputs, roles = make_batch()
     run(make_model("sdpa"), inputs, roles)
     assert [lse.shape for lse in seen] == [(3, 4, 30)] * LAYERS

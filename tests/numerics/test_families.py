@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from avar_rl.attention import language_attention_modules, record_span_mass
-from avar_rl.families import FAMILIES, require_supported
-from avar_rl.spans import query_rows
+from avar_rl.attention.families import FAMILIES, require_supported
+from avar_rl.attention.recorder import language_attention_modules, record_span_mass
+from avar_rl.attention.roles import query_rows
 from tests.numerics import tiny_qwen
 from tests.numerics.tiny_qwen import LAYERS, eager_masses, make_batch, make_model, spans_of
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from avar_rl.attention import record_span_mass
+from avar_rl.attention.recorder import record_span_mass
+from avar_rl.attention.roles import Markup, Role
 from avar_rl.intervention import Intervention, intervene
-from avar_rl.spans import Markup, Role
 from tests.numerics.tiny_qwen import FAMILIES, IMAGE_PAD, PAD, VIDEO_PAD, VISION_END, VISION_START, make_model
 
 IM_START, IM_END, NEWLINE, SYSTEM, USER, ASSISTANT = 90, 91, 92, 93, 94, 95

@@ -6,7 +6,7 @@ import importlib.util
 import pytest
 import torch
 
-from avar_rl.kernel_lse import CatchLogSumExp
+from avar_rl.attention.kernel_lse import CatchLogSumExp
 
 B, H, T, D = 2, 3, 11, 8
 

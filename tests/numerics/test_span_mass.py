@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from avar_rl.span_mass import chunked, span_mass
+from avar_rl.attention.span_mass import chunked, span_mass
 
 B, H, H_KV, T, D, S = 2, 4, 2, 17, 8, 3
 

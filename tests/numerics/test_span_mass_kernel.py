@@ -6,7 +6,7 @@ import importlib
 import pytest
 import torch
 
-from avar_rl.span_mass import span_mass
+from avar_rl.attention.span_mass import span_mass
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -15,7 +15,9 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 def interpreter(monkeypatch):
     if DEVICE == "cpu":
         monkeypatch.setenv("TRITON_INTERPRET", "1")
-        importlib.import_module("avar_rl.span_mass.triton_kernel")  # the kernels are made interpretable at import
+        importlib.import_module(
+            "avar_rl.attention.span_mass.triton_kernel"
+        )  # the kernels are made interpretable at import
 
 
 @pytest.fixture

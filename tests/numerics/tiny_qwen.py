@@ -3,7 +3,7 @@
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
 
-from avar_rl.spans import Role, role_spans
+from avar_rl.attention.roles import Role, role_spans
 
 PAD, VISION_START, VISION_END, IMAGE_PAD, VIDEO_PAD = 0, 3, 4, 5, 6
 LAYERS = 3

@@ -2,7 +2,7 @@
 
 import pytest
 
-from avar_rl.verl_plugin.arrivals import MissingResponsesError, require_all_responses
+from avar_rl.verl_plugin.grpo.arrivals import MissingResponsesError, require_all_responses
 
 
 def check(*keys: str, prompts: int = 2) -> None:

@@ -1,6 +1,6 @@
 """The lines of a step on the console (those of the parts: tests/contracts/test_grpo_rewards.py)."""
 
-from avar_rl.verl_plugin import console
+from avar_rl.verl_plugin.watch import console
 
 
 def test_shown_metrics_in_their_order_and_others_left_out():

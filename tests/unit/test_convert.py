@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from data_tools.convert.__main__ import main
-from data_tools.sample import Sample, SampleWriter, read_image, read_samples
+from data_tools.formats.sample import Sample, SampleWriter, read_image, read_samples
 
 
 @pytest.fixture(autouse=True)
@@ -250,7 +250,7 @@ def test_json_with_mixed_types_in_a_column_loads(tmp_path, name):
 
 
 def test_rows_are_written_in_small_groups(tmp_path, monkeypatch):
-    monkeypatch.setattr("data_tools.rows.BATCH_BYTES", 3 * len(drawing(0)))
+    monkeypatch.setattr("data_tools.formats.rows.BATCH_BYTES", 3 * len(drawing(0)))
     rows = [row(seed) for seed in range(40)]
     convert(tmp_path / "out", "--data", table(tmp_path / "a.parquet", rows))
     assert ids(tmp_path / "out" / "train.parquet") == list(range(40))

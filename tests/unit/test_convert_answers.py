@@ -3,8 +3,8 @@
 import pytest
 
 from data_tools.convert.pipeline import gold_kind
-from data_tools.convert.source import letter_of, named_letter, place_images
 from data_tools.convert.sources.solidgeo import gold_of
+from data_tools.convert.sources.source import letter_of, named_letter, place_images
 
 
 @pytest.mark.parametrize(

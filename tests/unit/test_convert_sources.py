@@ -8,8 +8,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from data_tools.convert.load import open_rows
-from data_tools.convert.source import Draft
 from data_tools.convert.sources import SOURCES, find
+from data_tools.convert.sources.source import Draft
 
 IMAGE, TEXT, TEXTS = datasets.Image(), datasets.Value("string"), datasets.List(datasets.Value("string"))
 WHOLE, REAL = datasets.Value("int64"), datasets.Value("float64")

@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 
 import avar_rl.verl_plugin
-from avar_rl.verl_plugin.grafana import PANELS, dashboard
-from avar_rl.verl_plugin.ray_metrics import gauge_of
-from avar_rl.verl_plugin.reward_metrics import reward_metrics
 from avar_rl.verl_plugin.scored_batch import ScoredBatch, ScoredResponse
+from avar_rl.verl_plugin.watch.grafana import PANELS, dashboard
+from avar_rl.verl_plugin.watch.metrics import reward_metrics
+from avar_rl.verl_plugin.watch.ray_metrics import gauge_of
 
-SHIPPED = Path(avar_rl.verl_plugin.__file__).parent / "dashboards" / "avar_grafana.json"
+SHIPPED = Path(avar_rl.verl_plugin.__file__).parent / "watch" / "dashboards" / "avar_grafana.json"
 OURS = ("reward", "attention")  # families of our own curves; the others are verl's
 
 

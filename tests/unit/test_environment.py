@@ -2,7 +2,7 @@
 
 import pytest
 
-from avar_rl.verl_plugin import environment
+from avar_rl.verl_plugin.config import environment
 
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 

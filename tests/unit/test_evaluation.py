@@ -17,7 +17,7 @@ from avar_rl.evaluation.same_text import _difference
 from avar_rl.evaluation.summary import summarise
 from avar_rl.evaluation.visual_attention import measure
 from avar_rl.vas import VasSummary
-from data_tools.rows import read_rows, write_rows
+from data_tools.formats.rows import read_rows, write_rows
 
 
 def test_models_have_names():

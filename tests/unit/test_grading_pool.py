@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import pytest
 
-from rewards.grading import DEFAULT, grade, grade_response, pool, undecided
+from rewards.grading import DEFAULT, grade, grade_response, undecided
+from rewards.grading.sympy_pool import pool
 
 HOSTILE = [
     "9**9**9**9",
@@ -139,7 +140,7 @@ def test_a_forked_process_has_its_own_pool():
 
 def test_no_process_is_left_when_the_caller_ends():
     code = (
-        "from rewards.grading import grade, pool, Policy;"
+        "from rewards.grading import grade, Policy; from rewards.grading.sympy_pool import pool;"
         r"grade(r'\int_0^1 x dx', '1/2', policy=Policy(limit_s=60));"
         "print(*(worker.process.pid for worker in pool.shared().workers))"
     )
@@ -152,9 +153,9 @@ def test_no_process_is_left_when_the_caller_ends():
 def test_sympy_gets_trees_and_its_parser_is_never_reached():
     """sympy's parser evaluates text. Once sympy has loaded itself with it, it is a number here: a call of it fails."""
     code = (
-        "import sympy.parsing.sympy_parser as parser; from rewards.grading import worker; worker._warm();"
+        "import sympy.parsing.sympy_parser as parser; from rewards.grading.sympy_pool import worker; worker._warm();"
         "parser.parse_expr = parser.eval_expr = 0; worker._warm();"
-        "from rewards.grading.to_sympy import TASKS; equal = TASKS['equal'];"
+        "from rewards.grading.sympy_pool.to_sympy import TASKS; equal = TASKS['equal'];"
         "evil = ['symbol', '__import__(1)', []]; print(equal(evil, evil), equal(evil, ['number', '1', []]))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -8,7 +8,8 @@ import sympy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewards.grading import Policy, check_gold, cursor, grade, grade_response, lexer
+from rewards.grading import Policy, check_gold, grade, grade_response
+from rewards.grading.parse import cursor, lexer
 
 NUMBERS = st.one_of(
     st.integers(-(10**25), 10**25).map(str),

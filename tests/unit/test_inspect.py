@@ -6,8 +6,8 @@ import re
 import pytest
 from PIL import Image
 
+from data_tools.formats.sample import Sample, SampleWriter
 from data_tools.inspect import contact_sheet, inspect, main, quantiles
-from data_tools.sample import Sample, SampleWriter
 
 
 def png(width: int, height: int = 30) -> bytes:
@@ -42,7 +42,7 @@ def test_counts_and_measures(tmp_path, capsys):
 
 
 def test_lengths_are_the_processors(tiny_world, tmp_path):
-    from data_tools.rows import read_rows
+    from data_tools.formats.rows import read_rows
     from data_tools.validate import load_processor, structured_turns
 
     row = read_rows(tiny_world / "data" / "test.parquet")[0]
@@ -76,7 +76,7 @@ def test_faults_name_the_row_and_make_the_status_1(tmp_path, capsys):
 
 
 def test_a_gold_that_is_not_equal_to_itself_is_a_fault(tmp_path, monkeypatch):
-    monkeypatch.setattr("rewards.accuracy.accuracy", lambda response, gold: 0.0)
+    monkeypatch.setattr("rewards.shipped.accuracy.accuracy", lambda response, gold: 0.0)
     findings = inspect(file_of(tmp_path / "a.parquet", sample(0)), None, 0, 0, None)
     assert findings.faults == ["s-0: the gold answer '7' is graded 0.0 against itself"]
 

@@ -6,7 +6,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from avar_rl.verl_plugin.preflight import check_files, check_model
+from avar_rl.verl_plugin.config.preflight import check_files, check_model
 
 
 def test_good_files_pass_one_or_several(tiny_world):

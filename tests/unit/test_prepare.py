@@ -4,9 +4,9 @@ import json
 import pytest
 from PIL import Image
 
+from data_tools.formats.rows import read_rows
+from data_tools.formats.sample import Sample, SampleWriter
 from data_tools.prepare import Split, main
-from data_tools.rows import read_rows
-from data_tools.sample import Sample, SampleWriter
 
 
 def png(shade: int) -> bytes:

@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
+from avar_rl.attention.roles import Markup, Role, token_roles
 from avar_rl.probe.__main__ import main, parse_layers
 from avar_rl.probe.measure import fitting_batch_size, image_attention, load_network, measure
 from avar_rl.probe.report import band, bootstrap, figures, to_json
 from avar_rl.probe.samples import Sample, load_samples
-from avar_rl.spans import Markup, Role, token_roles
 from avar_rl.vas import HeadAttention
 from data_tools.validate import load_processor
 

@@ -1,9 +1,9 @@
-"""rewards.accuracy: extraction, equality in both polarities, unscorable golds, undecided pairs."""
+"""rewards.shipped.accuracy: extraction, equality in both polarities, unscorable golds, undecided pairs."""
 
 import pytest
 
-from rewards.accuracy import accuracy, accuracy_reward, check_gold, extract_answer, timeouts
 from rewards.sample import Sample
+from rewards.shipped.accuracy import accuracy, accuracy_reward, check_gold, extract_answer, timeouts
 
 
 def graded(answer: str, gold: str) -> float:

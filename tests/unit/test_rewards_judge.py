@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from rewards.combine import RewardError, RewardSet, parse_terms
-from rewards.judge import judge, parse
 from rewards.sample import Sample
+from rewards.shipped.judge import judge, parse
 
 
 class Endpoint(ThreadingHTTPServer):

@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from rewards.format import format_reward
-from rewards.length import length
-from rewards.repetition import repetition
 from rewards.sample import AttentionSample, Masses, Sample, image_size, question_text
-from rewards.visual import rank, token_visual_score, visual
+from rewards.shipped.format import format_reward
+from rewards.shipped.length import length
+from rewards.shipped.repetition import repetition
+from rewards.shipped.visual import rank, token_visual_score, visual
 
 
 @pytest.mark.parametrize(

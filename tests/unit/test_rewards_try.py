@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from data_tools.rows import read_rows
+from data_tools.formats.rows import read_rows
 
 attempt = importlib.import_module("rewards.try")  # `try` is a keyword
 

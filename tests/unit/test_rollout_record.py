@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 
 from avar_rl.rollouts.record import read_step
-from avar_rl.verl_plugin.rollout_record import RolloutRecorder, token_texts
+from avar_rl.verl_plugin.config.settings import RolloutSettings
 from avar_rl.verl_plugin.scored_batch import ScoredBatch, ScoredResponse
-from avar_rl.verl_plugin.settings import RolloutSettings
+from avar_rl.verl_plugin.watch.record import RolloutRecorder, token_texts
 from tests.unit.rollout_samples import picture
 
 VOCABULARY = {1: b"I ", 2: b"see ", 3: "é".encode()[:1], 4: "é".encode()[1:], 5: b"<|im_end|>", 6: b"\xff"}

@@ -1,6 +1,6 @@
 import pytest
 
-from data_tools.rows import Example, chat_row, read_rows, rl_row, write_rows
+from data_tools.formats.rows import Example, chat_row, read_rows, rl_row, write_rows
 
 RESPONSE = "<think>x</think><answer>3</answer>"
 EXAMPLE = Example("a-0", "How many?", "3", images=(b"png",), response=RESPONSE, kind="count")
@@ -81,7 +81,7 @@ def test_verl_reads_the_files(tmp_path):
 
 
 def test_a_choice_keeps_its_options():
-    from data_tools.sample import Sample
+    from data_tools.formats.sample import Sample
     from rewards.sample import row_options
 
     sample = Sample("a-3", "set", "Which?", "B", "choice", options=("red", "blue"))

@@ -3,7 +3,7 @@
 import pytest
 from omegaconf import OmegaConf
 
-from avar_rl.verl_plugin.settings import GRPOSettings, SFTSettings, absolute_paths, parse
+from avar_rl.verl_plugin.config.settings import GRPOSettings, SFTSettings, absolute_paths, parse
 from rewards.combine import Term
 
 

@@ -5,7 +5,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from avar_rl.spans import Markup, Role, query_rows, require_roles, role_counts, role_spans, token_roles
+from avar_rl.attention.roles import Markup, Role, query_rows, require_roles, role_counts, role_spans, token_roles
 
 SPECIAL = ["<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
 LETTERS = {"O": Role.OTHER, "S": Role.SYSTEM, "I": Role.IMAGE, "U": Role.USER, "R": Role.RESPONSE}

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from avar_rl.verl_plugin.settings import GuardSettings
-from avar_rl.verl_plugin.startup_guard import check_agreement
+from avar_rl.verl_plugin.config.settings import GuardSettings
+from avar_rl.verl_plugin.grpo.guard import check_agreement
 
 GUARD = GuardSettings(min_correlation=0.99, max_difference_fp32=1e-3)
 CORRELATION, DIFFERENCE = "training/rollout_actor_probs_pearson_corr", "training/rollout_probs_diff_max"

@@ -1,6 +1,6 @@
 import pytest
 
-from data_tools.sample import Sample
+from data_tools.formats.sample import Sample
 from data_tools.synthesis.anchors import contradiction, find_anchors
 from data_tools.synthesis.filters import (
     Deduplicator,

@@ -4,9 +4,9 @@ import pytest
 import torch
 from PIL import Image
 
-from data_tools.rows import chat_row, read_rows, write_rows
-from data_tools.tiny_model import SPECIAL_TOKENS, main, make_model, make_tokenizer, save
-from data_tools.world import WorldConfig, make_questions, to_examples
+from data_tools.formats.rows import chat_row, read_rows, write_rows
+from data_tools.miniature.model import SPECIAL_TOKENS, main, make_model, make_tokenizer, save
+from data_tools.miniature.world import WorldConfig, make_questions, to_examples
 
 WORLD = WorldConfig(sft_train=400, sft_val=1, rl_train=1, rl_val=1, test=1)
 
@@ -157,7 +157,7 @@ def test_refuses_to_replace_other_folders_and_missing_data(tmp_path, capsys):
 
 def test_corpus_is_what_the_rows_say(model_dir):
     rows = read_rows(model_dir.parent / "data" / "sft_train.parquet")
-    from data_tools.tiny_model import corpus
+    from data_tools.miniature.model import corpus
 
     texts = corpus(model_dir.parent / "data")
     assert len(texts) == 2 * len(rows)

@@ -5,8 +5,8 @@ import shutil
 import pytest
 from PIL import Image
 
-from data_tools.rows import Example, chat_row, read_rows, rl_row, write_rows
-from data_tools.tiny_model import save
+from data_tools.formats.rows import Example, chat_row, read_rows, rl_row, write_rows
+from data_tools.miniature.model import save
 from data_tools.validate import check_row, load_processor, main, token_length, validate_rows
 
 

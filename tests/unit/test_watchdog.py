@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 # The watchdog's clock is ours: a look at it costs nothing, sleeping moves it on. So no test waits.
 FAKE_CLOCK = """
 import os, sys, threading
-from avar_rl.verl_plugin import watchdog
+from avar_rl.verl_plugin.grpo import watchdog
 
 class Clock:
     now = 0.0

@@ -5,7 +5,8 @@ from fractions import Fraction
 
 import pytest
 
-from data_tools.questions import (
+from data_tools.miniature.data import main, make_world
+from data_tools.miniature.questions import (
     FAMILIES,
     Question,
     _listing,
@@ -17,9 +18,8 @@ from data_tools.questions import (
     latex_fraction,
     latex_pi,
 )
-from data_tools.scenes import CANVAS, CELL, COLOURS, Block, Scene, Shape, render
-from data_tools.tiny import main, make_world
-from data_tools.world import (
+from data_tools.miniature.scenes import CANVAS, CELL, COLOURS, Block, Scene, Shape, render
+from data_tools.miniature.world import (
     MAX_LANGUAGE_PRIOR,
     TRAINING_SPLITS,
     WorldConfig,
@@ -216,7 +216,7 @@ def test_language_prior_by_hand():
 
 
 def test_a_guessable_world_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("data_tools.tiny.MAX_LANGUAGE_PRIOR", 0.01)
+    monkeypatch.setattr("data_tools.miniature.data.MAX_LANGUAGE_PRIOR", 0.01)
     with pytest.raises(ValueError, match="language prior on test is"):
         make_world(WorldConfig(sft_train=50, sft_val=5, rl_train=20, rl_val=5, test=50), tmp_path)
     assert not list(tmp_path.iterdir())

@@ -1,6 +1,5 @@
 """The registry of sources. A new one is a module with a `SOURCE` in this folder, named in the list below."""
 
-from data_tools.convert.source import Source
 from data_tools.convert.sources import (
     algopuzzlevqa,
     columns,
@@ -14,6 +13,7 @@ from data_tools.convert.sources import (
     solidgeo,
     virl39k,
 )
+from data_tools.convert.sources.source import Source
 
 _MODULES = (
     geometry3k,

@@ -4,7 +4,7 @@ Schema: image (Image), question, options [str] (two or more, shuffled), answer (
 and further columns a puzzle; the only split is called data.
 """
 
-from data_tools.convert.source import Draft, Row, Source, kept, letter_of, text_of
+from data_tools.convert.sources.source import Draft, Row, Source, kept, letter_of, text_of
 
 
 def draft(row: Row) -> Draft:

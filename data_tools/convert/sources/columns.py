@@ -6,7 +6,7 @@ file), options [str] (the answer is then a letter or the text of an option) and 
 
 from dataclasses import dataclass
 
-from data_tools.convert.source import Draft, Row, Source, letter_of, listed, text_of
+from data_tools.convert.sources.source import Draft, Row, Source, letter_of, listed, text_of
 
 
 @dataclass(frozen=True)

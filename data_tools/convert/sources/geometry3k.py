@@ -4,7 +4,7 @@ Schema: images [Image], problem (with one `<image>` an image), answer (a number 
 train (2,101), validation (300), test (601).
 """
 
-from data_tools.convert.source import Draft, Row, Source, listed, text_of
+from data_tools.convert.sources.source import Draft, Row, Source, listed, text_of
 
 
 def draft(row: Row) -> Draft:

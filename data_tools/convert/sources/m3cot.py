@@ -5,7 +5,7 @@ empty in some rows), domain, topic; splits train, validation, test. A row withou
 is about one. The context, where there is one, comes before the question.
 """
 
-from data_tools.convert.source import Draft, Row, Source, kept, named_letter, text_of
+from data_tools.convert.sources.source import Draft, Row, Source, kept, named_letter, text_of
 
 
 def draft(row: Row) -> Draft:

@@ -7,7 +7,7 @@ of numbered rows, with `image` only. Unit and precision are said in the question
 """
 
 from data_tools.convert.load import numbered_objects
-from data_tools.convert.source import Draft, Row, Source, kept, letter_of, listed, text_of
+from data_tools.convert.sources.source import Draft, Row, Source, kept, letter_of, listed, text_of
 
 
 def draft(row: Row) -> Draft:

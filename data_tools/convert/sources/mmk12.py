@@ -4,7 +4,7 @@ Schema: id, question (options stand in it), answer, subject, image (Image); spli
 and test (2,000, choice).
 """
 
-from data_tools.convert.source import Draft, Row, Source, kept, listed, place_images, text_of
+from data_tools.convert.sources.source import Draft, Row, Source, kept, listed, place_images, text_of
 
 
 def draft(row: Row) -> Draft:

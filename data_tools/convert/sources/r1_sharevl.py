@@ -4,7 +4,7 @@ Schema: images [Image], problem (starts with `<image>`; options, where there are
 number or an expression), and idx and new_questions (rewritten problems), which are left out; split train.
 """
 
-from data_tools.convert.source import Draft, Row, Source, kept, listed, place_images, text_of
+from data_tools.convert.sources.source import Draft, Row, Source, kept, listed, place_images, text_of
 
 
 def draft(row: Row) -> Draft:

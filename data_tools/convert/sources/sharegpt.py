@@ -8,7 +8,7 @@ becomes `response`.
 
 from collections.abc import Mapping
 
-from data_tools.convert.source import Draft, Row, Source, kept, listed
+from data_tools.convert.sources.source import Draft, Row, Source, kept, listed
 
 ROLES = {"human": "user", "gpt": "assistant"}
 

@@ -10,7 +10,7 @@ rule no gradable gold and get rejected as such.
 import re
 
 from data_tools.convert.load import numbered_objects
-from data_tools.convert.source import (
+from data_tools.convert.sources.source import (
     IN_THE_IMAGE,
     Draft,
     Row,

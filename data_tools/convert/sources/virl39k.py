@@ -7,7 +7,7 @@ unpacked]. The images are not in the parquet file, so give the folder or file of
 
 import re
 
-from data_tools.convert.source import Draft, Row, Source, kept, listed, place_images, text_of
+from data_tools.convert.sources.source import Draft, Row, Source, kept, listed, place_images, text_of
 
 
 def draft(row: Row) -> Draft:

@@ -1,0 +1,1 @@
+"""Measures how much attention goes where: token roles, span masses, and their recording in a model's forward pass."""

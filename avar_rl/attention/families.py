@@ -1,0 +1,19 @@
+"""The model families that avar_rl trains and measures, by transformers' `model_type`.
+
+All write images as <|vision_start|><|image_pad|>…<|vision_end|> (videos with <|video_pad|>) in Qwen's chat markup, and
+call attention through transformers' registry. Qwen3-VL also adds visual features to the hidden states of its first
+layers (deep-stack), at the same pad tokens, so its IMAGE span is the same; between the frames of a video it writes time
+stamps, which are USER text.
+"""
+
+FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+
+
+def require_supported(model_type: str) -> None:
+    """ValueError: a family without support, with what it would take."""
+    if model_type not in FAMILIES:
+        raise ValueError(
+            f"model type {model_type!r} has no support (there is: {', '.join(FAMILIES)}). To add it: its chat markup "
+            "and image tokens in avar_rl/attention/roles.py, a test that its masses equal its eager maps in "
+            "tests/numerics/test_families.py, and its name in avar_rl/attention/families.py"
+        )

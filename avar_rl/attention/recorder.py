@@ -1,0 +1,262 @@
+"""Records span masses in the forward pass of a real model, under whatever attention implementation it runs.
+
+The language model's layers find their attention function by name in transformers' `ALL_ATTENTION_FUNCTIONS`. A
+recording wrapper of that function looks at query and key (after rotary embedding) and then calls the stock function
+with unchanged arguments, so the logits are bit-identical with recording on and off. The wrapper stays in place,
+process-wide; while nothing records it costs one dictionary look-up. Attention paths that do not go through
+transformers' registry call `observe` on their own (`avar_rl.verl_plugin.compat.patched_attention`).
+
+Gradients: in grad mode masses keep their graph, so a loss can be made of them. Under transformers' non-reentrant
+activation checkpointing the recomputation replays the recording (module `replay`); under checkpointing set up
+elsewhere it does not record again, and span mass keeps query and key. Reentrant checkpointing runs the forward without
+a graph and is refused. The backward pass may run inside or after the recording, and several recorded forward passes may
+come before one backward.
+
+Not supported, each a ValueError: key caches (decoding), sliding windows shorter than the sequence. Under Ulysses
+sequence parallelism every rank records its share of the heads; whoever drives the model gathers them.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from avar_rl.attention.kernel_lse import CatchLogSumExp
+from avar_rl.attention.replay import replay_under_checkpointing, replayed
+from avar_rl.attention.span_mass import span_mass
+
+# Shapes: L layers, B batch, S spans, H query heads, H_kv key heads, R rows, T tokens, D head dim.
+
+# Attention modules now recording → their recorder. Empty unless a recording is on.
+_RECORDING: dict[nn.Module, SpanMassRecorder] = {}
+
+
+@dataclass(frozen=True)
+class SpanMassRecord:
+    """What one forward pass recorded: `masses[layer]` is float32 (B, S, H, R), for every layer of `layers`."""
+
+    layers: tuple[int, ...]
+    masses: dict[int, Tensor] = field(default_factory=dict)
+
+    def stack(self) -> Tensor:
+        """(L, B, S, H, R), layers in ascending order. ValueError where a wanted layer recorded nothing."""
+        self.require_complete()
+        return torch.stack([self.masses[layer] for layer in self.layers])
+
+    def require_complete(self) -> None:
+        missing = [layer for layer in self.layers if layer not in self.masses]
+        if missing:
+            raise ValueError(
+                f"recording yielded nothing for layers {missing} of {list(self.layers)}: the forward pass did not run, "
+                "or its attention function is not one that records (supported: transformers' attention registry, and "
+                "verl's patched Qwen2.5-VL attention after avar_rl.verl_plugin.compat.patched_attention.install)"
+            )
+
+
+class SpanMassRecorder:
+    """Records one forward pass at a time: `start(...)`, run the model, `finish()`; `record_span_mass` in short."""
+
+    def __init__(self, model: nn.Module) -> None:
+        """ValueError: the model's self-attention layers cannot be found."""
+        self._model, self._modules = model, language_attention_modules(model)
+        self._now: _Recording | None = None
+
+    @property
+    def recording(self) -> bool:
+        return self._now is not None
+
+    def start(
+        self,
+        spans: Tensor,
+        *,
+        rows: Tensor | None = None,
+        layers: Sequence[int] | None = None,
+        cu_seqlens: Tensor | None = None,
+        valid: Tensor | None = None,
+    ) -> SpanMassRecord:
+        """Records the next forward pass. Arguments as in `span_mass`; `layers` None for all of the language model.
+
+        Returns the record, which fills while the model runs. ValueError: a layer does not exist or is recorded already.
+        """
+        if self.recording:
+            raise ValueError("a recording is already on: call finish() or stop() before the next start()")
+        wanted = sorted(self._modules) if layers is None else sorted(set(layers))
+        absent = [layer for layer in wanted if layer not in self._modules]
+        if absent or not wanted:
+            raise ValueError(f"cannot record layers {absent or wanted}: the model has layers {list(self._modules)}")
+        layer_of = {self._modules[layer]: layer for layer in wanted}
+        busy = [layer for module, layer in layer_of.items() if module in _RECORDING]
+        if busy:
+            raise ValueError(f"layers {busy} are being recorded by another recorder: stop it first")
+        for module in layer_of:
+            install_recording(module)
+        replay_under_checkpointing(self._model, _to_replay)
+        record = SpanMassRecord(tuple(wanted))
+        self._now = _Recording(record, layer_of, spans, rows, cu_seqlens, valid, torch.is_grad_enabled())
+        _RECORDING.update(dict.fromkeys(layer_of, self))
+        return record
+
+    def finish(self) -> SpanMassRecord:
+        """Ends the recording. ValueError where a wanted layer recorded nothing."""
+        if self._now is None:
+            raise ValueError("no recording is on: call start() before the forward pass and finish() once after it")
+        record = self._now.record
+        self.stop()
+        record.require_complete()
+        return record
+
+    def stop(self) -> None:
+        """Drops the recording, if one is on."""
+        if self._now is not None:
+            for module in self._now.layer_of:
+                del _RECORDING[module]
+            self._now = None
+
+    def observe(
+        self, module: nn.Module, query: Tensor, key: Tensor, scale: float | None, kernel: CatchLogSumExp | None
+    ) -> None:
+        """Called by the module-level `observe`, once a layer and forward pass."""
+        now, layer = self._now, self._now.layer_of[module]
+        if layer in now.record.masses:
+            raise ValueError(f"layer {layer} ran twice in one recording: call start() anew for every forward pass")
+        mass = now.masses(query, key, scale, kernel)
+        if now.grad and module.training and not mass.requires_grad and _trains_attention(module):
+            raise ValueError(
+                f"layer {layer} recorded masses without gradients in training: reentrant activation checkpointing runs "
+                'the forward pass without a graph. Use gradient_checkpointing_kwargs={"use_reentrant": False}; to '
+                "record without gradients, start the recording under torch.no_grad()."
+            )
+        now.record.masses[layer] = mass
+
+
+@dataclass(frozen=True)
+class _Recording:
+    record: SpanMassRecord | None  # None where it is replayed
+    layer_of: dict[nn.Module, int]
+    spans: Tensor
+    rows: Tensor | None
+    cu_seqlens: Tensor | None
+    valid: Tensor | None
+    grad: bool  # grad mode at start()
+
+    def masses(self, query: Tensor, key: Tensor, scale: float | None, kernel: CatchLogSumExp | None) -> Tensor:
+        lse = None if kernel is None else kernel.per_query(query, self.valid)
+        where = dict(rows=self.rows, cu_seqlens=self.cu_seqlens, valid=self.valid)
+        return span_mass(query, key, self.spans, scale=scale, lse=lse, **where)
+
+
+@contextmanager
+def record_span_mass(
+    model: nn.Module,
+    spans: Tensor,
+    *,
+    rows: Tensor | None = None,
+    layers: Sequence[int] | None = None,
+    cu_seqlens: Tensor | None = None,
+    valid: Tensor | None = None,
+) -> Iterator[SpanMassRecord]:
+    """Records the one forward pass run inside the block; arguments as in `span_mass`, `layers` None for all.
+
+        with record_span_mass(model, role_spans(roles, [Role.IMAGE, Role.SYSTEM]), rows=rows) as record:
+            logits = model(**inputs).logits
+        mass_LBSHR = record.stack()
+
+    ValueError where a wanted layer recorded nothing, or the model's layers cannot be found.
+    """
+    recorder = SpanMassRecorder(model)
+    try:
+        yield recorder.start(spans, rows=rows, layers=layers, cu_seqlens=cu_seqlens, valid=valid)
+        recorder.finish()
+    finally:
+        recorder.stop()
+
+
+def _to_replay() -> dict[nn.Module, _Recording]:
+    """The recordings that are on, without their records: masses hold the graph, and the graph is to hold these."""
+    return {module: replace(recorder._now, record=None) for module, recorder in _RECORDING.items()}
+
+
+def language_attention_modules(model: nn.Module) -> dict[int, nn.Module]:
+    """Layer index → self-attention module of the language model, never the vision tower. ValueError: none found."""
+    decoder = model.get_decoder() if hasattr(model, "get_decoder") else None
+    modules = {
+        module.layer_idx: module
+        for module in (decoder.modules() if decoder is not None else ())
+        if hasattr(module, "layer_idx") and hasattr(module, "q_proj") and hasattr(module, "k_proj")
+    }
+    if not modules:
+        raise ValueError(
+            f"no self-attention layers found in the language model of {type(model).__name__}: "
+            "span masses need a transformers decoder whose attention has q_proj, k_proj and layer_idx"
+        )
+    return dict(sorted(modules.items()))
+
+
+def is_recording(module: nn.Module) -> bool:
+    """Whether this run of an attention module is to be observed: in a recording, or in the replay of one."""
+    return replayed(module) is not None or (module in _RECORDING and not _in_backward())
+
+
+def observe(
+    module: nn.Module, query: Tensor, key: Tensor, scale: float | None = None, kernel: CatchLogSumExp | None = None
+) -> None:
+    """The seam for attention functions: query (B, H, T, D) and key (B, H_kv, T, D) as in `span_mass`; `kernel` was
+    around the attention call."""
+    replay = replayed(module)
+    if replay is not None:
+        replay.masses(query, key, scale, None)
+    elif is_recording(module):
+        _RECORDING[module].observe(module, query, key, scale, kernel)
+
+
+def wrap_attention_function(stock: Callable) -> Callable:
+    """A function of transformers' attention signature that records, then calls `stock` with unchanged arguments."""
+
+    @functools.wraps(stock)
+    def recording_attention(module, query, key, value, attention_mask, *args, **kwargs):
+        if not is_recording(module):
+            return stock(module, query, key, value, attention_mask, *args, **kwargs)
+        window = kwargs.get("sliding_window")
+        if window is not None and window < key.shape[2]:
+            raise ValueError(f"cannot record {key.shape[2]} tokens under a sliding window of {window}")
+        with CatchLogSumExp() as kernel:
+            output = stock(module, query, key, value, attention_mask, *args, **kwargs)
+        observe(module, query, key, kwargs.get("scaling"), kernel)
+        return output
+
+    recording_attention.records_span_mass = True
+    return recording_attention
+
+
+def install_recording(module: nn.Module) -> None:
+    """Puts the recording wrapper around the attention function that `module` looks up, once a process and function."""
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    name = module.config._attn_implementation
+    stock = ALL_ATTENTION_FUNCTIONS.get(name, _model_eager if name == "eager" else None)
+    if stock is None:
+        raise ValueError(
+            f"attention implementation {name!r} is not in transformers' registry: cannot record span masses"
+        )
+    if not hasattr(stock, "records_span_mass"):
+        ALL_ATTENTION_FUNCTIONS[name] = wrap_attention_function(stock)
+
+
+def _model_eager(module, *args, **kwargs):
+    """Eager attention is not in the registry: every modeling file falls back to its own function of this name."""
+    return sys.modules[type(module).__module__].eager_attention_forward(module, *args, **kwargs)
+
+
+def _trains_attention(module: nn.Module) -> bool:
+    return any(p.requires_grad for projection in (module.q_proj, module.k_proj) for p in projection.parameters())
+
+
+def _in_backward() -> bool:
+    """True while autograd runs a backward pass, as torch.utils.checkpoint itself asks."""
+    return torch._C._current_graph_task_id() != -1

@@ -1,0 +1,11 @@
+"""Span mass: how much causal attention every query row pays to each span of keys. One signature for every
+implementation.
+
+    mass_X(l, h, q) = Σ_{k ∈ X, k ≤ q} A[l, h, q, k] = exp(LSE_X − LSE_all)
+
+A is the post-softmax attention, LSE a log-sum-exp of scaled scores over the keys of X, or over all visible keys.
+"""
+
+from avar_rl.attention.span_mass.select import VARIABLE, span_mass
+
+__all__ = ["VARIABLE", "span_mass"]

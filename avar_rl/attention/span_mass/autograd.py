@@ -1,0 +1,64 @@
+"""Span mass as one differentiable operation over a forward and a backward routine that recompute scores.
+
+The backward pass needs query and key, which attention keeps for its own backward anyway, and O(rows) numbers. Inside a
+checkpointed region whose recomputation replays the operation (module `replay`) query and key are saved the usual way,
+so that checkpointing drops and recomputes them. Under any other checkpointing the recomputation does not know of the
+recording; there query and key are held past it.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import ModuleType
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from avar_rl.attention.span_mass.problem import Problem
+
+# Shapes: B batch, H query heads, T tokens, D head dim, S spans, R rows.
+
+# "hold": query and key stay on the node. "save": they are saved tensors. "replay": a recomputation saves them again.
+_KEEPING: ContextVar[str] = ContextVar("avar_span_mass_keeping", default="hold")
+
+
+@contextmanager
+def keeping(how: str):
+    """How the operations run inside the block keep query and key: "hold", "save" or "replay"."""
+    token = _KEEPING.set(how)
+    try:
+        yield
+    finally:
+        _KEEPING.reset(token)
+
+
+class SpanMass(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, query: Tensor, key: Tensor, problem: Problem, routine: ModuleType) -> Tensor:
+        """(B, S, H, R). `routine` has `masses` and `gradients`, as `avar_rl.attention.span_mass.chunked`."""
+        how = _KEEPING.get()
+        if how == "replay":  # only what it saves is wanted
+            ctx.save_for_backward(query, key)
+            (B, H, _, _), R, S = query.shape, problem.rows_BR.shape[1], problem.spans_BST.shape[1]
+            return query.new_empty(B, S, H, R, dtype=torch.promote_types(query.dtype, torch.float32))
+        with torch.autocast(query.device.type, enabled=False):
+            mass_BHRS, ctx.lse_BHR = routine.masses(query, key, problem)
+        if any(ctx.needs_input_grad):
+            ctx.problem, ctx.routine, ctx.mass_BHRS = problem, routine, mass_BHRS.detach()
+            ctx.held = None if how == "save" else (query.detach(), key.detach())
+            if how == "save":
+                ctx.save_for_backward(query, key)
+        return mass_BHRS.permute(0, 3, 1, 2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_BSHR: Tensor):
+        query, key = ctx.held or ctx.saved_tensors
+        with torch.autocast(grad_BSHR.device.type, enabled=False):
+            grad_query_BHRD, grad_key = ctx.routine.gradients(
+                grad_BSHR.permute(0, 2, 3, 1), ctx.mass_BHRS, ctx.lse_BHR, query, key, ctx.problem
+            )
+        grad_query = ctx.problem.put_rows(grad_query_BHRD.to(query.dtype), query.shape)
+        return grad_query, grad_key.to(key.dtype), None, None

@@ -1,0 +1,68 @@
+"""Files that are there whole or not at all, and rows of parquet files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a name beside `path` to write a file or a directory under; at the end of the block it becomes `path`.
+
+    Where the block raises, or the process dies in it, `path` is what it was before. Missing parent folders are made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    _remove(partial)
+    try:
+        yield partial
+        if partial.is_dir():
+            _remove(path)  # a directory takes the place of an empty one only
+        os.replace(partial, path)
+    finally:
+        _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Writes a file whole or not at all; text as UTF-8, with line ends as they are."""
+    with replacing(path) as partial:
+        partial.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes `value` as indented JSON, whole or not at all."""
+    write_whole(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_parquet(path: str | Path, columns: Iterable[str] | None = None) -> list[dict[str, Any]]:
+    """All rows of a parquet file as dictionaries, of `columns` only where these are given.
+
+    Raises:
+        ValueError: the file is missing, is not parquet, or holds no rows.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such data file")
+    try:
+        table = pq.read_table(path, columns=None if columns is None else list(columns))
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path}: not a readable parquet file ({error})") from error
+    if table.num_rows == 0:
+        raise ValueError(f"{path}: the data file holds no rows")
+    return table.to_pylist()

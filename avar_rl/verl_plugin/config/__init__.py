@@ -1,0 +1,1 @@
+"""A stage's configuration: recipe YAML, the `avar:` block, and the checks before anything starts."""

@@ -1,0 +1,30 @@
+"""The check of a run's first step: do the rollout engine and the actor compute the same policy?"""
+
+from avar_rl.verl_plugin.config.settings import GuardSettings
+
+_CAUSES = """Likely causes:
+  - rollout.load_format=dummy: vLLM overwrites a buffer of Qwen2.5-VL that no weight sync restores; set it to auto;
+  - the rollout runs another model, another chat template or other image settings than the actor;
+  - the weight sync before the first step failed or was skipped;
+  - a precision that differs too much between rollout.dtype and the actor's forward."""
+
+
+def check_agreement(metrics: dict[str, float], guard: GuardSettings, rollout_dtype: str) -> None:
+    """Raises RuntimeError unless probabilities of the sampled tokens correlate (and, in fp32, agree) between the two.
+
+    `metrics`: verl's, after the old-log-prob pass. They are there only with rollout.calculate_log_probs=True.
+    """
+    names = ("training/rollout_actor_probs_pearson_corr", "training/rollout_probs_diff_max")
+    absent = [name for name in names if name not in metrics]
+    if absent:
+        raise RuntimeError(f"verl logged no {absent[0]}; the start-up guard needs rollout.calculate_log_probs=True")
+    correlation, difference = (float(metrics[name]) for name in names)
+    fp32 = str(rollout_dtype) in ("float32", "fp32")
+    if correlation > guard.min_correlation and (not fp32 or difference < guard.max_difference_fp32):
+        print(f"start-up guard: rollout and actor agree (correlation {correlation:.6f}, largest {difference:.2g})")
+        return
+    raise RuntimeError(
+        f"rollout and actor disagree at the first step: correlation {correlation:.4f} "
+        f"(needs > {guard.min_correlation}), largest difference of a token's probability {difference:.2g} "
+        f"(fp32 needs < {guard.max_difference_fp32}).\n{_CAUSES}"
+    )

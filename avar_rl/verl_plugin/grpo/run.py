@@ -1,0 +1,100 @@
+"""Reinforcement: `python -m avar_rl.verl_plugin.grpo RECIPE [key=value …]`: verl's GRPO on Ray, combined reward."""
+
+import os
+import signal
+import sys
+
+from avar_rl.verl_plugin.config.command_line import parse_arguments
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse_arguments(argv, __doc__)
+    from avar_rl.verl_plugin.config import environment
+
+    environment.prepare(arguments.profile)
+    from omegaconf import OmegaConf
+
+    from avar_rl.verl_plugin.config import preflight, recipe, settings
+
+    try:
+        config = recipe.load(arguments.recipe, arguments.overrides, stage="grpo")
+        settings.absolute_paths(config)
+        ours = settings.parse(settings.GRPOSettings, config)
+        rewards = ours.reward_set()
+        if rewards.needs_attention:
+            recipe.refuse_lost_masses(config)
+        recipe.check_grpo(config)
+        recipe.check_groups(config, ours.groups, rewards.weights)
+        if arguments.dry_run:
+            print(OmegaConf.to_yaml(config, resolve=True))
+            return 0
+        preflight.check_inputs(config.data, config.actor_rollout_ref.model.path)
+    except ValueError as error:
+        print(f"avar_rl grpo: {error}", file=sys.stderr)
+        return 2
+    return _train(config, ours, environment.forwarded())
+
+
+def _train(config, ours, variables: dict[str, str]) -> int:
+    """Starts Ray, runs verl's task, and always shuts Ray down. 0 done, 1 failed, 124 out of time, 130 interrupted."""
+    import ray
+    from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
+
+    def out_of_time(signum, frame):
+        raise TimeoutError(f"avar.guard.total_minutes={ours.guard.total_minutes} are over")
+
+    def terminated(signum, frame):
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGALRM, out_of_time)
+    signal.signal(signal.SIGTERM, terminated)
+    signal.setitimer(signal.ITIMER_REAL, ours.guard.total_minutes * 60)
+    try:
+        context = _start_ray(config, variables)
+        print(f"Ray dashboard: {f'http://{context.dashboard_url}' if context.dashboard_url else 'off'}", flush=True)
+        for node in ray.nodes():
+            print(f"Ray metrics: http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics", flush=True)
+        run_ppo(config, task_runner_class=TaskRunnerV1)
+        return 0
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to resume from the last checkpoint", file=sys.stderr)
+        return 130
+    except TimeoutError as error:
+        print(f"{error}; run the same command again to resume from the last checkpoint", file=sys.stderr)
+        return 124
+    except ray.exceptions.RayError as error:
+        print(f"{error}\n\nThe cause, last line of the above: {_root_cause(error)}", file=sys.stderr)
+        return 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        ray.shutdown()
+
+
+def _start_ray(config, variables: dict[str, str]):
+    """A local Ray with dashboard, or the cluster of RAY_ADDRESS; every worker gets our environment variables."""
+    import ray
+    from omegaconf import OmegaConf
+    from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
+
+    wanted = OmegaConf.to_container(config.ray_kwargs.ray_init, resolve=True)
+    environment = get_ppo_ray_runtime_env(config)
+    environment["env_vars"] = environment["env_vars"] | variables | {"TRANSFER_QUEUE_ENABLE": "1"}
+    environment |= {key: value for key, value in wanted.pop("runtime_env", {}).items() if value is not None}
+    if os.environ.get("RAY_ADDRESS"):
+        wanted.pop("num_cpus", None)
+        wanted.pop("num_gpus", None)
+    else:
+        wanted["address"] = "local"  # never somebody else's cluster that happens to run on this machine
+    return ray.init(**{**wanted, "runtime_env": environment})
+
+
+def _root_cause(error: BaseException) -> str:
+    cause = getattr(error, "cause", None) or error.__cause__
+    if isinstance(cause, BaseException):
+        return _root_cause(cause)
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else repr(error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

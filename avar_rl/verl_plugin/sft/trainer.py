@@ -1,0 +1,84 @@
+"""verl's SFT trainer with the attention-guided objective of PAPER §5: L = L_LM + alpha * L_enh + beta * L_sup.
+
+With alpha = beta = 0 this is verl's own trainer, loss function and engine path, byte for byte.
+L_enh and L_sup are means over the samples of the global batch (a sample without an image contributes exactly zero).
+"""
+
+from functools import partial
+
+import torch
+from tensordict import TensorDict
+from verl.trainer.sft_trainer import SFTTrainer
+from verl.utils import tensordict_utils as tu
+from verl.utils.metric import AggregationType, Metric
+from verl.workers.utils.losses import sft_loss
+
+from avar_rl.guidance import GuidanceConfig
+from avar_rl.verl_plugin.engine import SpanMassEngine
+from avar_rl.verl_plugin.watch import console
+
+_REPORT_EVERY = 10  # steps between two lines on the console
+
+
+def guided_sft_loss(
+    config, model_output: dict, data: TensorDict, dp_group=None, *, guidance: GuidanceConfig
+) -> tuple[torch.Tensor, dict[str, Metric]]:
+    """verl's token-mean LM loss plus the weighted guidance terms, each part also returned as a metric.
+
+    verl adds up the losses of micro-batches and FSDP averages gradients over `dp_size` ranks; hence each part is its
+    sum over this micro-batch divided by the global batch size, times dp_size.
+    """
+    language, _ = sft_loss(config=config, model_output=model_output, data=data, dp_group=dp_group)
+    per_sample = data["dp_size"] / tu.get_non_tensor_data(data, "global_batch_size", default=None)
+    enhance = model_output["guidance_enhance"].values().sum() * per_sample
+    suppress = model_output["guidance_suppress"].values().sum() * per_sample
+    parts = {"train/loss_lm": language, "train/loss_enhance": enhance, "train/loss_suppress": suppress}
+    metrics = {name: Metric(value=part.detach(), aggregation=AggregationType.SUM) for name, part in parts.items()}
+    return language + guidance.alpha * enhance + guidance.beta * suppress, metrics
+
+
+class GuidedSFTTrainer(SFTTrainer):
+    """`guidance` is set before construction finishes because verl builds its engine inside __init__."""
+
+    def __init__(self, config, guidance: GuidanceConfig):
+        self.guidance = guidance
+        self._reported_steps = 0
+        super().__init__(config=config)
+
+    def fit(self) -> None:
+        """Trains up to the last step. verl, started again after its end, would train one more step each time."""
+        if self.resume_global_step >= self.total_training_steps:
+            if self.rank == 0:
+                print(f"finished before, at step {self.resume_global_step} of {self.total_training_steps}", flush=True)
+            return
+        super().fit()
+
+    def _build_engine(self) -> None:
+        super()._build_engine()
+        if self.guidance.enabled:
+            if not isinstance(self.engine, SpanMassEngine):
+                raise RuntimeError(
+                    f"verl built a {type(self.engine).__name__}; the guided loss needs our SpanMassEngine"
+                )
+            self.engine.guidance = self.guidance
+            self.training_client.set_loss_fn(partial(guided_sft_loss, config=None, guidance=self.guidance))
+        self._train_batch = self.training_client.train_batch
+        self.training_client.train_batch = self._train_and_report
+
+    def _train_and_report(self, data: TensorDict) -> TensorDict:
+        output = self._train_batch(data=data)
+        if self.engine.is_mp_src_rank_with_outputs():
+            _reduce_metrics(tu.get(output, "metrics"))
+        self._reported_steps += 1
+        if self.rank == 0 and self._reported_steps % _REPORT_EVERY == 0:
+            metrics = {name if "/" in name else f"train/{name}": v for name, v in tu.get(output, "metrics").items()}
+            print(console.line(self.resume_global_step + self._reported_steps, metrics, console.SFT), flush=True)
+        return output
+
+
+def _reduce_metrics(metrics: dict) -> None:
+    """verl's SFT loop logs numbers; a loss's own metrics arrive as one `Metric` a rank, one value a micro-batch."""
+    for name, value in metrics.items():
+        ranks = value if isinstance(value, list) else [value]
+        if isinstance(ranks[0], Metric):
+            metrics[name] = float(Metric.aggregate_dp(ranks))

@@ -1,0 +1,168 @@
+"""The typed sample that converters write and synthesis reads, and its parquet file.
+
+Columns: id, source, question, options [str], gold, gold_kind, images [{bytes, path}], response, extra (JSON object).
+An image has either `bytes` (an encoded file) or `path` (relative to the folder of the parquet file). The file is a
+valid `datasets` file: `images` has the storage layout of a list of `datasets.Image`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data_tools.formats.rows import IMAGE_PLACEHOLDER, BatchWriter, Example, parquet_rows
+
+GOLD_KINDS = ("choice", "number", "expression", "words")
+COLUMNS = ("id", "source", "question", "options", "gold", "gold_kind", "images", "response", "extra")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question with its gold answer.
+
+    `question` is the text without the options; `<image>` in it says where an image goes. With `options`, `gold` is the
+    letter of the right one (A for the first). `images` are encoded files, or paths relative to the file of samples.
+    `response` is a worked response, where the source has one. `extra` holds what else the source says, as JSON values.
+
+    Raises:
+        ValueError: an empty field, a gold that names no option, an unknown kind, or other than one `<image>` an image.
+    """
+
+    id: str
+    source: str
+    question: str
+    gold: str
+    gold_kind: str
+    images: tuple[bytes | str, ...] = ()
+    options: tuple[str, ...] = ()
+    response: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("id", "source", "question", "gold"):
+            if not getattr(self, name).strip():
+                raise ValueError(f"`{name}` is empty")
+        if self.gold_kind not in GOLD_KINDS:
+            raise ValueError(f"unknown gold kind {self.gold_kind!r}; known are {', '.join(GOLD_KINDS)}")
+        if self.options and self.gold not in letters(len(self.options)):
+            raise ValueError(f"gold {self.gold!r} names none of the {len(self.options)} options")
+        places = self.prompt.count(IMAGE_PLACEHOLDER)
+        if places != len(self.images):
+            raise ValueError(f"`{IMAGE_PLACEHOLDER}` stands {places} times in the text of {len(self.images)} images")
+
+    @property
+    def text(self) -> str:
+        """The question and its lettered options."""
+        lines = [f"({letter}) {text}" for letter, text in zip(letters(len(self.options)), self.options, strict=True)]
+        return "\n".join([self.question, *lines])
+
+    @property
+    def prompt(self) -> str:
+        """The user's text: images first, unless the question already says where they go."""
+        return self._example(self.images).prompt
+
+    def example(self, folder: str | Path) -> Example:
+        """The sample as the bundle from which verl's rows are made; image paths are read from `folder`."""
+        return self._example(tuple(read_image(image, folder) for image in self.images))
+
+    def _example(self, images: tuple) -> Example:
+        return Example(self.id, self.text, self.gold, images, self.response, self.source, self.gold_kind, self.options)
+
+
+def letters(count: int) -> str:
+    """The letters of `count` options.
+
+    Raises:
+        ValueError: more options than letters.
+    """
+    if count > 26:
+        raise ValueError(f"{count} options, more than there are letters")
+    return "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[:count]
+
+
+def read_image(image: bytes | str, folder: str | Path) -> bytes:
+    """Encoded bytes of an image of a sample that was read from a file in `folder`."""
+    if isinstance(image, bytes):
+        return image
+    path = Path(folder) / image
+    if not path.is_file():
+        raise ValueError(f"no such image file: {path}")
+    return path.read_bytes()
+
+
+def _schema():
+    import pyarrow as pa
+
+    text = pa.string()
+    kinds = {
+        "options": pa.list_(text),
+        "images": pa.list_(pa.struct([("bytes", pa.binary()), ("path", text)])),
+    }
+    return pa.schema([(name, kinds.get(name, text)) for name in COLUMNS])
+
+
+def _row(sample: Sample) -> dict[str, Any]:
+    row = {name: getattr(sample, name) for name in COLUMNS}
+    kinds = ("path" if isinstance(image, str) else "bytes" for image in sample.images)
+    row["images"] = [
+        {"bytes": None, "path": None} | {kind: image} for kind, image in zip(kinds, sample.images, strict=True)
+    ]
+    row["options"] = list(sample.options)
+    row["extra"] = json.dumps(dict(sample.extra), ensure_ascii=False, sort_keys=True)
+    return row
+
+
+def _sample(row: Mapping[str, Any]) -> Sample:
+    images = tuple(image["path"] if image["bytes"] is None else image["bytes"] for image in row["images"])
+    return Sample(**{**row, "images": images, "options": tuple(row["options"]), "extra": json.loads(row["extra"])})
+
+
+class SampleWriter(BatchWriter):
+    """Writes samples to a parquet file in batches; see `BatchWriter`."""
+
+    def __init__(self, path: str | Path):
+        super().__init__(path, _schema())
+
+    def add(self, sample: Sample) -> None:
+        super().add(_row(sample))
+
+
+def is_sample_file(path: str | Path) -> bool:
+    """Is it a parquet file with the columns of samples?"""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not (Path(path).suffix == ".parquet" and Path(path).is_file()):
+        return False
+    try:
+        return set(COLUMNS) <= set(pq.read_schema(path).names)
+    except pa.ArrowInvalid:
+        return False
+
+
+def read_samples(path: str | Path, row_groups: Sequence[int] | None = None) -> Iterator[Sample]:
+    """Samples of a file (or of some of its row groups), in order, a small batch in memory at a time.
+
+    Raises:
+        ValueError: the file is missing, is not parquet, or is not a file of samples.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such data file")
+    try:
+        names = pq.read_schema(path).names
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path}: not a readable parquet file ({error})") from error
+    missing = [name for name in COLUMNS if name not in names]
+    if missing:
+        raise ValueError(
+            f"{path}: no file of samples: missing columns {', '.join(missing)}; it has {', '.join(names)}."
+            " Make one with `python -m data_tools.convert`"
+        )
+    yield from map(_sample, parquet_rows(path, COLUMNS, row_groups))

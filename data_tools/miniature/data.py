@@ -1,0 +1,89 @@
+"""Make the miniature world: `python -m data_tools.miniature.data --out DIR [--seed 0]` writes
+DIR/{sft_train,sft_val,rl_train,rl_val,test}.parquet in verl's row formats and reports what they hold."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_tools.formats.rows import chat_row, rl_row, write_rows
+from data_tools.miniature.questions import Question
+from data_tools.miniature.world import (
+    MAX_LANGUAGE_PRIOR,
+    SPLITS,
+    TRAINING_SPLITS,
+    WorldConfig,
+    language_prior,
+    make_questions,
+    to_examples,
+)
+
+DATA_SOURCE = "tiny_world"
+
+
+def report(splits: dict[str, list[Question]], prior: float) -> str:
+    """Rows per split by kind and answer type, and the language prior, as a table."""
+    lines = []
+    for title, column in (("kind", "kind"), ("answer type", "answer_type")):
+        counts = {split: Counter(getattr(q, column) for q in splits[split]) for split in SPLITS}
+        names = sorted(set().union(*counts.values()))
+        lines.append(f"{title:<22}" + "".join(f"{split:>11}" for split in SPLITS))
+        lines += [f"  {name:<20}" + "".join(f"{counts[split][name]:>11}" for split in SPLITS) for name in names]
+    lines.append(f"{'rows':<22}" + "".join(f"{len(splits[split]):>11}" for split in SPLITS))
+    lines.append(f"language prior on test: {prior:.1%} (limit {MAX_LANGUAGE_PRIOR:.0%})")
+    return "\n".join(lines)
+
+
+def make_world(config: WorldConfig, out: Path) -> str:
+    """Write every split under `out`; returns the report.
+
+    Raises:
+        ValueError: the answers can be guessed from the question text too often (nothing is written then).
+    """
+    from tqdm import tqdm
+
+    total = sum(getattr(config, split) for split in SPLITS)
+    with tqdm(total=total, desc="questions", unit="row") as bar:
+        splits = make_questions(config, bar.update)
+    prior = language_prior([q for split in TRAINING_SPLITS for q in splits[split]], splits["test"])
+    if prior >= MAX_LANGUAGE_PRIOR:
+        raise ValueError(
+            f"language prior on test is {prior:.1%}, the limit is {MAX_LANGUAGE_PRIOR:.0%}: "
+            f"too few test rows ({config.test}) or unbalanced answers"
+        )
+    for split in tqdm(SPLITS, desc="drawing and writing", unit="file"):
+        examples = to_examples(splits[split], split, config)
+        if split.startswith("sft"):
+            rows = [chat_row(example) for example in examples]
+        else:
+            rows = [rl_row(e, index=i, split=split, data_source=DATA_SOURCE) for i, e in enumerate(examples)]
+        write_rows(rows, out / f"{split}.parquet")
+    return report(splits, prior)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    defaults = WorldConfig()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the parquet files")
+    parser.add_argument("--seed", type=int, default=defaults.seed, help="equal seeds give equal files")
+    for split in reversed(SPLITS):
+        flag = "--" + split.replace("_train", "").replace("_", "-") + "-rows"
+        parser.add_argument(flag, dest=split, type=int, default=getattr(defaults, split), help=f"rows of {split}")
+    parser.add_argument(
+        "--text-share", type=float, default=defaults.text_share, help="share of text-only rows in the training splits"
+    )
+    parser.add_argument(
+        "--glance-share", type=float, default=defaults.glance_share, help="share of short thoughts where there are two"
+    )
+    options = vars(parser.parse_args(argv))
+    out = options.pop("out")
+    try:
+        print(make_world(WorldConfig(**options), out))
+    except ValueError as error:
+        parser.exit(1, f"error: {error}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""Make the miniature model: `python -m data_tools.miniature.model --out DIR --data DIR [--seed 0]`.
+
+A real Qwen2.5-VL (architecture, processor, chat template and special tokens) of about a million parameters with random
+weights. Its byte-level BPE tokenizer is trained on the text of the data of the miniature world, digits one by one.
+`<think>` and `<answer>` are ordinary text, as in the full-size model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from data_tools.formats.rows import read_rows
+
+SPECIAL_TOKENS = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+SYSTEM_PROMPT = "You are a helpful assistant."
+# The pre-tokenizer of Qwen2.5: words with one leading mark or space, single digits, runs of punctuation, line breaks.
+QWEN_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+# As published with Qwen2.5-VL.
+CHAT_TEMPLATE = (
+    "{% set image_count = namespace(value=0) %}{% set video_count = namespace(value=0) %}"
+    "{% for message in messages %}"
+    "{% if loop.first and message['role'] != 'system' %}"
+    f"<|im_start|>system\n{SYSTEM_PROMPT}<|im_end|>\n"
+    "{% endif %}"
+    "<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}<|im_end|>\n"
+    "{% else %}{% for content in message['content'] %}"
+    "{% if content['type'] == 'image' or 'image' in content or 'image_url' in content %}"
+    "{% set image_count.value = image_count.value + 1 %}"
+    "{% if add_vision_id %}Picture {{ image_count.value }}: {% endif %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% elif content['type'] == 'video' or 'video' in content %}"
+    "{% set video_count.value = video_count.value + 1 %}"
+    "{% if add_vision_id %}Video {{ video_count.value }}: {% endif %}<|vision_start|><|video_pad|><|vision_end|>"
+    "{% elif 'text' in content %}{{ content['text'] }}"
+    "{% endif %}{% endfor %}<|im_end|>\n"
+    "{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+HIDDEN = 128
+HEADS = 4  # head size 32 is the smallest that vLLM supports on a CPU
+LAYERS = 4
+# The usual 0.02 suits wide layers; at width 128 a spread near 1/sqrt(128) learns to read the image in far fewer steps.
+INIT_STD = 0.06
+
+
+def make_tokenizer(texts: Iterable[str], vocab_size: int = 512):
+    """Byte-level BPE with Qwen's pre-tokenizer and special tokens; `vocab_size` is an upper bound."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(QWEN_SPLIT), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        special_tokens=list(SPECIAL_TOKENS),
+        show_progress=False,
+    )
+    # The template's own words get tokens of their own too.
+    frame = f"system\n{SYSTEM_PROMPT}\nuser\nassistant\n"
+    bpe.train_from_iterator([*texts, *[frame] * 100], trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        extra_special_tokens=list(SPECIAL_TOKENS[1:]),
+        model_max_length=2048,
+        clean_up_tokenization_spaces=False,
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def make_config(tokenizer):
+    """Qwen2.5-VL's configuration at miniature size; the vocabulary is exactly the tokenizer's."""
+    from transformers import Qwen2_5_VLConfig
+
+    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
+    text = dict(
+        vocab_size=len(tokenizer),
+        hidden_size=HIDDEN,
+        intermediate_size=256,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        num_key_value_heads=2,
+        max_position_embeddings=2048,
+        bos_token_id=None,
+        eos_token_id=ids["<|im_end|>"],
+        pad_token_id=ids["<|endoftext|>"],
+        tie_word_embeddings=False,
+        initializer_range=INIT_STD,
+        # Time, height and width share the 16 rotary pairs of a head, in Qwen's proportion 16:24:24.
+        rope_parameters={"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": 10000.0},
+    )
+    vision = dict(
+        depth=2,
+        hidden_size=64,
+        intermediate_size=128,
+        num_heads=4,
+        out_hidden_size=HIDDEN,
+        patch_size=14,
+        spatial_merge_size=2,
+        temporal_patch_size=2,
+        window_size=112,
+        fullatt_block_indexes=[1],
+        initializer_range=INIT_STD,
+    )
+    return Qwen2_5_VLConfig(
+        text_config=text,
+        vision_config=vision,
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+        tie_word_embeddings=False,
+    )
+
+
+def make_processor(tokenizer):
+    """84x84 pixels pass unchanged (6x6 patches, 9 tokens); at most 64 tokens per image."""
+    from transformers import Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
+
+    size = {"shortest_edge": 56 * 56, "longest_edge": 224 * 224}
+    return Qwen2_5_VLProcessor(
+        image_processor=Qwen2VLImageProcessor(size=size),
+        tokenizer=tokenizer,
+        video_processor=Qwen2VLVideoProcessor(size=size),
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def make_model(tokenizer, seed: int):
+    """Random weights (float32) that depend on `seed` only."""
+    import torch
+    from transformers import GenerationConfig, Qwen2_5_VLForConditionalGeneration
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Qwen2_5_VLForConditionalGeneration(make_config(tokenizer)).float()
+    end, pad = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+    model.generation_config = GenerationConfig(eos_token_id=[end, pad], pad_token_id=pad)
+    return model
+
+
+def corpus(data: Path) -> list[str]:
+    """All text of the SFT rows: questions and responses."""
+    rows = read_rows(data / "sft_train.parquet", columns=["messages"])
+    return [turn["content"].replace("<image>", "") for row in rows for turn in row["messages"]]
+
+
+def save(out: Path, texts: Iterable[str], seed: int) -> int:
+    """Write model, processor and generation config to `out`; returns the number of parameters.
+
+    Everything is written beside `out` first, so that an interrupted run leaves no half model under its name.
+    """
+    tokenizer = make_tokenizer(texts)
+    model = make_model(tokenizer, seed)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        model.save_pretrained(partial)
+        make_processor(tokenizer).save_pretrained(partial)
+        shutil.rmtree(out, ignore_errors=True)
+        os.replace(partial, out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return sum(p.numel() for p in model.parameters())
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder of the model; a model there is replaced")
+    parser.add_argument("--data", type=Path, required=True, help="folder made by data_tools.miniature.data")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the weights (default 0)")
+    args = parser.parse_args(argv)
+    if args.out.exists() and any(args.out.iterdir()) and not (args.out / "config.json").is_file():
+        parser.exit(1, f"error: {args.out} exists and is not a model folder; choose another --out\n")
+    try:
+        texts = corpus(args.data)
+    except ValueError as error:
+        parser.exit(1, f"error: {error}; make it with `python -m data_tools.miniature.data --out {args.data}`\n")
+    parameters = save(args.out, texts, args.seed)
+    print(f"{args.out}: Qwen2.5-VL of {parameters / 1e6:.2f}M parameters, seed {args.seed}")
+
+
+if __name__ == "__main__":
+    main()

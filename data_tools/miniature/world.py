@@ -1,0 +1,107 @@
+"""The miniature world as data sets: disjoint seeded splits, and how much of it the text alone gives away."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from data_tools.formats.rows import Example
+from data_tools.miniature.questions import Family, Question, family_plan
+from data_tools.miniature.scenes import render
+
+MAX_LANGUAGE_PRIOR = 0.35
+MAX_REDRAWS = 1000
+# Splits are drawn in this order, so the held-out ones do not depend on how many training rows are asked for.
+SPLITS = ("test", "rl_val", "sft_val", "rl_train", "sft_train")
+TRAINING_SPLITS = ("rl_train", "sft_train")
+
+
+@dataclass(frozen=True)
+class WorldConfig:
+    """Rows per split; the share of text-only rows in the training splits (held-out splits are all images); and of the
+    questions with two chains of thought, the share whose SFT rows show the short one (`Question.glance`)."""
+
+    seed: int = 0
+    sft_train: int = 8000
+    sft_val: int = 128
+    rl_train: int = 2000
+    rl_val: int = 120
+    test: int = 240
+    text_share: float = 0.06
+    glance_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        for split in SPLITS:
+            if getattr(self, split) < 1:
+                raise ValueError(f"rows of {split} must be at least 1, not {getattr(self, split)}")
+        if not 0.0 <= self.text_share < 1.0:
+            raise ValueError(f"text share must be in [0, 1), not {self.text_share}")
+        if not 0.0 <= self.glance_share <= 1.0:
+            raise ValueError(f"glance share must be in [0, 1], not {self.glance_share}")
+
+
+def make_questions(
+    config: WorldConfig, progress: Callable[[int], object] = lambda n: None
+) -> dict[str, list[Question]]:
+    """Questions of every split. No scene (and no arithmetic question) occurs twice, within a split or across splits."""
+    seen: set[object] = set()
+    splits: dict[str, list[Question]] = {}
+    for split in SPLITS:
+        # One generator per split: a string seed is hashed stably by `random`, unlike hash().
+        rng = random.Random(f"{config.seed}/{split}")
+        text_share = config.text_share if split in TRAINING_SPLITS else 0.0
+        splits[split] = []
+        for family in family_plan(rng, getattr(config, split), text_share):
+            splits[split].append(_unseen(family, rng, seen))
+            progress(1)
+    return splits
+
+
+def _unseen(family: Family, rng: random.Random, seen: set[object]) -> Question:
+    """A question of `family` whose scene (or text, without a scene) is not in `seen`, which it joins."""
+    for _ in range(MAX_REDRAWS):
+        question = family(rng)
+        key = question.scene or question.text
+        if key not in seen:
+            seen.add(key)
+            return question
+    raise ValueError(f"{family.__name__}: no unseen question in {MAX_REDRAWS} draws; ask for fewer rows")
+
+
+def to_examples(questions: Sequence[Question], split: str, config: WorldConfig) -> list[Example]:
+    rng = random.Random(f"{config.seed}/{split}/glance")
+    return [
+        Example(
+            id=f"{split}-{index:05d}",
+            question=q.text,
+            answer=q.answer,
+            images=(render(q.scene),) if q.scene else (),
+            response=q.response(glance=rng.random() < config.glance_share),
+            kind=q.kind,
+            answer_type=q.answer_type,
+            options=q.options,
+        )
+        for index, q in enumerate(questions)
+    ]
+
+
+def language_prior(train: Sequence[Question], test: Sequence[Question]) -> float:
+    """Accuracy on `test` of the most frequent training answer per question text: what a blind model can reach.
+
+    A text never seen in training gets the most frequent answer overall. Text-only questions are left out.
+    """
+    answers: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    overall: Counter[str] = Counter()
+    for question in train:
+        if question.scene:
+            answers[question.text][question.answer] += 1
+            overall[question.answer] += 1
+    if not overall:
+        raise ValueError("language prior: the training questions hold no image question")
+    asked = [q for q in test if q.scene]
+    if not asked:
+        raise ValueError("language prior: the test questions hold no image question")
+    hits = [answers.get(q.text, overall).most_common(1)[0][0] == q.answer for q in asked]
+    return sum(hits) / len(hits)

@@ -1,0 +1,1 @@
+"""Two trees to a verdict, without sympy."""

@@ -1,0 +1,278 @@
+"""Two trees, one verdict: structures member by member, relations by their solutions, scalars by their values."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from rewards.grading.compare import realsets, relations
+from rewards.grading.compare.readings import constant, infinite, readings
+from rewards.grading.compare.reshape import Named, as_interval, expanded, is_name, is_sequence, unwrapped, without_names
+from rewards.grading.compare.scalars import rational, same_value
+from rewards.grading.parse import matrices
+from rewards.grading.parse.tree import Node, TooBigError, is_scalar, number, symbols, walk
+from rewards.grading.policy import Policy
+
+Verdict3 = bool | None  # None: undecided
+_SETS = frozenset({"interval", "union", "intersection", "difference"})
+_FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
+
+
+@dataclass
+class Comparison:
+    """One pair's comparison: its policy, the way to sympy, and the dearest tier it needed."""
+
+    policy: Policy
+    ask_sympy: Callable[[str, Node, Node], Verdict3]
+    tier: str = "structure"
+
+    def ask(self, task: str, a: Node, b: Node) -> Verdict3:
+        self.tier = "symbolic"
+        return self.ask_sympy(task, a, b)
+
+    def same(self, a: Node, b: Node) -> Verdict3:
+        """Is prediction `a` the same answer as gold `b`?"""
+        a, b = expanded(unwrapped(a)), expanded(unwrapped(b))
+        if a == b:
+            return True
+        if a.op == b.op == "relation" or (_is_inequality(a) and _is_inequality(b)):
+            direct = self._relations(a, b)
+            if direct is not None:
+                return direct
+        one, other = without_names(a), without_names(b)
+        if one.name is None and other.name is None:
+            return self._values(expanded(one.value), expanded(other.value))
+        if not self.policy.name_optional and (one.name is None or other.name is None):
+            return False
+        if one.name is not None and other.name is not None and not _same_name(one.name, other.name):
+            return self._reordered(one, other)
+        if one.name is not None and one.name == other.name and _each_named(one) and _each_named(other):
+            return self._ordered(one.value.args, other.value.args)
+        if (one.name is None) != (other.name is None) and _is_equation(a if one.name is None else b):
+            return self._equation(a, b)
+        return self._values(expanded(unwrapped(one.value)), expanded(unwrapped(other.value)))
+
+    def _equation(self, a: Node, b: Node) -> Verdict3:
+        """x^2 = 4 against x = ±2."""
+        return self.ask("solve", a, b) if symbols(a) == symbols(b) and len(symbols(a)) == 1 else False
+
+    def _reordered(self, a: Named, b: Named) -> Verdict3:
+        """`x=1, y=2` against `y=2, x=1`."""
+        names = [named.name.args if named.name.op == "tuple" else () for named in (a, b)]
+        if len(names[0]) < 2 or set(names[0]) != set(names[1]) or a.value.op not in ("bare", "tuple"):
+            return False
+        order = [names[0].index(name) for name in names[1]]
+        return (
+            self._ordered([a.value.args[index] for index in order], b.value.args)
+            if len(order) == len(b.value.args)
+            else False
+        )
+
+    def _values(self, a: Node, b: Node) -> Verdict3:
+        if a == b:
+            return True
+        if "base" in (a.op, b.op) or "ratio" in (a.op, b.op):
+            return self._ratio(a, b)
+        if "matrix" in (a.op, b.op) or matrices.has_matrix(a) or matrices.has_matrix(b):
+            return self._matrices(a, b)
+        if _is_set(a) or _is_set(b) or _is_inequality(a) or _is_inequality(b):
+            verdict = self._sets(a, b)
+            if verdict is not None or not (is_sequence(a) and is_sequence(b)):
+                return verdict
+        if is_sequence(a) or is_sequence(b):
+            return self._sequences(a, b)
+        if a.op == b.op == "relation":
+            if a.value == b.value == "and":
+                return self._ordered(a.args, b.args)
+            verdict = self._relations(a, b)
+            return False if verdict is None and self.tier != "symbolic" else verdict
+        if "relation" in (a.op, b.op):
+            return False
+        if not (is_scalar(a) and is_scalar(b)):
+            return False
+        return self._scalars(a, b)
+
+    def _scalars(self, a: Node, b: Node) -> Verdict3:
+        verdicts = [self._scalar(one, other) for one, other in readings(a, b, self.policy)]
+        return _any(verdicts)
+
+    def _scalar(self, a: Node, b: Node) -> Verdict3:
+        if "infinity" in (constant(a), constant(b)):
+            return infinite(a) == infinite(b) and infinite(a) is not None
+        if None in (rational(a), rational(b)):
+            self.tier = "numeric" if self.tier == "structure" else self.tier
+        verdict = same_value(a, b, self.policy)
+        return self.ask("equal", a, b) if verdict is None else verdict
+
+    def _ordered(self, a: Sequence[Node], b: Sequence[Node]) -> Verdict3:
+        return _all(self.same(one, other) for one, other in zip(a, b, strict=True)) if len(a) == len(b) else False
+
+    def _any_order(self, a: Sequence[Node], b: Sequence[Node]) -> Verdict3:
+        """Each member of one has its own partner in the other."""
+        if len(a) != len(b):
+            return False
+        left, undecided = list(b), False
+        for one in a:
+            verdicts = []
+            for other in left:
+                verdicts.append(self.same(one, other))
+                if verdicts[-1]:
+                    break
+            if verdicts and verdicts[-1]:
+                left.pop(len(verdicts) - 1)
+            elif None in verdicts:
+                undecided = True
+            else:
+                return False
+        return None if undecided else True
+
+    def _sequences(self, a: Node, b: Node) -> Verdict3:
+        if not (is_sequence(a) and is_sequence(b)):
+            return False
+        kinds = frozenset({"list" if node.op == "interval" else node.op for node in (a, b)})
+        policy = self.policy
+        if kinds <= {"bare", "set"}:
+            return self._any_order(_distinct(a), _distinct(b))
+        if kinds in ({"bare", "list"}, {"set", "list"}):
+            return self._any_order(a.args, b.args)
+        if kinds == {"bare", "tuple"}:
+            bare, other = (a, b) if a.op == "bare" else (b, a)
+            if any(item.op == "tuple" for item in bare.args) or not policy.bare_list_as_tuple:
+                return False
+        if kinds == {"set", "tuple"} and not policy.braces_as_tuple:
+            return False
+        if kinds == {"list", "tuple"} and (not policy.brackets_as_tuple or len(a.args) == 2):
+            return False
+        return self._ordered(a.args, b.args)
+
+    def _matrices(self, a: Node, b: Node) -> Verdict3:
+        a, b = matrices.computed(matrices.as_matrix(a)), matrices.computed(matrices.as_matrix(b))
+        if a.op == b.op == "matrix":
+            shapes = [(len(node.args), len(node.args[0].args)) for node in (a, b)]
+            if shapes[0] != shapes[1]:
+                return False
+            return _all(self._ordered(x.args, y.args) for x, y in zip(a.args, b.args, strict=True))
+        matrix, other = (a, b) if a.op == "matrix" else (b, a)
+        if matrix.op == "matrix" and is_sequence(other) | (other.op == "interval"):
+            vector = matrices.vector(matrix)
+            if vector is None or not self.policy.vector_as_tuple:
+                return False
+            return self._ordered(*((vector, other.args) if matrix is a else (other.args, vector)))
+        if matrices.has_matrix(a) and matrices.has_matrix(b):
+            return self.ask("matrix", a, b)
+        return False
+
+    def _sets(self, a: Node, b: Node) -> Verdict3:
+        if not self.policy.inequality_as_interval and _is_inequality(a) != _is_inequality(b):
+            return False
+        quantities = [found[0] for node in (a, b) if (found := as_interval(node))]
+        if len(quantities) == 2 and not _same_name(*quantities):
+            return False
+        for node in (a, b):  # an ordinary list is no set of reals
+            if node.op in ("bare", "list") and not _is_inequality(node):
+                return None if is_sequence(a) and is_sequence(b) else False
+        try:
+            if a.op == "interval" and a.value == "[]" and b.op in ("set", "list"):
+                return None
+            return realsets.same_set(a, b, self._scalars)
+        except (realsets.NotASetError, TooBigError):
+            pass
+        plain = [node for node in (a, b) if node.op == "interval" or (node.op == "tuple" and len(node.args) == 2)]
+        if len(plain) == 2:
+            return self._ordered(a.args, b.args) if (a.value or "()") == (b.value or "()") else False
+        if is_scalar(a) or is_scalar(b) or any(node.value == "and" and len(node.args) > 2 for node in (a, b)):
+            return False
+        return self.ask("solve", a, b)
+
+    def _ratio(self, a: Node, b: Node) -> Verdict3:
+        if a.op == b.op == "ratio":
+            if len(a.args) != len(b.args):
+                short, long = sorted((a.args, b.args), key=len)
+                zero = len(long) == len(short) + 1 == 3 and long[-1] == number(0)
+                return zero and self.policy.time_seconds_optional and self._ordered(long[:-1], short)
+            if self._ordered(a.args, b.args):
+                return True
+            if not self.policy.ratio_in_lowest_terms or _is_time(a) or _is_time(b):
+                return False
+            crossed = [
+                self._scalar(Node("mul", (x, b.args[-1])), Node("mul", (y, a.args[-1])))
+                for x, y in zip(a.args[:-1], b.args[:-1], strict=True)
+            ]
+            return _all(crossed)
+        ratio, other = (a, b) if a.op == "ratio" else (b, a)
+        if ratio.op == "ratio" and len(ratio.args) == 2 and is_scalar(other) and self.policy.ratio_as_fraction:
+            return self._scalar(Node("div", ratio.args), other)
+        return False
+
+    def _relations(self, a: Node, b: Node) -> Verdict3:
+        """Equations and inequalities: equal up to a constant factor, else by their solutions. None: not such a pair."""
+        if a.op != "relation" or b.op != "relation" or "and" in (a.value, b.value):
+            return None
+        if "in" in (a.value, b.value):
+            return None
+        if not (is_scalar(a.args[0]) and is_scalar(b.args[0]) and is_scalar(a.args[1]) and is_scalar(b.args[1])):
+            return None
+        if symbols(a) != symbols(b):
+            return None if any(is_name(side) for node in (a, b) for side in node.args) else False
+        self.tier = "numeric"
+        factor = relations.factor(a, b)
+        if factor is not None:
+            op = a.value if factor > 0 else _FLIPPED.get(a.value, a.value)
+            return op == b.value
+        if len(symbols(a)) == 1 and "function" not in {part.op for part in walk(a)}:
+            return self.ask("solve", a, b)
+        return False
+
+
+def _each_named(named: Named) -> bool:
+    """x = 1, y = 2: a name for each of several values."""
+    values = named.value
+    return named.name.op == "tuple" and values.op == "bare" and len(values.args) == len(named.name.args)
+
+
+def _is_equation(node: Node) -> bool:
+    return node.op == "relation" and node.value == "="
+
+
+def _all(verdicts: Iterable[Verdict3]) -> Verdict3:
+    result: Verdict3 = True
+    for verdict in verdicts:
+        if verdict is False:
+            return False
+        result = None if verdict is None else result
+    return result
+
+
+def _any(verdicts: list[Verdict3]) -> Verdict3:
+    return True if True in verdicts else None if None in verdicts else False
+
+
+def _is_set(node: Node) -> bool:
+    return node.op in _SETS or (node.op == "symbol" and node.value == "mathbb R")
+
+
+def _is_inequality(node: Node) -> bool:
+    if node.op == "bare":
+        return bool(node.args) and all(_is_inequality(arg) for arg in node.args)
+    if node.op != "relation":
+        return False
+    return any(part.value in ("<", "<=", ">", ">=", "!=") for part in (node, *node.args) if part.op == "relation")
+
+
+def _distinct(node: Node) -> tuple[Node, ...]:
+    """The members; of a set in braces or a list of points, each once."""
+    points_only = bool(node.args) and all(arg.op == "tuple" for arg in node.args)
+    return tuple(dict.fromkeys(node.args)) if node.op == "set" or points_only else node.args
+
+
+def _same_name(a: Node, b: Node) -> bool:
+    """Different single letters are different unknowns; anything longer, f(x) against y, is what the writer calls it."""
+    if a == b or a.op != b.op:
+        return True
+    if a.op == "tuple":
+        return len(a.args) == len(b.args) and all(map(_same_name, a.args, b.args))
+    return a.op != "symbol" or len(a.value) > 1 or len(b.value) > 1
+
+
+def _is_time(node: Node) -> bool:
+    """12:00, 7:05: two whole numbers that a clock shows, the second of which is not in lowest terms' range alone."""
+    values = [rational(arg) for arg in node.args]
+    return len(values) == 2 and values[1] is not None and (values[1] == 0 or 10 <= values[1] < 60)

@@ -1,0 +1,27 @@
+"""Two equations or inequalities: the constant factor between them."""
+
+from rewards.grading.compare.evaluate import UndefinedError, context, numeric
+from rewards.grading.compare.scalars import points
+from rewards.grading.parse.tree import Node, TooBigError, negative, symbols
+
+
+def _difference(node: Node) -> Node:
+    return Node("add", (node.args[0], negative(node.args[1])))
+
+
+def factor(a: Node, b: Node):
+    """The constant by which the sides' difference of `a` exceeds that of `b` at every point; None: it varies."""
+    ctx, ratios = context(), []
+    left, right = _difference(a), _difference(b)
+    for point in points(sorted(symbols(a))):
+        try:
+            bottom = numeric(right, point, ctx)
+            ratio = numeric(left, point, ctx) / bottom if abs(bottom) > ctx.mpf(10) ** -25 else None
+        except (UndefinedError, TooBigError):
+            continue
+        if ratio is None or ctx.im(ratio) != 0:
+            continue
+        if ratios and abs(ratio - ratios[0]) > abs(ratios[0]) * ctx.mpf(10) ** -25:
+            return None
+        ratios.append(ctx.re(ratio))
+    return ratios[0] if len(ratios) >= 5 and ratios[0] != 0 else None

@@ -1,0 +1,158 @@
+"""Trees rewritten to what they say: ± as two values, x = 5 as a named 5, inequalities as intervals."""
+
+from dataclasses import dataclass
+
+from rewards.grading.parse.tree import SEQUENCES, Node, is_scalar, negative, symbols, walk
+
+MAX_MEMBERS = 200
+
+
+@dataclass(frozen=True)
+class Named:
+    """An answer without its name: `x = 5` is 5 named x. `name` is None for an answer without one."""
+
+    name: Node | None
+    value: Node
+
+
+def has_sign(node: Node) -> bool:
+    return any(part.op in ("pm", "mp") for part in walk(node))
+
+
+def with_sign(node: Node, upper: bool) -> Node:
+    r"""The tree with every \\pm as + (upper) or - and every \\mp the other way round."""
+    args = tuple(with_sign(arg, upper) for arg in node.args)
+    if node.op in ("pm", "mp"):
+        return args[0] if (node.op == "pm") == upper else negative(args[0])
+    return Node(node.op, args, node.value, node.digits)
+
+
+def expanded(node: Node) -> Node:
+    """No signs ± left: a bare list of both values, spliced into the list or set that holds it."""
+    if not has_sign(node):
+        return node
+    if node.op in ("bare", "set"):
+        items: list[Node] = []
+        for item in node.args:
+            items += [with_sign(item, True), with_sign(item, False)] if has_sign(item) else [item]
+        return Node(node.op, tuple(items))
+    return Node("bare", (with_sign(node, True), with_sign(node, False)))
+
+
+def unwrapped(node: Node) -> Node:
+    """A list or set of one member is that member; the point P(1, 2) is (1, 2)."""
+    while node.op in ("list", "set", "bare") and len(node.args) == 1:
+        node = node.args[0]
+    labelled = node.op == "mul" and len(node.args) == 2 and node.args[0].op == "symbol" and node.args[1].op == "tuple"
+    return node.args[1] if labelled and node.args[0].value.isupper() else node
+
+
+def is_name(node: Node) -> bool:
+    """Something an answer is called: x, f(x), |AB|, AB, NO/BO, (x, y), S_1 : S. Not a formula such as 2x + 1."""
+    if node.op in ("symbol", "constant"):
+        return node.value not in ("infinity", "pi") and not str(node.value).startswith("mathbb")
+    if node.op == "function":
+        return bool(symbols(node)) and (node.value.endswith("()") or (node.value == "abs" and is_name(node.args[0])))
+    if node.op in ("tuple", "ratio", "div"):
+        return all(is_name(arg) for arg in node.args)
+    if node.op == "mul":  # P(x) and AB read as products
+        return all(is_name(arg) and _is_capital(arg, index == 0) for index, arg in enumerate(node.args))
+    return False
+
+
+def _is_capital(node: Node, first: bool) -> bool:
+    """The factors of a name: capital letters, P(x) too."""
+    if node.op == "mul":
+        return is_name(node)
+    return node.op == "symbol" and (node.value[0].isupper() or (not first and len(node.value) == 1))
+
+
+def named(node: Node) -> Named:
+    """Splits `name = value`, `value = name`, `name ∈ set`, and the chain `a = b = value`."""
+    if node.op != "relation":
+        return Named(None, node)
+    if node.value == "and" and all(part.value in ("=", "~") for part in node.args):
+        exact = [part.args[1] for part in node.args if part.value == "="]
+        return Named(node.args[0].args[0], exact[-1] if exact else node.args[0].args[0])
+    if node.value not in ("=", "~", "in"):
+        return Named(None, node)
+    left, right = node.args
+    if node.value == "~" and not symbols(left):
+        return Named(None, left)  # 19/6 ≈ 3.17 states the exact value, too
+    if is_name(left) or (node.value != "in" and not symbols(left) and not symbols(right) and is_scalar(node.args[0])):
+        return Named(left, right)
+    if node.value == "=" and is_name(right) and not symbols(left):
+        return Named(right, left)
+    return Named(None, node)
+
+
+def without_names(node: Node) -> Named:
+    """Names off a list too: `x=1, y=2` is (1, 2) named (x, y); `p=5, q=2, p=7, q=2` (5, 2), (7, 2); `n=1, 2` 1, 2."""
+    if node.op not in ("bare", "set") or len(node.args) > MAX_MEMBERS:
+        return named(node)
+    parts = [named(arg) for arg in node.args]
+    names = [part.name for part in parts]
+    if not any(names):
+        return Named(None, node)
+    values = tuple(part.value for part in parts)
+    if None in names:
+        alone = len([name for name in names if name is not None]) == 1 and names[0] is not None
+        return Named(names[0], expanded(Node("bare", values))) if alone else Named(None, node)
+    period = next(k for k in range(1, len(names) + 1) if names == names[:k] * (len(names) // k))
+    if period == 1:
+        return Named(names[0], expanded(Node("bare", values)))
+    if period == len(names):
+        return Named(Node("tuple", tuple(names)), Node("bare", values))
+    rows = [Node("tuple", values[start : start + period]) for start in range(0, len(values), period)]
+    return Named(Node("tuple", tuple(names[:period])), Node("bare", tuple(rows)))
+
+
+_FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
+
+
+def as_interval(node: Node) -> tuple[Node, Node] | None:
+    """The quantity and the interval of `x > 5`, `-3 < x <= 5`, `x ≠ 0`; None where it is no such inequality."""
+    if node.op != "relation":
+        return None
+    return _chain(node) if node.value == "and" else _one_sided(node)
+
+
+def is_absolute(node: Node) -> bool:
+    """|x|, of which an inequality says something about x; |AB| is a name."""
+    return node.op == "function" and node.value == "abs" and node.args[0].op == "symbol"
+
+
+def _one_sided(node: Node) -> tuple[Node, Node] | None:
+    left, right = node.args
+    op = node.value
+    if symbols(right) and not symbols(left):
+        left, right, op = right, left, _FLIPPED.get(op, op)
+    if symbols(right) or not (is_name(left) or left.op == "symbol") or op in ("=", "~", "in"):
+        return None
+    top = Node("constant", value="infinity")
+    bottom = negative(top)
+    if op == "!=":
+        return left, Node("union", (Node("interval", (bottom, right), "()"), Node("interval", (right, top), "()")))
+    if op in (">", ">="):
+        return left, Node("interval", (right, top), "[)" if op == ">=" else "()")
+    return left, Node("interval", (bottom, right), "(]" if op == "<=" else "()")
+
+
+def _chain(node: Node) -> tuple[Node, Node] | None:
+    if len(node.args) != 2:
+        return None
+    lower, upper = node.args
+    ops = lower.value, upper.value
+    if not set(ops) <= {"<", "<="} and not set(ops) <= {">", ">="}:
+        return None
+    quantity, low, high = lower.args[1], lower.args[0], upper.args[1]
+    closed = [op.endswith("=") for op in ops]
+    if ops[0].startswith(">"):
+        low, high, closed = high, low, closed[::-1]
+    if symbols(low) & symbols(quantity) or symbols(high) & symbols(quantity) or not is_name(quantity):
+        return None
+    return quantity, Node("interval", (low, high), ("[" if closed[0] else "(") + ("]" if closed[1] else ")"))
+
+
+def is_sequence(node: Node) -> bool:
+    return node.op in SEQUENCES or (node.op == "interval" and node.value == "[]")

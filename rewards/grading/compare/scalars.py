@@ -1,0 +1,177 @@
+"""Are two scalar trees equal? Exact rationals, then values at fixed points; what neither settles is left to sympy.
+
+Two expressions that agree to 30 digits at six unrelated points are taken as equal; a difference at one point where both
+are defined and real refutes. Variables are real: points where a side is not real are skipped (so √(1/n) ~ 1/√n), unless
+no point is real or an i is written.
+"""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import lru_cache
+
+from rewards.grading.compare.evaluate import DIGITS, UndefinedError, context, exact, numeric
+from rewards.grading.parse.tree import Node, TooBigError, number, symbols, walk
+from rewards.grading.policy import Policy
+
+_FOR_SYMPY = frozenset({"integral", "sum", "product", "limit", "function"})
+MAX_WHOLE_DIGITS = 3000
+POINTS = 14
+SMALL = (4, 8)  # points close to 0, where a constant beside a high power shows
+ENOUGH = 5  # points that must agree
+_SEEDS = [Fraction(p, q) for p, q in ((37, 53), (149, 101), (263, 97), (701, 89), (17, 61), (1103, 311), (83, 71))]
+
+
+def magnitude_refuses(node: Node) -> bool:
+    """Is this constant beyond the size limits, so that no later tier may touch it?"""
+    try:
+        exact(node)
+        if not symbols(node):
+            numeric(node, {}, context())
+    except TooBigError:
+        return True
+    except UndefinedError:
+        return False
+    return False
+
+
+def same_value(a: Node, b: Node, policy: Policy) -> bool | None:
+    """True, False, or None: not decided by numbers. TooBigError: a side is beyond the limits."""
+    values = rational(a), rational(b)
+    if None not in values:
+        return values[0] == values[1] or rounds_to(values[0], digits_of(a), values[1], digits_of(b), policy)
+    names = symbols(a) | symbols(b)
+    if not names:
+        return _same_constant(a, b, policy)
+    if symbols(a) != symbols(b) and not (_could_cancel(a) or _could_cancel(b)):
+        return False
+    return _same_at_points(a, b, sorted(names))
+
+
+@lru_cache(maxsize=16384)
+def rational(node: Node) -> Fraction | None:
+    try:
+        return exact(node)
+    except UndefinedError:
+        return None
+
+
+def computed(node: Node) -> Fraction | None:
+    """`rational`, and None too where it is too big to be computed."""
+    try:
+        return rational(node)
+    except TooBigError:
+        return None
+
+
+def digits_of(node: Node) -> int:
+    """Significant digits of a plain decimal such as 0.333 or -3.14; 0: an exact form or a computed one."""
+    if node.op == "percent" or (node.op == "mul" and len(node.args) == 2 and node.args[0] == number(-1)):
+        return digits_of(node.args[-1])
+    return node.digits if node.op == "number" else 0
+
+
+def rounds_to(a: Fraction, a_digits: int, b: Fraction, b_digits: int, policy: Policy) -> bool:
+    """Is the decimal with fewer digits the other value rounded or cut off? Of two decimals the longer is a float."""
+    least = policy.rounded_digits
+    if not least or a == b:
+        return a == b
+    for value, value_digits, other, digits in ((a, a_digits, b, b_digits), (b, b_digits, a, a_digits)):
+        exact_form = value_digits == 0 and value.denominator > 1 or value_digits >= 10
+        if exact_form and digits >= least and (not value_digits or digits < value_digits):
+            if abs(value - other) < last_place(other, digits):
+                return True
+    if max(a_digits, b_digits) >= 16 and min(a_digits, b_digits) < 15:  # 0.30000000000000004 and 0.3
+        return abs(a - b) <= max(abs(a), abs(b)) * Fraction(1, 10**14)
+    return False
+
+
+def last_place(value: Fraction, digits: int) -> Fraction:
+    """The worth of the last of `digits` significant digits: 0.01 for 2.50."""
+    exponent = len(str(abs(value.numerator))) - len(str(value.denominator))
+    if abs(value) < Fraction(10) ** exponent:
+        exponent -= 1
+    return Fraction(10) ** (exponent - digits + 1)
+
+
+def _could_cancel(node: Node) -> bool:
+    """Can a symbol drop out (x - x, x/x, 0·x)? Then different symbols prove nothing."""
+    counts = [part.value for part in walk(node) if part.op == "symbol"]
+    return len(counts) != len(set(counts)) or any(part.op == "number" and part.value == 0 for part in walk(node))
+
+
+def _same_constant(a: Node, b: Node, policy: Policy) -> bool | None:
+    try:
+        ctx = context()
+        left, right = numeric(a, {}, ctx), numeric(b, {}, ctx)
+        if _close(left, right, ctx):
+            return abs(left) < 10**8 or _close_beyond_the_point(a, b, int(ctx.log10(abs(left))))
+    except UndefinedError:
+        # A value that does not exist (1/0) equals nothing; what has no number here may have one for sympy
+        return None if any(part.op in _FOR_SYMPY for tree in (a, b) for part in walk(tree)) else False
+    return _rounded_constant(a, left, right, policy) or _rounded_constant(b, right, left, policy)
+
+
+def _close_beyond_the_point(a: Node, b: Node, whole_digits: int) -> bool:
+    """π^100 and π^100 + 1 differ in the 50th digit: large values are compared to 20 digits after the point."""
+    if whole_digits > MAX_WHOLE_DIGITS:
+        return False
+    ctx = context(whole_digits + DIGITS)
+    left, right = numeric(a, {}, ctx), numeric(b, {}, ctx)
+    context()
+    return abs(left - right) <= ctx.mpf(10) ** -20
+
+
+def _rounded_constant(decimal: Node, value, exact_value, policy: Policy) -> bool:
+    """3.1416 for π, under the policy."""
+    digits = digits_of(decimal)
+    if not policy.rounded_digits or digits < policy.rounded_digits:
+        return False
+    ctx = context()
+    if ctx.im(exact_value) != 0:
+        return False
+    place = last_place(rational(decimal), min(digits, 15))
+    return abs(value - exact_value) < ctx.mpf(place.numerator) / place.denominator
+
+
+def _close(left, right, ctx) -> bool:
+    return abs(left - right) <= ctx.mpf(10) ** -30 * (1 if left == right else max(abs(left), abs(right)))
+
+
+def points(names: list[str]) -> Iterator[dict[str, Fraction]]:
+    """Fixed points: positive ones within and beyond 1, then ones with every sign."""
+    for nth in range(POINTS):
+        signs = 1 if nth < 5 else -1
+        point = {}
+        for index, name in enumerate(names):
+            seed = _SEEDS[(nth + 2 * index) % len(_SEEDS)] + Fraction(index * 7 + nth, 29)
+            seed /= 50 if nth in SMALL else 1
+            point[name] = seed * (signs if (index + nth) % 2 or nth > 8 else 1)
+        yield point
+
+
+def _same_at_points(a: Node, b: Node, names: list[str]) -> bool | None:
+    ctx = context()
+    complex_wanted = any(part.op == "constant" and part.value == "i" for tree in (a, b) for part in walk(tree))
+    agreed = agreed_complex = 0
+    differed_complex = False
+    for point in points(names):
+        try:
+            left, right = numeric(a, point, ctx), numeric(b, point, ctx)
+        except UndefinedError:
+            continue
+        real = abs(ctx.im(left)) <= ctx.mpf(10) ** -30 * abs(left) and abs(ctx.im(right)) <= ctx.mpf(10) ** -30 * abs(
+            right
+        )
+        same = _close(left, right, ctx)
+        if real or complex_wanted:
+            if not same:
+                return False
+            agreed += 1
+        else:
+            agreed_complex += same
+            differed_complex |= not same
+    if agreed >= ENOUGH or (agreed >= 2 and agreed + agreed_complex >= ENOUGH):
+        return True
+    if agreed == 0 and differed_complex:
+        return False
+    return True if agreed_complex >= ENOUGH and not differed_complex else None

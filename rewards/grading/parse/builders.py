@@ -1,0 +1,65 @@
+"""Nodes from what the parser has read: numerals, repeating decimals, bracketed lists, functions by their names."""
+
+import re
+from fractions import Fraction
+
+from rewards.grading.parse.tree import Node, ParseError, number
+
+MAX_DIGITS = 4100  # of a number written out: Python shows up to 4300, and percent signs add some
+
+SPELLINGS = {
+    **{"tg": "tan", "ctg": "cot", "arctg": "arctan", "asin": "arcsin", "acos": "arccos", "atan": "arctan"},
+    **{"asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh", "log": "log", "lg": "lg", "Abs": "abs"},
+    **{"ceiling": "ceil", "sgn": "sign", "binomial": "binom"},
+}
+BASES = dict(
+    zip(
+        "two three four five six seven eight nine ten eleven twelve sixteen".split(),
+        "2 3 4 5 6 7 8 9 10 11 12 16".split(),
+        strict=True,
+    )
+)
+
+
+def numeral(text: str) -> Node:
+    """`12`, `.5`, `1.50`, `3e8`: its exact value and, for decimals, its significant digits."""
+    mantissa, _, exponent = text.lower().partition("e")
+    if len(exponent) > 5 or len(mantissa) + abs(int(exponent or 0)) > MAX_DIGITS:
+        raise ParseError("a number of too many digits")
+    digits = len(mantissa.replace(".", "").lstrip("0")) if "." in mantissa or exponent.startswith("-") else 0
+    return number(Fraction(text if not text.endswith(".") else text[:-1]), digits)
+
+
+def repeating(start: str, period: str) -> Node:
+    r"""`0.1\overline{6}` = 1/6."""
+    if not re.fullmatch("[0-9]{1,50}", period):
+        raise ParseError("a repeating decimal whose period is no digits")
+    shift = 10 ** len(start.partition(".")[2])
+    return number(Fraction(start.rstrip(".")) + Fraction(int(period), shift * (10 ** len(period) - 1)))
+
+
+def bracketed(inside: Node, opener: str, closer: str) -> Node:
+    if inside.op == "bare" and len(inside.args) == 2 and opener + closer != "()":
+        return Node("interval", inside.args, opener + closer)
+    if inside.op == "bare":
+        return Node("tuple" if opener == "(" else "list", inside.args)
+    return Node("list", (inside,)) if opener == "[" else inside
+
+
+_ARITIES = {"log": (1, 2), "binom": (2, 2), **dict.fromkeys(("gcd", "lcm", "max", "min"), (1, 50))}
+
+
+def applied(name: str, arguments: tuple[Node, ...]) -> Node:
+    """ParseError: too few or too many arguments."""
+    least, most = _ARITIES.get(name, (1, 1))
+    if not least <= len(arguments) <= most:
+        raise ParseError(f"{name} of {len(arguments)} arguments")
+    if name == "exp" and len(arguments) == 1:
+        return Node("pow", (Node("constant", value="e"), arguments[0]))
+    if name == "sqrt" or name == "cbrt":
+        return Node("pow", (arguments[0], Node("div", (number(1), number(2 if name == "sqrt" else 3)))))
+    if name == "lg":
+        return Node("function", (arguments[0], number(10)), "log")
+    if name == "ln":
+        return Node("function", arguments, "log")
+    return Node("function", arguments, name)

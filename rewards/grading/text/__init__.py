@@ -1,0 +1,1 @@
+"""Answers as text: normalising, extracting, words, units, letters of choices."""

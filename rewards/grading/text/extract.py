@@ -1,0 +1,181 @@
+r"""The answer of a full response: `<answer>`, the last `\boxed{}`, "the answer is …", else its last formula."""
+
+import re
+
+from rewards.grading.text.normalise import closing
+
+_END = re.compile(r"<\|(?:im_end|endoftext|eot_id|end_of_text|end)\|>|<\|im_start\|>|</s>")
+_BOX = re.compile(r"\\(?:boxed|fbox|framebox|beginboxed)\s*(?=\{)|\\boxed\s+(?=[^\s{$])")
+_BETWEEN_BOXES = re.compile(r"(?:[\s,;$&\\]|\\q?quad|\\text\s*\{\s*(?:and|or)?\s*\}|and|or|\\[\[\]()])*")
+_FINAL = re.compile(
+    r"final\s+answer\b(?:\s+(?:is|are|as follows))?[\s:*]*(?:(?:the\s+)?final\s+answer\s+is\s*:?)?", re.IGNORECASE
+)
+_WORDS = r"answers?|solution|réponse|respuesta|antwort|risposta|resposta|ответ|(?:correct\s+)?(?:option|choice)"
+_PHRASE = re.compile(
+    rf"(?:\b(?:{_WORDS})\b(?:\s+to\s[^.:\n]{{1,80}}?)?[\s*]*"
+    r"(?:is|are|would be|must be|should be|est|es|ist|è|é|это|:|=|-?->)"
+    r"|答案(?:是|为|:)?|答え(?:は|:)?|\banswer\s+(?=[$\\(\d-]))(?:\s+(?:is|therefore|thus|simply|just|indeed))?[\s:*]*",
+    re.IGNORECASE,
+)
+_HOPE = re.compile(r"\.?\s*I hope (?:it|this) is correct\.?.*", re.DOTALL | re.IGNORECASE)
+_SPAN = re.compile(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]|\\\((.+?)\\\)|(?<![\\$])\$((?:\\\$|[^$\n])+?)(?<!\\)\$", re.DOTALL)
+_POWER = r"\^\s*\{?\s*-?[0-9]+\}?"
+_NUMBER = re.compile(  # never a part of a numeral: 1e999999999 is not 1
+    r"-?[0-9]*\\[dt]?frac\{[^{}]*\}\{[^{}]*\}|(?<![A-Za-z0-9_.,^{])-?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)"
+    r"(?:\.[0-9]+|,[0-9]{1,2}(?![0-9,]))?(?:\.?[eE][-+]?[0-9]+)?(?:\s*/\s*[0-9]+(?![0-9]|\.[0-9]))?"
+    rf"(?:{_POWER}|\s*(?:\\times|\\cdot|[x×*])\s*10\s*{_POWER})?\s*%?"
+    r"|(?<![A-Za-z0-9_])-?\.[0-9]+(?:[eE][-+]?[0-9]+)?"
+)
+
+
+def extract_answer(response: str) -> str | None:
+    """The text of the answer that `response` states; None where it states none or is cut off within it."""
+    stated, text = stated_answer(response)
+    return stated if stated is not None or text is None else last_expression(text)
+
+
+def stated_answer(response: str) -> tuple[str | None, str | None]:
+    """The answer that is marked as one, and else the text to look through for an unmarked one (None: cut off)."""
+    text = _without_tail(response)
+    end = text.rfind("</answer>")
+    start = text.rfind("<answer>", 0, max(end, 0))
+    if start >= 0:
+        return text[start + len("<answer>") : end].strip(), None
+    opened = text.rfind("<answer>")
+    if opened >= 0:
+        text = text[opened + len("<answer>") :] if r"\boxed" in text[opened:] else ""
+    text = text.rpartition("</think>")[2]
+    boxed, box_end = _last_boxes(text)
+    if boxed is None and box_end:
+        return None, None
+    final = _phrase(_FINAL, text, box_end)
+    if final is not None:
+        return final, text
+    if boxed is not None:
+        return boxed, text
+    cut_off = response.count("<think>") > response.count("</think>")  # within its thought: nothing unmarked counts
+    return _phrase(_PHRASE, text, 0), None if cut_off else text or None
+
+
+def _without_tail(response: str) -> str:
+    parts = [part for part in _END.split(response) if part.strip()]
+    return parts[0] if parts else ""
+
+
+def _last_boxes(text: str) -> tuple[str | None, int]:
+    r"""The last box and where it ends. Boxes with nothing but "," or "and" in between, the last of them: one list."""
+    contents: list[str] = []
+    end = 0
+    for match in _BOX.finditer(text):
+        if match.start() < end:
+            continue  # a box within a box
+        brace = match.end()
+        if text[brace] != "{":
+            close = brace + len(re.match(r"[^\s$]*", text[brace:]).group()) - 1
+            content = text[brace : close + 1]
+        else:
+            close = closing(text, brace)
+            if close is None:
+                return None, len(text)
+            content = text[brace + 1 : close].strip()
+        between = text[end : match.start()]
+        joins = contents and _BETWEEN_BOXES.fullmatch(between) and re.search(r"[,;]|and|or", between)
+        contents = [*contents, content] if joins else [content]
+        end = close + 1
+    return (", ".join(contents) if contents else None), end
+
+
+def _phrase(pattern: re.Pattern, text: str, start: int) -> str | None:
+    """What follows the last such phrase after `start`, up to the end of its sentence."""
+    for match in reversed(list(pattern.finditer(text, start))):
+        content = _sentence(_HOPE.sub("", text[match.end() :]))
+        if re.search(r"[\w∞√½∅]", content):
+            return content
+    return None
+
+
+def _sentence(text: str) -> str:
+    text = text.lstrip(" \n\t:*")
+    span = _SPAN.match(text)
+    if span and not re.match(
+        r"\s*(?:[=<>+*/^]|\\(?:le|ge|pm|times|cdot|approx|cup)|and\b|or\b|,\s*\$)", text[span.end() :]
+    ):
+        return span.group().strip()
+    cut = re.search(r"[.。](?=\s|$|\*)|\n\s*\n|\n(?=[A-Z*#])", text)
+    sentence = text[: cut.start()] if cut and cut.start() > 0 else text
+    letter = re.match(r"\(?[A-J]\)?\.\s+\S[^\n]*", text)
+    return (letter.group() if letter else sentence).strip(" \n*")
+
+
+_PLAIN_WORDS = re.compile(r"(?<![\\A-Za-z])(?!(?:or|and|pi|sqrt|cm|mm|km|ft|kg|am|pm)\b)[^\W\d_]{2,}")
+
+
+_LEADS_IN = re.compile(
+    r"\b(?:is|are|equals|at|get|gets|have|obtain|gives?|yields?|therefore|hence|thus|so|then)\b", re.IGNORECASE
+)
+
+
+def _plain_clause(text: str) -> str | None:
+    """`y = 3x - 2` of "The line is y = 3x - 2.": what a closing sentence says, where that is nothing but a formula."""
+    sentence = re.split(r"\n|(?<![0-9])\.\s|\.\s+(?=[A-Z])", text.strip().rstrip("."))[-1]
+    clauses = _LEADS_IN.split(sentence)
+    said = clauses[-1].strip(" :*,")
+    plain = len(clauses) > 1 and re.search(r"[0-9]", said) and "$" not in said and not _PLAIN_WORDS.search(said)
+    return said if plain else None
+
+
+def last_expression(text: str, *, formula_wanted: bool = False) -> str | None:
+    """The last formula between dollar signs or number of a text without a stated answer; with `formula_wanted`, a
+    closing sentence's formula that stands in the prose comes first."""
+    if len(text) < 200 and not re.search(r"(?<![\\A-Za-z])[^\W\d_]{3,}|[\u4e00-\u9fff]", text):
+        return text.strip()  # nothing but a formula
+    if formula_wanted and (said := _plain_clause(text)) is not None:
+        return said
+    found = [(m, next(g for g in m.groups() if g is not None)) for m in _SPAN.finditer(text) if m.group().strip("$ ")]
+    formula = (-1, None)
+    for match, inside in reversed(found):
+        if not _is_prose(inside):
+            formula = match.end(), _with_neighbours(text, found, match, inside)
+            break
+    numbers = [(m.end(), m.group().strip()) for m in _NUMBER.finditer(text)]
+    number = numbers[-1] if numbers else (-1, None)
+    return formula[1].strip() if formula[0] >= number[0] and formula[1] else number[1]
+
+
+def _with_neighbours(text: str, found: list[tuple[re.Match, str]], last: re.Match, inside: str) -> str:
+    """`$x = 3$ or $x = -3$`: formulas joined by nothing but a comma or a word are one answer."""
+    start = last.start()
+    for match, formula in reversed(found):
+        if match.end() <= start:
+            if not re.fullmatch(r",?\s*(?:(?:and|or),?\s*)?", text[match.end() : start]) or match.end() == start:
+                break
+            inside, start = f"{formula}, {inside}", match.start()
+    return inside
+
+
+def _is_prose(text: str) -> bool:
+    return len(re.findall(r"(?<![\\A-Za-z{])[A-Za-z]{3,}", text)) > 1 or not re.search(r"\w", text)
+
+
+def narrower(text: str) -> list[str]:
+    """What an answer within a sentence may be, likeliest first: after "is" or "=", a formula, the number in front."""
+    found = []
+    stated = _phrase(_PHRASE, text, 0) or _phrase(_FINAL, text, 0)
+    if stated is not None:
+        found.append(stated)
+    spans = [next(g for g in m.groups() if g is not None) for m in _SPAN.finditer(text)]
+    after = re.split(r"\b(?:is|are|equals|est|was|be)\b", text)
+    if len(after) > 1:
+        found.append(after[-1].strip())
+    if spans:
+        found.append(spans[-1].strip())
+    front = _NUMBER.match(text.strip()) if not re.search(r"\b(?:or|and|to|than|not|by)\b", text) else None
+    if front and re.match(r"\s*[A-Za-z,;(\u4e00-\u9fff]", text.strip()[front.end() :] + " x"):
+        found.append(front.group().strip())
+    return list(dict.fromkeys(found))
+
+
+def only_number(text: str) -> str | None:
+    """The first number of a sentence, for responses: "encore 220 $ à payer"."""
+    match = _NUMBER.search(text)
+    return match.group().strip() if match else None
