@@ -2,8 +2,8 @@
 
     total = sum over rewards of weight x value        (arXiv 2603.03825, stage 3: accuracy + 0.3 visual + 0.1 format)
 
-A reward whose gate is closed (the gate's own value is not above 0, or it is not applicable) counts 0, and so does one
-that returns None.
+Beyond the paper: a reward whose gate is closed (the gate's own value is not above 0, or it is not applicable) counts 0,
+and so does one that returns None. The paper has one gate: its visual reward is 0 where the answer is wrong.
 """
 
 from __future__ import annotations
@@ -16,18 +16,24 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from avar_rl.runtime.settings import NotNegative, parse, settings
 from rewards.plugin import Reward, find
 from rewards.sample import AttentionSample, Sample
 
 _DECLARED = "<declared>"  # the gate that the reward itself declares
 
 
-@dataclass(frozen=True)
+@settings
 class Term:
-    """A line of a recipe's `rewards:`: `name: weight`, or `name: {weight: …, gate: …, path: …, an option: …}`."""
+    """A line of a recipe's `rewards:`: `name: weight`, or `name: {weight: …, gate: …, path: …, an option: …}`.
+
+    gate: the reward that must be above 0 for this one to count; None: no gate; by default the one that it declares.
+    path: the file that declares the reward; None: it lies in `rewards/` or `rewards/shipped/`.
+    options: (key, value) of each keyword argument of the reward; lists as tuples.
+    """
 
     name: str
-    weight: float
+    weight: NotNegative
     gate: str | None = _DECLARED
     path: str | None = None
     options: tuple[tuple[str, Any], ...] = ()
@@ -42,7 +48,11 @@ class RewardError(RuntimeError):
 
 @dataclass(frozen=True)
 class Values:
-    """What the rewards returned for one response. None: not applicable. closed: those whose gate was closed."""
+    """What the rewards returned for one response.
+
+    raw: by name, before gate and weight; None stands for "not applicable".
+    closed: names of the rewards whose gate was closed.
+    """
 
     raw: Mapping[str, float | None] = field(default_factory=dict)
     closed: frozenset[str] = frozenset()
@@ -50,36 +60,36 @@ class Values:
 
 @dataclass(frozen=True)
 class Score:
-    """A reward with its breakdown: `total` is the sum of `weighted`, the weighted parts behind their gates."""
+    """The reward that a response is trained on, with its breakdown.
+
+    total: the sum of `weighted`.
+    weighted: weight x value of each reward by name, 0 behind a closed gate.
+    """
 
     total: float
     weighted: dict[str, float]
 
 
 def parse_terms(lines: Any, where: str = "avar.rewards") -> tuple[Term, ...]:
-    """The terms of a recipe's `rewards:` block. ValueError names what is wrong and where."""
+    """The terms of a recipe's `rewards:` block, in its order.
+
+    Args:
+        lines: a mapping from names to weights, or to mappings with a weight, as YAML gives it.
+        where: the place of `lines` in what the user wrote, for the message.
+
+    Raises:
+        ValueError: names the first fault and its place. Whether the rewards exist is checked by `RewardSet`.
+    """
     if not isinstance(lines, Mapping):
         raise ValueError(f"{where} must be a mapping of names to weights, not {lines!r}")
     return tuple(_term(str(name), value, f"{where}.{name}") for name, value in lines.items())
 
 
 def _term(name: str, value: Any, where: str) -> Term:
-    settings = dict(value) if isinstance(value, Mapping) else {"weight": value}
-    if "weight" not in settings:
-        raise ValueError(f"{where} has no weight")
-    weight, gate, path = settings.pop("weight"), settings.pop("gate", _DECLARED), settings.pop("path", None)
-    try:
-        if isinstance(weight, bool):
-            raise TypeError
-        weight = float(weight)  # text, too: YAML 1.1 reads 1e-1 as such
-    except (TypeError, ValueError):
-        raise ValueError(f"the weight of {where} must be a number, not {weight!r}") from None
-    if not (math.isfinite(weight) and weight >= 0):
-        raise ValueError(f"the weight of {where} is {weight}; it must be a finite number >= 0")
-    for key, given in (("gate", gate), ("path", path)):
-        if given is not None and not isinstance(given, str):
-            raise ValueError(f"{where}.{key} must be text or null, not {given!r}")
-    return Term(name, weight, gate, path, tuple((k, _frozen(v)) for k, v in settings.items()))
+    line = dict(value) if isinstance(value, Mapping) else {"weight": value}
+    own = {key: line.pop(key) for key in ("weight", "gate", "path") if key in line}
+    options = tuple((str(key), _frozen(option)) for key, option in line.items())
+    return parse(Term, {"name": name, "options": options, **own}, where)
 
 
 def _frozen(value: Any) -> Any:
@@ -105,9 +115,14 @@ class RewardSet:
     """The rewards of a recipe, in the order in which they are scored: as listed, gates first, attention last."""
 
     def __init__(self, terms: Iterable[Term], *, measure_attention: bool = False):
-        """Finds and checks every reward. ValueError: see `rewards.plugin.find`; or a gate is missing or comes too late.
+        """Finds and checks every reward.
 
-        measure_attention: attention rewards of weight 0 are scored, too.
+        Args:
+            measure_attention: attention rewards of weight 0 are scored, too.
+
+        Raises:
+            ValueError: `terms` is empty; a reward is not found (see `rewards.plugin.find`) or does not take its
+                options; a gate is not among the rewards, is scored after what it gates, or gates itself in a circle.
         """
         bound = {term.name: _bind(term) for term in terms}
         if not bound:
@@ -123,20 +138,26 @@ class RewardSet:
 
     @property
     def weights(self) -> dict[str, float]:
+        """The weight of each reward that is scored, by name, in the order of scoring."""
         return {name: term.weight for name, term in (self._text | self._attention).items()}
 
     @property
     def gates(self) -> dict[str, str]:
+        """The gate of each gated reward that is scored, both by name."""
         return {name: term.gate for name, term in (self._text | self._attention).items() if term.gate}
 
     @property
     def needs_attention(self) -> bool:
+        """Whether any reward that is scored takes attention masses."""
         return bool(self._attention)
 
     async def score_text(self, sample: Sample) -> Values:
-        """Every text reward of one response. RewardError: one of them failed.
+        """The values of every text reward for one response.
 
-        One whose gate is closed is not called: a judge costs money.
+        A reward whose gate is closed is not called (a judge costs money); its value is None.
+
+        Raises:
+            RewardError: a reward raised, or returned neither a finite number nor None.
         """
         values = Values()
         for name, term in self._text.items():
@@ -148,9 +169,12 @@ class RewardSet:
         return values
 
     async def score_attention(self, sample: AttentionSample, values: Values) -> Values:
-        """`values` and every attention reward of one response. RewardError: one of them failed.
+        """`values` (those of `score_text`) joined by every attention reward's for the same response.
 
-        One whose gate is closed is called all the same: its ungated value shows what the gate hides.
+        A reward whose gate is closed is called all the same: its ungated value shows what the gate hides.
+
+        Raises:
+            RewardError: a reward raised, or returned neither a finite number nor None.
         """
         for name, term in self._attention.items():
             value = await _call(name, term, replace(sample, parts=values.raw))
@@ -158,7 +182,7 @@ class RewardSet:
         return values
 
     def combine(self, values: Values) -> Score:
-        """The weighted sum of `values`; what is absent (a reward failed before) counts 0."""
+        """The weighted sum of `values`; a reward that is absent from them (one before it failed) counts 0."""
         weighted = {
             name: 0.0 if name in values.closed else weight * (values.raw.get(name) or 0.0)
             for name, weight in self.weights.items()
@@ -186,7 +210,7 @@ def _check_gate(name: str, term: _Bound, others: Mapping[str, _Bound]) -> None:
 
 def _gates(terms: Mapping[str, _Bound], wanted: set[str]) -> set[str]:
     """The gates of `wanted`, and theirs."""
-    found = {terms[name].gate for name in wanted if terms[name].gate}
+    found = {gate for name in wanted if (gate := terms[name].gate)}
     return found | _gates(terms, found) if found else found
 
 
@@ -197,8 +221,8 @@ def _gates_first(terms: Mapping[str, _Bound]) -> dict[str, _Bound]:
         if name in above:
             raise ValueError(f"rewards gate each other in a circle: {' <- '.join((*above, name))}")
         if name not in ordered:
-            if terms[name].gate:
-                place(terms[name].gate, (*above, name))
+            if gate := terms[name].gate:
+                place(gate, (*above, name))
             ordered[name] = terms[name]
 
     for name in terms:

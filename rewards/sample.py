@@ -1,12 +1,10 @@
 """What a reward function is given: one response, with the question that it answers.
 
-Shapes: T response tokens, L recorded layers.
+Shapes: T tokens of the response, L recorded layers.
 """
 
 from __future__ import annotations
 
-import io
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,17 +15,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sample:
-    """One response. A reward whose parameter is annotated `Sample` runs during the rollout.
+    """One response to one question. A reward whose parameter is annotated `Sample` runs during the rollout.
 
     question: the text of the user's turns, without image marks.
-    response: decoded, without special tokens.
+    response: the policy's text, decoded without special tokens.
     gold: the gold answer of the data row.
     row: the other columns of the data row (`row["extra_info"]`, `row["data_source"]`, your own), as the file has them.
-    row_id: `extra_info.id`, else `extra_info.index`.
-    image_sizes: (width, height) in pixels, in order; () for a question without images.
+    row_id: the row's `extra_info.id`, else its `extra_info.index`, as text.
+    image_sizes: (width, height) of each image in pixels, in order; () for a question without images.
     response_tokens: length of the response in tokens; None where it is not known (outside training).
-    max_response_tokens: the limit at which a response is cut; None where there is none.
-    parts: the rewards scored before this one, by name; None: not applicable. Listed in recipe order, gates first.
+    max_response_tokens: the number of tokens at which a response is cut; None where there is no limit.
+    parts: values of the rewards scored before this one, by name, in the recipe's order with gates first; None stands
+        for "not applicable".
     options: the texts of a multiple choice, A first (`extra_info.options`); () where there are none.
     """
 
@@ -45,9 +44,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Masses:
-    """Attention mass of each response token on the image and on the system turn, heads averaged: float32 (T, L) each.
+    """Attention mass of each response token on the image and on the system turn, in each layer, averaged over heads.
 
-    Tokens that the policy did not write (a tool's, say) are left out.
+    image_TL, system_TL: float32 (T, L), each value from 0 to 1. Tokens that the policy did not write (a tool's, say)
+        are left out.
     """
 
     image_TL: Tensor
@@ -58,8 +58,8 @@ class Masses:
 class AttentionSample(Sample):
     """One response with its attention. A reward annotated `AttentionSample` runs after the actor's forward pass.
 
-    masses: of this response.
-    group: of all responses to the same question, this one included, at index `position`.
+    masses: the attention masses of this response; None only where nothing was recorded.
+    group: the masses of all responses to the same question, this one included, at index `position`.
     """
 
     masses: Masses | None = None
@@ -68,7 +68,12 @@ class AttentionSample(Sample):
 
 
 def question_text(messages: Iterable[Mapping[str, Any]]) -> str:
-    """The text of the user's turns. A turn's content is text with `<image>` marks, or a list of typed parts."""
+    """The text of the user's turns in a chat, without image marks, one turn a line.
+
+    Args:
+        messages: turns {role, content}; a content is text with `<image>` marks, or a list of typed parts
+            ({type: "text", text: …}, {type: "image", …}).
+    """
     texts = []
     for message in messages:
         if message["role"] != "user":
@@ -80,26 +85,14 @@ def question_text(messages: Iterable[Mapping[str, Any]]) -> str:
 
 
 def row_options(extra: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """`options` of a row's `extra_info`; () without them. ValueError: they are no list of texts."""
+    """The texts of a multiple choice, A first: `options` of a row's `extra_info`, () where there are none.
+
+    Raises:
+        ValueError: `options` is no list of texts.
+    """
     found = (extra or {}).get("options")
     if found is None:
         return ()
     if not isinstance(found, list | tuple) or not all(isinstance(option, str) for option in found):
         raise ValueError(f"extra_info.options is {found!r}; it must be a list of texts")
     return tuple(found)
-
-
-def image_size(image: Any) -> tuple[int, int]:
-    """(width, height) of a PIL image, of an encoded file (`{"bytes": …}`), or of a path (`{"path"/"image": …}`)."""
-    from PIL import Image
-
-    if isinstance(image, Mapping):
-        known = [image[key] for key in ("image", "bytes", "path") if image.get(key) is not None]
-        if not known:
-            raise ValueError(f"an image with none of the keys image, bytes, path: {sorted(image)}")
-        return image_size(known[0])
-    if isinstance(image, bytes):
-        image = Image.open(io.BytesIO(image))
-    elif isinstance(image, str | os.PathLike):
-        image = Image.open(str(image).removeprefix("file://"))
-    return image.size

@@ -1,11 +1,13 @@
 """Shows what rewards give on real rows, without any training.
 
 python -m rewards.try --reward my_reward --data rl_train.parquet --responses responses.jsonl
-python -m rewards.try --reward accuracy my_reward=/some/file.py --option my_reward.words=30 --data … --responses …
+python -m rewards.try --reward accuracy path/my.py --option my_reward.words=30 --data … --responses …
 
 DATA is a parquet file of RL rows. RESPONSES is JSONL: `id` (the row's `extra_info.id`), `response`, and by need
 `tokens` (the response's length) and `image_mass`, `system_mass` (lists, tokens x layers: attention
 rewards). Gates are open.
+
+Exit status: 0; 1 where a reward failed on a response; 2 for a mistake in the arguments or files.
 """
 
 from __future__ import annotations
@@ -13,30 +15,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import statistics
+import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from rich.text import Text
+from rewards.listing import Tried, show
 
+if TYPE_CHECKING:
     from rewards.combine import RewardSet
     from rewards.sample import AttentionSample, Masses
 
-SHOWN = 60  # characters of a response's end
-
-
-@dataclass(frozen=True)
-class Tried:
-    """One response with its rewards. error: what a failed reward said; "" without one."""
-
-    row_id: str
-    gold: str
-    response: str
-    raw: dict[str, float | None]
-    error: str
+ROWS = 40  # of the listing
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -46,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"rewards.try: {error}", file=sys.stderr)
         return 2
-    _print(tried)
+    show(tried, arguments.rows or None)
     return 1 if any(one.error for one in tried) else 0
 
 
@@ -54,33 +44,57 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "python -m rewards.try", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--reward", nargs="+", required=True, metavar="NAME[=FILE]", help="scored in this order")
+    parser.add_argument(
+        "--reward", nargs="+", required=True, metavar="REWARD",
+        help="NAME (in rewards/), FILE.py (all that it declares) or NAME=FILE.py; scored in this order",
+    )  # fmt: skip
     parser.add_argument("--option", nargs="*", default=[], metavar="NAME.KEY=VALUE", help="options of the rewards")
     parser.add_argument("--data", required=True, metavar="FILE", help="parquet file of RL rows")
     parser.add_argument("--responses", required=True, metavar="FILE", help="JSONL: id, response, …")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N responses")
+    parser.add_argument("--limit", type=_number_from(1), metavar="N", help="score the first N responses only")
+    parser.add_argument(
+        "--rows", type=_number_from(0), default=ROWS, metavar="N",
+        help=f"rows of the listing, the first and the last ones (default {ROWS}; 0: all)",
+    )  # fmt: skip
     return parser.parse_args(argv)
 
 
+def _number_from(least: int):
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number >= {least}")
+        return int(text)
+
+    return number
+
+
 def run(rewards: list[str], options: list[str], data: str, responses: str, limit: int | None = None) -> list[Tried]:
-    """Every response with its rewards. ValueError: a file, reward, option or row is at fault."""
-    from data_tools.formats.rows import read_rows
+    """Scores responses to rows of a data file.
+
+    Args:
+        rewards: each NAME, FILE.py or NAME=FILE.py.
+        options: each NAME.KEY=VALUE, with VALUE as YAML.
+        data: parquet file of RL rows.
+        responses: JSONL file, see this module's documentation.
+        limit: the first so many responses only.
+
+    Returns: every response with its rewards, in the order of the file.
+
+    Raises:
+        ValueError: a file, reward, option, row or response is at fault.
+    """
     from rewards.combine import RewardSet, parse_terms
 
     chosen = RewardSet(parse_terms(_lines(rewards, options), "--reward"))
-    rows = {str(row["extra_info"].get("id") or row["extra_info"]["index"]): row for row in read_rows(data)}
-    lines = _read_jsonl(responses)[:limit]
-    for number, line in enumerate(lines, 1):
+    rows = _rows_by_id(data)
+    pairs = []
+    for number, line in _read_jsonl(responses)[:limit]:
+        where = f"{responses}, line {number}"
         if str(line.get("id")) not in rows:
-            raise ValueError(f"{responses}, line {number}: id {line.get('id')!r} is no row of {data}")
-        if not isinstance(line.get("response"), str):
-            raise ValueError(f"{responses}, line {number} has no text `response`")
-        if chosen.needs_attention and not {"image_mass", "system_mass"} <= line.keys():
-            raise ValueError(
-                f"{responses}, line {number} has no image_mass and system_mass (tokens x layers), which "
-                f"{', '.join(chosen.weights)} needs"
-            )
-    return asyncio.run(_score_all(chosen, [(rows[str(line["id"])], line) for line in lines]))
+            raise ValueError(f"{where}: id {line.get('id')!r} is no row of {data}")
+        _check_response(line, chosen, where)
+        pairs.append((rows[str(line["id"])], line, _masses(line, where) if chosen.needs_attention else None))
+    return asyncio.run(_score_all(chosen, _samples(pairs)))
 
 
 def _lines(rewards: list[str], options: list[str]) -> dict[str, dict[str, Any]]:
@@ -88,114 +102,140 @@ def _lines(rewards: list[str], options: list[str]) -> dict[str, dict[str, Any]]:
     import yaml
 
     lines: dict[str, dict[str, Any]] = {}
-    for given in rewards:
-        name, _, path = given.partition("=")
-        lines[name] = {"weight": 1.0, "gate": None, "path": path or None}
+    for name, path in (pair for given in rewards for pair in _named(given)):
+        if name in lines:
+            raise ValueError(f"--reward names {name} twice; rename one of the two")
+        lines[name] = {"weight": 1.0, "gate": None, "path": path}
     for given in options:
         place, _, value = given.partition("=")
         name, _, key = place.partition(".")
         if name not in lines or not key:
             raise ValueError(f"--option {given}: write NAME.KEY=VALUE with a NAME among {', '.join(lines)}")
-        lines[name][key] = yaml.safe_load(value)
+        try:
+            lines[name][key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"--option {given}: the value is not YAML: {' '.join(str(error).split())}") from None
     return lines
 
 
-def _read_jsonl(path: str) -> list[dict[str, Any]]:
-    if not Path(path).is_file():
-        raise ValueError(f"{path}: no such file")
+def _named(given: str) -> list[tuple[str, str | None]]:
+    """(name, path) of each reward that an argument of --reward names."""
+    from rewards.plugin import names_in
+
+    name, _, path = given.partition("=")
+    if path:
+        return [(name, path)]
+    if given.endswith(".py") or os.sep in given:
+        return [(name, given) for name in names_in(given)]
+    return [(name, None)]
+
+
+def _rows_by_id(data: str) -> dict[str, dict[str, Any]]:
+    from avar_rl.runtime.files import read_parquet
+
+    rows = {}
+    for number, row in enumerate(read_parquet(data), 1):
+        extra = row.get("extra_info") or {}
+        found = extra.get("id") or extra.get("index")
+        if found is None or not row.get("prompt") or "ground_truth" not in (row.get("reward_model") or {}):
+            raise ValueError(
+                f"{data}, row {number} is no RL row: it needs prompt, reward_model.ground_truth, and extra_info.id "
+                "or extra_info.index"
+            )
+        rows[str(found)] = row
+    return rows
+
+
+def _read_jsonl(path: str) -> list[tuple[int, dict[str, Any]]]:
+    """Every line's number, from 1, and its object; empty lines are passed over."""
+    try:
+        texts = Path(path).read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
     lines = []
-    for number, text in enumerate(Path(path).read_text().splitlines(), 1):
+    for number, text in enumerate(texts, 1):
+        if not text.strip():
+            continue
         try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number} is not JSON: {error}") from error
+            line = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path}, line {number} is not JSON: {error}") from None
+        if not isinstance(line, dict):
+            raise ValueError(f"{path}, line {number} is no object with `id` and `response`")
+        lines.append((number, line))
     if not lines:
         raise ValueError(f"{path} holds no responses")
     return lines
 
 
-async def _score_all(rewards: RewardSet, pairs: list[tuple[dict, dict]]) -> list[Tried]:
-    return await asyncio.gather(*(_score(rewards, sample) for sample in _samples(pairs)))
+def _check_response(line: dict[str, Any], rewards: RewardSet, where: str) -> None:
+    if not isinstance(line.get("response"), str):
+        raise ValueError(f"{where} has no text `response`")
+    if type(line.get("tokens", 0)) is not int:
+        raise ValueError(f"{where}: `tokens` must be a whole number, not {line['tokens']!r}")
+    if rewards.needs_attention and not {"image_mass", "system_mass"} <= line.keys():
+        raise ValueError(
+            f"{where} has no image_mass and system_mass (tokens x layers), which {', '.join(rewards.weights)} needs"
+        )
+
+
+async def _score_all(rewards: RewardSet, samples: list[AttentionSample]) -> list[Tried]:
+    return await asyncio.gather(*(_score(rewards, sample) for sample in samples))
 
 
 async def _score(rewards: RewardSet, sample: AttentionSample) -> Tried:
     from rewards.combine import RewardError
 
+    raw: dict[str, float | None] = dict.fromkeys(rewards.weights)
     try:
         values = await rewards.score_text(sample)
         values = await rewards.score_attention(sample, values)
     except RewardError as failure:
-        return Tried(sample.row_id, sample.gold, sample.response, {}, str(failure))
-    return Tried(sample.row_id, sample.gold, sample.response, dict(values.raw), "")
+        return Tried(sample.row_id, sample.gold, sample.response, raw, str(failure))
+    return Tried(sample.row_id, sample.gold, sample.response, raw | dict(values.raw), "")
 
 
-def _samples(pairs: list[tuple[dict, dict]]) -> list[AttentionSample]:
-    """One a line; responses to the same row are a group."""
-    from rewards.sample import AttentionSample, image_size, question_text, row_options
+def _samples(pairs: list[tuple[dict[str, Any], dict[str, Any], Masses | None]]) -> list[AttentionSample]:
+    """One sample for each (row, line, masses); responses to the same row are a group."""
+    from avar_rl.runtime.images import image_size
+    from rewards.sample import AttentionSample, question_text, row_options
 
-    masses = [_masses(line) for _, line in pairs]
     members: dict[str, list[int]] = {}
-    for i, (_, line) in enumerate(pairs):
+    for i, (_, line, _) in enumerate(pairs):
         members.setdefault(str(line["id"]), []).append(i)
     return [
         AttentionSample(
             question=question_text(row["prompt"]),
             response=line["response"],
-            gold=row["reward_model"]["ground_truth"],
+            gold=str(row["reward_model"]["ground_truth"]),
             row={name: value for name, value in row.items() if name not in ("prompt", "images", "reward_model")},
             row_id=str(line["id"]),
             options=row_options(row["extra_info"]),
-            image_sizes=tuple(image_size(image) for image in row["images"] or []),
+            image_sizes=tuple(image_size(image, where=f"row {line['id']}") for image in row.get("images") or []),
             response_tokens=line.get("tokens"),
-            masses=masses[i],
-            group=tuple(masses[j] for j in members[str(line["id"])]),
+            masses=masses,
+            group=tuple(mass for j in members[str(line["id"])] if (mass := pairs[j][2]) is not None),
             position=members[str(line["id"])].index(i),
         )
-        for i, (row, line) in enumerate(pairs)
+        for i, (row, line, masses) in enumerate(pairs)
     ]
 
 
-def _masses(line: dict[str, Any]) -> Masses | None:
-    if "image_mass" not in line:
-        return None
+def _masses(line: dict[str, Any], where: str) -> Masses:
     import torch
 
     from rewards.sample import Masses
 
-    return Masses(torch.tensor(line["image_mass"]).float(), torch.tensor(line["system_mass"]).float())
-
-
-def _print(tried: list[Tried]) -> None:
-    from rich.console import Console
-    from rich.table import Column, Table
-
-    names = list(dict.fromkeys(name for one in tried for name in one.raw))
-    table = Table(Column("row", no_wrap=True), "gold", *names, Column("the response ends", no_wrap=True))
-    for one in tried:
-        values = ["failed" if one.error else _number(one.raw[name]) for name in names]
-        table.add_row(*map(_literal, (one.row_id, one.gold, *values, one.response[-SHOWN:])))
-    summary = Table("reward", "n", "mean", "std", "min", "max", "not applicable")
-    for name in names:
-        values = [one.raw[name] for one in tried if one.raw.get(name) is not None]
-        figures = [statistics.fmean(values), statistics.pstdev(values), min(values), max(values)] if values else []
-        missing = sum(not one.error and one.raw[name] is None for one in tried)
-        summary.add_row(name, str(len(values)), *(map(_number, figures or [None] * 4)), str(missing))
-    console = Console()
-    console.print(table, summary)
-    failed = [one for one in tried if one.error]
-    if failed:
-        print(f"{len(failed)} of {len(tried)} responses failed; the first:\n{failed[0].error}", file=sys.stderr)
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4g}"
-
-
-def _literal(text: str) -> Text:
-    """Responses are not Rich's markup."""
-    from rich.text import Text
-
-    return Text(text)
+    try:
+        image, system = (torch.tensor(line[key]).float() for key in ("image_mass", "system_mass"))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{where}: image_mass and system_mass must be lists of tokens x layers: {error}") from None
+    if image.ndim != 2 or image.shape != system.shape:
+        raise ValueError(
+            f"{where}: image_mass and system_mass must both be tokens x layers; they are {list(image.shape)} and "
+            f"{list(system.shape)}"
+        )
+    return Masses(image, system)
 
 
 if __name__ == "__main__":

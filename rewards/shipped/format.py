@@ -20,4 +20,5 @@ def format_reward(response: str) -> float:
 
 @reward(name="format")
 def sample_format(sample: Sample) -> float:
+    """`format_reward` of the response."""
     return format_reward(sample.response)

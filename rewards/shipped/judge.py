@@ -1,9 +1,8 @@
 """A judge model behind an OpenAI-compatible endpoint (vLLM's server, a cloud's): an example of an asynchronous reward.
 
-avar.rewards: {judge: {weight: 0.2, model: Qwen/Qwen3-32B, base_url: "http://judge:8000/v1"}}
+    avar.rewards: {judge: {weight: 0.2, model: Qwen/Qwen3-32B, base_url: "http://judge:8000/v1"}}
 
-The key is read from the environment of every node (`api_key_env`). Give it `gate: accuracy` to have only right answers
-judged. The limit on concurrent requests holds for each reward worker (`reward.num_workers`).
+`gate: accuracy` has only right answers judged.
 """
 
 import asyncio
@@ -15,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 from pydantic import Field
 
+from avar_rl.runtime.settings import Count, Positive, Whole
 from rewards.plugin import reward
 from rewards.sample import Sample
 
@@ -39,15 +39,25 @@ async def judge(
     base_url: str,
     api_key_env: str = "OPENAI_API_KEY",
     prompt: str = PROMPT,
-    max_tokens: Annotated[int, Field(gt=0)] = 16,
-    concurrency: Annotated[int, Field(gt=0)] = 16,
-    retries: Annotated[int, Field(ge=0)] = 5,
-    timeout_s: Annotated[float, Field(gt=0)] = 60.0,
+    max_tokens: Count = 16,
+    concurrency: Count = 16,
+    retries: Annotated[Whole, Field(ge=0)] = 5,
+    timeout_s: Positive = 60.0,
 ) -> float | None:
-    """The judge's number from 0 to 1; None where its reply holds none.
+    """The judge's number from 0 to 1 for a response; None where its reply holds none.
 
     Connection errors, time-outs and the statuses 408, 409, 429 and 5xx are tried again with growing pauses; what fails
-    after `retries` more attempts raises.
+    after `retries` more attempts raises openai.OpenAIError.
+
+    Args:
+        model: the judge's name at the endpoint.
+        base_url: address of the endpoint, such as http://judge:8000/v1.
+        api_key_env: environment variable, set on every node, that holds the key; where it is not set, the key is
+            "none", which a local vLLM server takes.
+        prompt: what the judge is asked, with {question}, {gold} and {response} to be filled in.
+        max_tokens: limit on the reply.
+        concurrency: limit on requests at the same time, in each reward worker (`reward.num_workers`).
+        timeout_s: seconds for one attempt.
     """
     text = prompt.format(question=sample.question, gold=sample.gold, response=sample.response)
     async with _limit(concurrency):
@@ -58,7 +68,7 @@ async def judge(
 
 
 def parse(reply: str) -> float | None:
-    """The last number from 0 to 1 that stands alone in `reply`."""
+    """The last number from 0 to 1 that stands alone in `reply`; None where there is none."""
     found = _NUMBER.findall(reply)
     return float(found[-1]) if found else None
 

@@ -1,27 +1,25 @@
 """Length shaping: DAPO's soft overlong punishment (arXiv 2503.14476, section 3.4).
 
-0                                up to max - buffer tokens
+0                                    up to max - buffer tokens
 ((max - buffer) - tokens) / buffer   from there to max: falls from 0 to -1
--1                               beyond max
+-1                                   beyond max
 """
 
-from typing import Annotated
-
-from pydantic import Field
-
+from avar_rl.runtime.settings import Count
 from rewards.plugin import reward
 from rewards.sample import Sample
 
-Tokens = Annotated[int, Field(gt=0)]
-
 
 @reward
-def length(sample: Sample, *, buffer: Tokens, max_tokens: Tokens | None = None) -> float:
-    """Between -1 and 0, by the response's length in tokens.
+def length(sample: Sample, *, buffer: Count, max_tokens: Count | None = None) -> float:
+    """From 0 for a response that is short enough to -1 for one that is too long.
 
     Args:
         buffer: length of the ramp in tokens.
-        max_tokens: where the ramp ends; by default the limit at which responses are cut.
+        max_tokens: the length in tokens where the ramp ends; by default the limit at which responses are cut.
+
+    Raises:
+        ValueError: the response's length or the limit is not known, or `buffer` is no shorter than the limit.
     """
     limit = sample.max_response_tokens if max_tokens is None else max_tokens
     if limit is None or sample.response_tokens is None:

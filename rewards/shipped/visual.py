@@ -1,19 +1,20 @@
-"""The visual-anchoring reward (VARS, arXiv 2603.03825, stage 3), from the span masses of the response tokens.
+"""The visual-anchoring reward (arXiv 2603.03825, stage 3), from the span masses of the response tokens.
 
     r_visual = 0 if the answer is wrong, else 1/|T| sum_t 1/|L| sum_l [ img_l,t / (sys_l,t + eps) ]
 
-img and sys are the attention mass of token t in layer l on the image and on the system turn, heads averaged first; T is
-the response; "0 if the answer is wrong" is the gate. The raw ratio (7 to 19 in a 7B model) swamps an accuracy of 1,
-hence mode "share" = img / (img + sys), bounded by 1; "rank", the place of the share within the group; and `clip`, an
-upper bound on a token's score. None of these is in the paper.
+img and sys are the attention mass of token t in layer l on the image and on the system turn, averaged over heads; T is
+the set of response tokens, L that of recorded layers; "0 if the answer is wrong" is the gate. The ratio (7 to 19 in a
+7B model) swamps an accuracy of 1, hence mode "share" = img / (img + sys), bounded by 1; "rank", the place of the share
+within the group; and `clip`, an upper bound on a token's score. None of these is in the paper.
+
+Shapes: T tokens of the response, L recorded layers.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
-
+from avar_rl.runtime.settings import Positive
 from rewards.plugin import reward
 from rewards.sample import AttentionSample, Masses
 
@@ -21,26 +22,38 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Mode = Literal["ratio", "share", "rank"]
-Positive = Annotated[float, Field(gt=0)]
 
 
 @reward(gate="accuracy")
 def visual(
     sample: AttentionSample, *, mode: Mode = "ratio", eps: Positive = 1e-6, clip: Positive | None = None
 ) -> float | None:
-    """Mean token score over the response; None for a question without an image, and for a rank in a group of one."""
+    """How much a response attends to the image: the mean of `token_visual_score` over its tokens.
+
+    Args:
+        mode: "ratio", "share", or "rank" = the place of the share among the responses to the same question, 0 to 1.
+        eps: keeps the quotients finite.
+        clip: upper bound of a token's score; None: no bound.
+
+    Returns: None for a question without an image, and for a rank in a group of one.
+
+    Raises:
+        ValueError: the response has no masses, or these are not finite.
+    """
     if not sample.image_sizes:
         return None
     if mode == "rank":
         shares = [mean_score(masses, mode="share", eps=eps, clip=clip) for masses in sample.group]
         return rank(shares, sample.position)
+    if sample.masses is None:
+        raise ValueError("the response has no attention masses: nothing was recorded")
     return mean_score(sample.masses, mode=mode, eps=eps, clip=clip)
 
 
 def token_visual_score(
     image_L: Tensor, system_L: Tensor, *, mode: str = "ratio", eps: float = 1e-6, clip: float | None = None
 ) -> Tensor:
-    """Score of each token: mean over layers (the last dimension) of how much image mass there is per system mass.
+    """The visual score of each token: its image mass in relation to its system mass, averaged over layers.
 
     Args:
         image_L, system_L: attention masses averaged over heads, (..., L) with any leading shape, such as (T, L).
@@ -49,6 +62,9 @@ def token_visual_score(
         clip: upper bound of a token's score, after the mean over layers.
 
     Returns: (...), the leading shape.
+
+    Raises:
+        ValueError: the shapes differ, or `mode` is another one ("rank" compares responses, not tokens).
     """
     if image_L.shape != system_L.shape:
         raise ValueError(
@@ -65,7 +81,11 @@ def token_visual_score(
 
 
 def mean_score(masses: Masses, *, mode: str, eps: float, clip: float | None) -> float:
-    """Mean of `token_visual_score` over the response. ValueError: it has no tokens, or its masses are not finite."""
+    """The mean of `token_visual_score` over the tokens of one response; `mode`, `eps` and `clip` as there.
+
+    Raises:
+        ValueError: the response has no tokens, or a token's score is not finite.
+    """
     if masses.image_TL.ndim != 2 or masses.image_TL.numel() == 0:
         raise ValueError(f"a response needs masses of shape (T, L), T > 0; got {tuple(masses.image_TL.shape)}")
     score_T = token_visual_score(masses.image_TL, masses.system_TL, mode=mode, eps=eps, clip=clip)
@@ -75,7 +95,10 @@ def mean_score(masses: Masses, *, mode: str, eps: float, clip: float | None) -> 
 
 
 def rank(scores: list[float], position: int) -> float | None:
-    """The place of `scores[position]` from 0 (lowest) to 1 (highest), ties in the middle; None for a group of one."""
+    """The place of `scores[position]` among `scores`, from 0 (lowest) to 1 (highest), equal scores in their middle.
+
+    None where there is nothing to compare with (fewer than two scores).
+    """
     if len(scores) < 2:
         return None
     own = scores[position]

@@ -61,7 +61,7 @@ def test_dry_run_of_a_recipe_prints_both_training_configurations_and_writes_noth
         ("grpo", ["trainer.v1.trainer_mode=colocate_async"], "is not 'sync'"),
         ("grpo", ["actor_rollout_ref.model.override_config.attn_implementation=flex_attention"], "is not recorded"),
         ("grpo", ["avar.rewards.visual.mode=loud"], "Input should be 'ratio', 'share' or 'rank', not 'loud'"),
-        ("grpo", ["+avar.rewards.visual.lambda=1"], "avar.rewards.visual.lambda is no option of visual"),
+        ("grpo", ["+avar.rewards.visual.lambda=1"], "unknown key avar.rewards.visual.lambda; visual ("),
         ("grpo", ["~avar.rewards.accuracy"], "visual is gated by accuracy, which is not among avar.rewards"),
         ("grpo", ["+avar.rewards.fromat=1"], "unknown reward fromat; did you mean format"),
         ("grpo", ["+avar.rewards.own={weight: 1, path: no.py}"], "no.py: no such file"),

@@ -1,11 +1,11 @@
-"""The shipped rewards beside accuracy: format, visual (PAPER: stage 3), length, repetition; worked by hand."""
+"""The shipped rewards beside accuracy: format, visual (arXiv 2603.03825, stage 3), length, repetition; worked by hand."""
 
 import math
 
 import pytest
 import torch
 
-from rewards.sample import AttentionSample, Masses, Sample, image_size, question_text
+from rewards.sample import AttentionSample, Masses, Sample, question_text
 from rewards.shipped.format import format_reward
 from rewards.shipped.length import length
 from rewards.shipped.repetition import repetition
@@ -126,6 +126,8 @@ def test_visual_reward_refuses_what_cannot_be_a_response():
         visual(attended(Masses(torch.empty(0, 2), torch.empty(0, 2))))
     with pytest.raises(ValueError, match="not finite"):
         visual(attended(shared(1.0, math.nan)))
+    with pytest.raises(ValueError, match="no attention masses"):
+        visual(AttentionSample("q", "r", "g", image_sizes=((8, 8),)))
 
 
 @pytest.mark.parametrize(("tokens", "expected"), [(0, 0.0), (70, 0.0), (75, -0.25), (90, -1.0), (200, -1.0)])
@@ -152,16 +154,7 @@ def test_repetition_is_the_share_of_repeated_ngrams():
     assert of("short", 4) == 0.0 and of("", 1) == 0.0
 
 
-def test_question_and_images_of_a_row():
+def test_the_question_of_a_row_is_the_text_of_the_users_turns():
     text = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "<image>How many?"}]
     parts = [{"role": "user", "content": [{"type": "image", "image": None}, {"type": "text", "text": "How many?"}]}]
     assert question_text(text) == question_text(parts) == "How many?"
-    from io import BytesIO
-
-    from PIL import Image
-
-    picture, file = Image.new("RGB", (7, 5)), BytesIO()
-    picture.save(file, "PNG")
-    assert image_size(picture) == image_size({"bytes": file.getvalue()}) == image_size({"image": picture}) == (7, 5)
-    with pytest.raises(ValueError, match="none of the keys"):
-        image_size({"url": "x"})

@@ -8,9 +8,10 @@ import numpy as np
 from verl import DataProto
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
+from avar_rl.runtime.images import image_size
 from avar_rl.verl_plugin.config.settings import GRPOSettings, parse
 from rewards.combine import RewardError, Values
-from rewards.sample import Sample, image_size, question_text, row_options
+from rewards.sample import Sample, question_text, row_options
 
 SAMPLE_KEY = "reward_sample"  # in reward_extra_info: what the trainer needs of the row, as JSON (verl skips text)
 
