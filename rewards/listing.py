@@ -48,6 +48,8 @@ def show(tried: list[Tried], limit: int | None) -> None:
     values = {name: [_value(one, name) for one in tried] for name in names}
     for part in _parts(values, out.width - ROW_WIDTH - GOLD_WIDTH - END_WIDTH - 3 * BORDER):
         out.print(_listing(tried, part, limit))
+    if limit is not None and limit < len(tried):
+        print(f"{limit} of {len(tried)} responses, {len(tried) - limit} more between; --rows 0: all")
     figures = _figures(tried, names)
     for part in _parts(figures, out.width - min(max(map(len, names)), NAME_WIDTH) - BORDER):
         out.print(_summary(names, {heading: figures[heading] for heading in part}))
@@ -77,7 +79,6 @@ def _listing(tried: list[Tried], names: list[str], limit: int | None) -> Table:
         found.add_row(*_cells(one, names))
     if hidden:
         found.add_row(cut("…"), cut("…"), *("…" for _ in names), cut(f"… {hidden} more …"))
-        found.caption = f"{len(first) + len(last)} of {len(tried)} responses, {hidden} more between; --rows 0: all"
     for one in last:
         found.add_row(*_cells(one, names))
     return found

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from rewards import plugin
-from rewards.plugin import find, reward, shipped
+from rewards.plugin import declared_in, find, names_in, reward, shipped
 from rewards.sample import AttentionSample, Sample
 
 
@@ -29,9 +29,10 @@ def test_a_file_dropped_into_the_folder_is_found_by_its_name(tmp_path):
     written(tmp_path / "rewards", BRIEF, "brief.py")
     written(tmp_path / "rewards", "1 / 0\n", "broken.py")  # another's fault is none of ours
     code = "from rewards.plugin import find, shipped; print(find('brief').place, 'brief' in shipped())"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env={}, capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run(  # `rewards` of the current folder, the rest of the project
+        [sys.executable, "-c", code],
+        cwd=tmp_path, env={"PYTHONPATH": str(plugin.FOLDER.parent)}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
     assert done.stdout.split() == [f"{tmp_path}/rewards/brief.py:4", "True"], done.stderr
 
 
@@ -40,6 +41,22 @@ def test_a_file_anywhere_is_found_by_path(tmp_path):
     assert find("brief", path).name == "brief"
     other = find("other", path)  # several in one file
     assert other.needs_attention and other.is_async
+    assert names_in(path) == ["brief", "other"]
+
+
+def test_a_file_that_is_named_alone_must_declare_a_reward(tmp_path):
+    with pytest.raises(ValueError, match="mine.py declares no reward with @reward"):
+        names_in(written(tmp_path, "x = 1\n"))
+    with pytest.raises(ValueError, match="reward file .*none.py: no such file"):
+        names_in(str(tmp_path / "none.py"))
+
+
+def test_names_are_read_from_the_source_of_any_file(tmp_path):
+    path = tmp_path / "odd.py"
+    path.write_text("NAME = 'x'\n@reward(name=NAME)\ndef one(s): ...\n@plugin.reward(name='two')\ndef f(s): ...\n")
+    assert declared_in(path) == {"two"}
+    path.write_bytes(b"\xff\xfe")
+    assert declared_in(path) == set()
 
 
 def test_what_is_shipped():
@@ -61,6 +78,9 @@ def test_the_sample_decides_and_is_required():
         @reward
         def positional(sample: Sample, words: int = 3):
             return 1.0
+
+    with pytest.raises(TypeError, match="stands on a function"):
+        reward(type("Mine", (), {}))
 
     with pytest.raises(TypeError, match="cannot be called 'score'"):  # verl's own key
 

@@ -1,4 +1,4 @@
-"""The shipped rewards beside accuracy: format, visual (arXiv 2603.03825, stage 3), length, repetition; worked by hand."""
+"""The shipped rewards beside accuracy: format, visual, length, repetition; worked by hand."""
 
 import math
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from data_tools.formats.rows import read_rows
+from avar_rl.runtime.files import read_parquet
 
 attempt = importlib.import_module("rewards.try")  # `try` is a keyword
 
@@ -28,7 +28,7 @@ def files(tiny_world, tmp_path):
     """Rows of the miniature world, a right and a wrong response to each of the first two, and a reward file."""
     data = tiny_world / "data" / "rl_train.parquet"
     lines = []
-    for row in read_rows(data)[:2]:
+    for row in read_parquet(data)[:2]:
         for answer in (row["reward_model"]["ground_truth"], "wrong [bold]"):
             text = f"<think>I look.</think><answer>{answer}</answer>"
             lines.append({"id": row["extra_info"]["id"], "response": text, "tokens": 9})
@@ -52,8 +52,29 @@ def test_values_of_several_rewards_in_their_order(files):
     assert tried[0].row_id == files["lines"][0]["id"] and not any(one.error for one in tried)
 
 
+def test_a_file_alone_stands_for_all_that_it_declares(files, tmp_path):
+    both = tmp_path / "both.py"
+    both.write_text(f"{OWN}\n@reward(name='second')\nasync def other(sample: Sample) -> float:\n    return 0.5\n")
+    arguments = (["own.at_least=0"], files["data"], files["responses"], 1)
+    assert attempt.run(["format", str(both)], *arguments)[0].raw == {"format": 1.0, "own": 1.0, "second": 0.5}
+    assert attempt.run([f"own={both}"], *arguments)[0].raw == {"own": 1.0}  # one of several, by name
+
+
+def test_the_limit_is_on_responses_that_are_scored_and_rows_on_those_listed(files, capsys):
+    write(files["responses"], files["lines"] * 5)  # 20
+    assert run(files, "--reward", "format", "--limit", "9", "--rows", "5") == 0
+    out = capsys.readouterr().out
+    assert "… 4 more …" in out and "5 of 9 responses" in out
+    assert run(files, "--reward", "format", "--rows", "0") == 0
+    assert capsys.readouterr().out.count("rl_train-0") == 20
+    for wrong in (["--limit", "0"], ["--rows", "-1"], ["--rows", "few"]):
+        with pytest.raises(SystemExit) as stopped:
+            run(files, "--reward", "format", *wrong)
+        assert stopped.value.code == 2 and f"{wrong[1]!r} is no whole number >= " in capsys.readouterr().err
+
+
 def test_the_text_of_an_option_is_right(files):
-    row = next(row for row in read_rows(files["data"]) if row["extra_info"]["options"])
+    row = next(row for row in read_parquet(files["data"]) if row["extra_info"]["options"])
     texts = row["extra_info"]["options"]
     write(
         files["responses"], [{"id": row["extra_info"]["id"], "response": f"<answer>{text}</answer>"} for text in texts]
@@ -83,14 +104,31 @@ def test_attention_rewards_need_masses(files, capsys):
     assert [one.raw["visual"] for one in tried] == expected
 
 
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        ([[0.1], [0.1, 0.2]], "must be lists of tokens x layers"),
+        ([0.1, 0.2], r"must both be tokens x layers; they are [2] and [1, 2]"),
+        ([[0.1]], r"they are [1, 1] and [1, 2]"),
+    ],
+)
+def test_masses_of_another_shape_are_named(image, expected, files, capsys):
+    write(files["responses"], [files["lines"][0] | {"image_mass": image, "system_mass": [[0.1, 0.1]]}])
+    assert run(files, "--reward", "visual") == 2
+    err = capsys.readouterr().err
+    assert "line 1: image_mass and system_mass" in err and expected in err
+
+
 def read_images(files: dict, row_id: str) -> int:
-    return next(len(row["images"]) for row in read_rows(files["data"]) if row["extra_info"]["id"] == row_id)
+    return next(len(row["images"]) for row in read_parquet(files["data"]) if row["extra_info"]["id"] == row_id)
 
 
 def test_a_reward_that_fails_is_shown_with_its_traceback(files, capsys):
     Path(files["own"]).write_text(OWN.replace("return float", "return 1 / 0 + float"))
     assert run(files, "--reward", f"own={files['own']}") == 1
-    err = capsys.readouterr().err
+    captured = capsys.readouterr()
+    assert captured.out.count("failed") == 4  # once a response
+    err = captured.err
     assert "4 of 4 responses failed" in err and "ZeroDivisionError" in err and "reward own failed on row" in err
 
 
@@ -100,6 +138,9 @@ def test_a_reward_that_fails_is_shown_with_its_traceback(files, capsys):
         (["--reward", "acuracy"], "unknown reward acuracy; did you mean accuracy"),
         (["--reward", "accuracy", "--option", "accuracy"], "--option accuracy: write NAME.KEY=VALUE"),
         (["--reward", "format", "--option", "format.x=1"], "unknown key avar.rewards.format.x; format ("),
+        (["--reward", "length", "--option", "length.buffer=[1"], "--option length.buffer=[1: the value is not YAML"),
+        (["--reward", "format", "format"], "--reward names format twice"),
+        (["--reward", "nowhere/my.py"], "reward file nowhere/my.py: no such file"),
     ],
 )
 def test_mistakes_are_one_sentence(arguments, expected, files, capsys):
@@ -110,7 +151,17 @@ def test_mistakes_are_one_sentence(arguments, expected, files, capsys):
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("", "holds no responses"), ("{", "line 1 is not JSON"), ('{"id": "no"}', "line 1: id 'no' is no row of")],
+    [
+        ("", "holds no responses"),
+        ("{", "line 1 is not JSON"),
+        ("\n[1]", "line 2 is no object"),
+        ('{"id": "no"}', "line 1: id 'no' is no row of"),
+        ('{"id": "rl_train-00000"}', "line 1 has no text `response`"),
+        (
+            '{"id": "rl_train-00000", "response": "6", "tokens": "9"}',
+            "line 1: `tokens` must be a whole number, not '9'",
+        ),
+    ],
 )
 def test_faulty_responses_are_named(text, expected, files, capsys):
     Path(files["responses"]).write_text(text)
