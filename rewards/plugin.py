@@ -99,11 +99,11 @@ def _declare(function: Callable[..., Any], *, name: str | None, gate: str | None
     place = f"{function.__code__.co_filename}:{function.__code__.co_firstlineno}"
     if not called.isidentifier() or called in RESERVED:
         raise TypeError(f"a reward cannot be called {called!r} ({place})")
-    kind, options = _signature(function, place)
+    sample, options = _signature(function, place)
     found = Reward(
         name=called,
         function=function,
-        needs_attention=kind is AttentionSample,
+        needs_attention=sample is AttentionSample,
         is_async=inspect.iscoroutinefunction(function),
         gate=gate,
         options=options,
@@ -231,8 +231,8 @@ def _signature(function: Callable[..., Any], place: str) -> tuple[type, type[Bas
     """
     parameters = list(inspect.signature(function).parameters.values())
     hints = get_type_hints(function, include_extras=True)
-    kind = hints.get(parameters[0].name) if parameters else None
-    if kind not in (Sample, AttentionSample):
+    sample = hints.get(parameters[0].name) if parameters else None
+    if sample not in (Sample, AttentionSample):
         raise TypeError(f"a reward's first parameter must be annotated Sample or AttentionSample ({place})")
     options: dict[str, Any] = {}
     for parameter in parameters[1:]:
@@ -241,4 +241,4 @@ def _signature(function: Callable[..., Any], place: str) -> tuple[type, type[Bas
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
         options[parameter.name] = (hints.get(parameter.name, Any), default)
     strict = ConfigDict(extra="forbid", validate_default=False, protected_namespaces=())
-    return kind, create_model(f"{function.__name__}_options", __config__=strict, **options)
+    return sample, create_model(f"{function.__name__}_options", __config__=strict, **options)

@@ -5,7 +5,7 @@ python -m rewards.try --reward accuracy path/my.py --option my_reward.words=30 -
 
 DATA is a parquet file of RL rows. RESPONSES is JSONL: `id` (the row's `extra_info.id`), `response`, and by need
 `tokens` (the response's length) and `image_mass`, `system_mass` (lists, tokens x layers: attention
-rewards). Gates are open.
+rewards). Gates are open. In the tables, – is "not applicable", and n/a counts these.
 
 Exit status: 0; 1 where a reward failed on a response; 2 for a mistake in the arguments or files.
 """

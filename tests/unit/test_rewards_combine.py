@@ -49,12 +49,12 @@ def test_lines_of_a_recipe():
         {
             "accuracy": 1,
             "visual": {"weight": "3e-1", "gate": None, "layers": [0, 2]},
-            "own": {"weight": 0, "path": "f.py"},
+            "own": {"weight": 0, "path": "f.py", "name": "an option", "options": [1]},
         }
     )
     assert terms[0] == Term("accuracy", 1.0)
     assert terms[1] == Term("visual", 0.3, None, None, (("layers", (0, 2)),))
-    assert terms[2].path == "f.py" and hash(terms)
+    assert terms[2] == Term("own", 0, path="f.py", options=(("name", "an option"), ("options", (1,)))) and hash(terms)
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_lists_become_tuples():
         (sft, {"guidance": {"layers": ["first"]}}, "avar.guidance.layers must be a list of layer indices or null"),
         (sft, {"guidance": 0.15}, "avar.guidance must be a mapping, not 0.15"),
         (grpo, {"rewards": None}, "avar.rewards must be a mapping of names to weights, not None"),
-        (grpo, {"rewards": {"format": -1}}, "avar.rewards.format.weight: Input should be greater than or equal to 0, not -1"),
+        (grpo, {"rewards": {"format": -1}}, "avar.rewards.format.weight: Input should be greater than or equal to 0"),
         (grpo, {"on_reward_error": "ignore"}, "avar.on_reward_error must be 'stop' or 'mask', not 'ignore'"),
         (grpo, {"attention": {"measure": "yes"}}, "avar.attention.measure must be true or false, not 'yes'"),
         (grpo, {"groups": {"normalise": "loud"}}, "avar.groups.normalise must be 'total' or 'parts', not 'loud'"),
