@@ -21,12 +21,12 @@ import psutil
 import uvloop
 
 from data_tools.miniature import source as tiny_world
-from data_tools.synthesis.export import Exporter
-from data_tools.synthesis.journal import Journal
-from data_tools.synthesis.recipe import Recipe, load_recipe
-from data_tools.synthesis.run import run_here
-from data_tools.synthesis.selection import Rows
-from data_tools.synthesis.stages import Tracer
+from data_tools.synthesis.calls.journal import Journal
+from data_tools.synthesis.inputs.recipe import Recipe, load_recipe
+from data_tools.synthesis.inputs.selection import Rows
+from data_tools.synthesis.outcomes.export import Exporter
+from data_tools.synthesis.outcomes.stages import Tracer
+from data_tools.synthesis.running.run import run_here
 
 DELAY_S, IN_FLIGHT = 0.05, 64
 RECIPE = Path(__file__).parents[1] / "recipes" / "config" / "synthesis" / "tiny.yaml"

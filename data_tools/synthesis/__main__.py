@@ -17,13 +17,13 @@ JOURNAL = "journal.sqlite"
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from data_tools.synthesis.export import Exporter
-    from data_tools.synthesis.journal import Journal
-    from data_tools.synthesis.recipe import load_recipe
-    from data_tools.synthesis.report import show, tables, write_page
-    from data_tools.synthesis.selection import Rows
-    from data_tools.synthesis.stages import Tracer
-    from data_tools.synthesis.tokens import token_counter
+    from data_tools.synthesis.calls.journal import Journal
+    from data_tools.synthesis.inputs.recipe import load_recipe
+    from data_tools.synthesis.inputs.selection import Rows
+    from data_tools.synthesis.inputs.tokens import token_counter
+    from data_tools.synthesis.outcomes.export import Exporter
+    from data_tools.synthesis.outcomes.report import show, tables, write_page
+    from data_tools.synthesis.outcomes.stages import Tracer
 
     recipe = load_recipe(arguments.recipe, arguments.overrides)
     if arguments.dry_run:
@@ -32,11 +32,11 @@ def _run(arguments: argparse.Namespace) -> int:
     tracer = Tracer(recipe, token_counter(recipe.filters.tokenizer))
     stopped = None
     if arguments.ray:
-        from data_tools.synthesis.ray_run import run_on_ray
+        from data_tools.synthesis.running.ray_run import run_on_ray
 
         stopped = run_on_ray(recipe, rows, out / JOURNAL, arguments.ray)
     elif not arguments.export_only:
-        from data_tools.synthesis.run import run_here
+        from data_tools.synthesis.running.run import run_here
 
         stopped = run_here(recipe, rows, tracer, out / JOURNAL)
     journal = Journal(out / JOURNAL)
@@ -60,7 +60,7 @@ def _dry_run(recipe) -> int:
 
     import yaml
 
-    from data_tools.synthesis.prompts import load_prompts
+    from data_tools.synthesis.inputs.prompts import load_prompts
 
     prompts = load_prompts(recipe)
     print(yaml.safe_dump(asdict(recipe), sort_keys=False, allow_unicode=True), end="")

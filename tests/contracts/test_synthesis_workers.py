@@ -4,15 +4,15 @@ import asyncio
 import pickle
 from pathlib import Path
 
-from data_tools.synthesis.export import Exporter
-from data_tools.synthesis.journal import Journal
-from data_tools.synthesis.keeper import Keeper
-from data_tools.synthesis.ray_run import StageWorker, passes
-from data_tools.synthesis.recipe import STAGES, load_recipe
-from data_tools.synthesis.run import run
-from data_tools.synthesis.selection import Rows
-from data_tools.synthesis.stages import Tracer
-from data_tools.synthesis.tokens import token_counter
+from data_tools.synthesis.calls.journal import Journal
+from data_tools.synthesis.calls.keeper import Keeper
+from data_tools.synthesis.inputs.recipe import STAGES, load_recipe
+from data_tools.synthesis.inputs.selection import Rows
+from data_tools.synthesis.inputs.tokens import token_counter
+from data_tools.synthesis.outcomes.export import Exporter
+from data_tools.synthesis.outcomes.stages import Tracer
+from data_tools.synthesis.running.ray_run import StageWorker, passes
+from data_tools.synthesis.running.run import run
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "config" / "synthesis" / "tiny.yaml"
 ENGINE = "stages.{}.ray_engine={{replicas: 2}}"

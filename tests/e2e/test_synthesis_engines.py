@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from avar_rl.runtime.environment import CPU_VARIABLES, VARIABLES
-from data_tools.synthesis.recipe import load_recipe
-from data_tools.synthesis.selection import Rows
-from data_tools.synthesis.stages import Tracer
+from data_tools.synthesis.inputs.recipe import load_recipe
+from data_tools.synthesis.inputs.selection import Rows
+from data_tools.synthesis.outcomes.stages import Tracer
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "config" / "synthesis" / "tiny.yaml"

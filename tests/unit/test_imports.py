@@ -14,8 +14,8 @@ PACKAGES = ("avar_rl", "rewards", "data_tools")
 HEAVY = {
     "avar_rl.evaluation.generate": {"vllm"},  # the engine that answers
     "avar_rl.evaluation.vllm_intervention": {"vllm"},  # the intervention's model classes
-    "data_tools.synthesis.ray_run": {"ray"},  # the run on Ray Data
-    "data_tools.synthesis.ray_engines": {"ray"},  # vLLM engines inside Ray
+    "data_tools.synthesis.running.ray_run": {"ray"},  # the run on Ray Data
+    "data_tools.synthesis.running.ray_engines": {"ray"},  # vLLM engines inside Ray
 }
 # Packages that import nothing of the others: the maths, and the rewards, can be tested in seconds.
 PURE = ("avar_rl.attention", "avar_rl.runtime", "avar_rl.vas", "avar_rl.guidance", "avar_rl.intervention", "rewards")

@@ -12,12 +12,12 @@ import pytest
 from data_tools.formats.sample import Sample, SampleWriter
 from data_tools.miniature import teacher_texts as tiny_texts
 from data_tools.miniature.source import questions
-from data_tools.synthesis.journal import Completion, Failure, Journal
-from data_tools.synthesis.prompts import Prompt
-from data_tools.synthesis.recipe import Endpoint, Recipe, Source, Stage, Stages
-from data_tools.synthesis.request import Row, make_request
-from data_tools.synthesis.selection import Rows
-from data_tools.synthesis.teachers import PassingError, Teacher, _limiter, parse_answer, retry_after
+from data_tools.synthesis.calls.journal import Completion, Failure, Journal
+from data_tools.synthesis.calls.request import make_request
+from data_tools.synthesis.calls.teachers import PassingError, Teacher, _limiter, parse_answer, retry_after
+from data_tools.synthesis.inputs.prompts import Prompt
+from data_tools.synthesis.inputs.recipe import Endpoint, Recipe, Source, Stage, Stages
+from data_tools.synthesis.inputs.selection import Row, Rows
 
 PNG = b"\x89PNG\r\n"
 ROW = Row("s/1", Sample("1", "s", "How many?", "1", "number", images=(PNG,)), ".")

@@ -1,8 +1,10 @@
 import pytest
 
 from data_tools.formats.sample import Sample
-from data_tools.synthesis.anchors import contradiction, find_anchors
-from data_tools.synthesis.filters import (
+from data_tools.synthesis.calls.journal import Completion
+from data_tools.synthesis.inputs.recipe import Filters
+from data_tools.synthesis.outcomes.anchors import contradiction, find_anchors
+from data_tools.synthesis.outcomes.filters import (
     Deduplicator,
     reject_description,
     reject_reasoning,
@@ -10,8 +12,6 @@ from data_tools.synthesis.filters import (
     reject_sample,
     repetition,
 )
-from data_tools.synthesis.journal import Completion
-from data_tools.synthesis.recipe import Filters
 
 DESCRIPTION = "A triangle ABC with a red circle inside. AB = 5, angle C is 90. A blue square lies on the left."
 SAMPLE = Sample("1", "s", "How many circles?", "1", "number", images=(b"\x89PNG",))

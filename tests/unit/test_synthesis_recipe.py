@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from data_tools.synthesis.__main__ import main
-from data_tools.synthesis.prompts import Prompt, load_prompts
-from data_tools.synthesis.recipe import load_recipe
+from data_tools.synthesis.inputs.prompts import Prompt, load_prompts
+from data_tools.synthesis.inputs.recipe import load_recipe
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "config" / "synthesis"
 TINY = FOLDER / "tiny.yaml"

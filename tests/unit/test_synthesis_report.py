@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from data_tools.synthesis.export import Example, Tally
-from data_tools.synthesis.journal import Usage
-from data_tools.synthesis.recipe import load_recipe
-from data_tools.synthesis.report import histogram, tables, write_page
+from data_tools.synthesis.calls.journal import Usage
+from data_tools.synthesis.inputs.recipe import load_recipe
+from data_tools.synthesis.outcomes.export import Example, Tally
+from data_tools.synthesis.outcomes.report import histogram, tables, write_page
 
 TINY = Path(__file__).parents[2] / "recipes" / "config" / "synthesis" / "tiny.yaml"
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_tools.synthesis.export import OUTCOMES, Tally
-from data_tools.synthesis.filters import NAMES
-from data_tools.synthesis.journal import Usage
-from data_tools.synthesis.recipe import STAGES, Recipe
+from data_tools.synthesis.calls.journal import Usage
+from data_tools.synthesis.inputs.recipe import STAGES, Recipe
+from data_tools.synthesis.outcomes.export import OUTCOMES, Tally
+from data_tools.synthesis.outcomes.filters import NAMES
 
 TEMPLATE = Path(__file__).parent / "report.html.jinja"
 BINS = 16

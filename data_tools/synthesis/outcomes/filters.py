@@ -12,9 +12,9 @@ from functools import lru_cache
 from typing import Any
 
 from data_tools.formats.sample import Sample
-from data_tools.synthesis.anchors import find_anchors
-from data_tools.synthesis.journal import Completion
-from data_tools.synthesis.recipe import Filters
+from data_tools.synthesis.calls.journal import Completion
+from data_tools.synthesis.inputs.recipe import Filters
+from data_tools.synthesis.outcomes.anchors import find_anchors
 from rewards.grading import stated_answer
 from rewards.shipped.accuracy import accuracy, check_gold
 from rewards.shipped.format import format_reward

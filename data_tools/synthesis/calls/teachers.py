@@ -18,9 +18,9 @@ from contextlib import AsyncExitStack
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from data_tools.synthesis.journal import Completion, Failure
-from data_tools.synthesis.recipe import Endpoint, Stage
-from data_tools.synthesis.request import Request
+from data_tools.synthesis.calls.journal import Completion, Failure
+from data_tools.synthesis.calls.request import Request
+from data_tools.synthesis.inputs.recipe import Endpoint, Stage
 
 LONGEST_RETRY_AFTER_S = 600.0
 

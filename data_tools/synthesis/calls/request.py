@@ -10,20 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from data_tools.formats.rows import IMAGE_PLACEHOLDER
-from data_tools.formats.sample import Sample, read_image
-from data_tools.synthesis.prompts import Prompt
-from data_tools.synthesis.recipe import Stage
+from data_tools.formats.sample import read_image
+from data_tools.synthesis.inputs.prompts import Prompt
+from data_tools.synthesis.inputs.recipe import Stage
+from data_tools.synthesis.inputs.selection import Row
 
 _TYPES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"RIFF": "webp"}
-
-
-@dataclass(frozen=True)
-class Row:
-    """A sample and the name under which it is journalled, `source/id`; `folder`: where its image paths start."""
-
-    name: str
-    sample: Sample
-    folder: str
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,12 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from data_tools.synthesis.keeper import Keeper, Spending
-from data_tools.synthesis.recipe import STAGES, Recipe
-from data_tools.synthesis.request import Row
-from data_tools.synthesis.selection import Rows
-from data_tools.synthesis.stages import Tracer
-from data_tools.synthesis.teachers import StoppedError
-from data_tools.synthesis.worker import Worker
+from data_tools.synthesis.calls.keeper import Keeper, Spending
+from data_tools.synthesis.calls.teachers import StoppedError
+from data_tools.synthesis.inputs.recipe import STAGES, Recipe
+from data_tools.synthesis.inputs.selection import Row, Rows
+from data_tools.synthesis.outcomes.stages import Tracer
+from data_tools.synthesis.running.worker import Worker
 
 
 async def run(

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from math import inf
 from typing import Any
 
-from data_tools.synthesis.journal import Completion, Failure
-from data_tools.synthesis.recipe import Recipe, Stage
-from data_tools.synthesis.request import Request
-from data_tools.synthesis.stages import Tracer
-from data_tools.synthesis.tokens import token_counter
+from data_tools.synthesis.calls.journal import Completion, Failure
+from data_tools.synthesis.calls.request import Request
+from data_tools.synthesis.inputs.recipe import Recipe, Stage
+from data_tools.synthesis.inputs.tokens import token_counter
+from data_tools.synthesis.outcomes.stages import Tracer
 
 # CPUs of a stage of the processor that only moves text: whole ones would leave a small machine none for the engine.
 LIGHT = 0.1

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.formats.rows import chat_row, row_writer
-from data_tools.synthesis import filters
-from data_tools.synthesis.journal import Journal
-from data_tools.synthesis.recipe import STAGES, Recipe
-from data_tools.synthesis.request import Row
-from data_tools.synthesis.stages import Candidate, Tracer
+from data_tools.synthesis.calls.journal import Journal
+from data_tools.synthesis.inputs.recipe import STAGES, Recipe
+from data_tools.synthesis.inputs.selection import Row
+from data_tools.synthesis.outcomes import filters
+from data_tools.synthesis.outcomes.stages import Candidate, Tracer
 
 OUTCOMES = ("exported", "filtered", "failed", "pending")
 _ORDER = {name: place for place, name in enumerate(("source", *STAGES))}

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from data_tools.synthesis import filters
-from data_tools.synthesis.filters import Rejection
-from data_tools.synthesis.journal import Completion, Failure
-from data_tools.synthesis.prompts import Prompt, load_prompts
-from data_tools.synthesis.recipe import Recipe
-from data_tools.synthesis.request import Request, Row, make_request
+from data_tools.synthesis.calls.journal import Completion, Failure
+from data_tools.synthesis.calls.request import Request, make_request
+from data_tools.synthesis.inputs.prompts import Prompt, load_prompts
+from data_tools.synthesis.inputs.recipe import Recipe
+from data_tools.synthesis.inputs.selection import Row
+from data_tools.synthesis.outcomes import filters
+from data_tools.synthesis.outcomes.filters import Rejection
 
 Lookup = Callable[[str], Completion | Failure | None]
 

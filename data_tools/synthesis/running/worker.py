@@ -7,12 +7,13 @@ import threading
 from collections.abc import Collection
 from contextlib import AsyncExitStack
 
-from data_tools.synthesis.journal import Completion, Failure
-from data_tools.synthesis.keeper import Keeper, Known
-from data_tools.synthesis.recipe import Recipe
-from data_tools.synthesis.request import Request, Row
-from data_tools.synthesis.stages import Tracer
-from data_tools.synthesis.teachers import StoppedError, Teacher
+from data_tools.synthesis.calls.journal import Completion, Failure
+from data_tools.synthesis.calls.keeper import Keeper, Known
+from data_tools.synthesis.calls.request import Request
+from data_tools.synthesis.calls.teachers import StoppedError, Teacher
+from data_tools.synthesis.inputs.recipe import Recipe
+from data_tools.synthesis.inputs.selection import Row
+from data_tools.synthesis.outcomes.stages import Tracer
 
 
 class Worker:

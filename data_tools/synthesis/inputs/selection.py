@@ -5,11 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from data_tools.formats.sample import read_samples
-from data_tools.synthesis.recipe import Recipe, Source
-from data_tools.synthesis.request import Row
+from data_tools.formats.sample import Sample, read_samples
+from data_tools.synthesis.inputs.recipe import Recipe, Source
+
+
+@dataclass(frozen=True)
+class Row:
+    """A sample and the name under which it is journalled, `source/id`; `folder`: where its image paths start."""
+
+    name: str
+    sample: Sample
+    folder: str
 
 
 def chosen_ids(name: str, source: Source, seed: int) -> set[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_tools.synthesis.journal import Completion, Failure, Journal
-from data_tools.synthesis.recipe import STAGES, Recipe
+from data_tools.synthesis.calls.journal import Completion, Failure, Journal
+from data_tools.synthesis.inputs.recipe import STAGES, Recipe
 
 Known = dict[str, Completion | Failure]
 

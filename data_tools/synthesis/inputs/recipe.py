@@ -9,7 +9,7 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 STAGES = ("describe", "reason", "anchor")
-PROMPTS = Path(__file__).parent / "prompts"
+PROMPTS = Path(__file__).parents[1] / "prompts"
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Price:
 
 @dataclass(frozen=True)
 class RayEngine:
-    """A vLLM engine that Ray runs (`--ray` only): see `data_tools.synthesis.ray_engines`."""
+    """A vLLM engine that Ray runs (`--ray` only): see `data_tools.synthesis.running.ray_engines`."""
 
     replicas: int = 1
     batch_size: int = 64

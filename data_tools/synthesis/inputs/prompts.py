@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_tools.synthesis.recipe import PROMPTS, STAGES, Recipe
+from data_tools.synthesis.inputs.recipe import PROMPTS, STAGES, Recipe
 
 INPUTS = {"describe": ("question",), "reason": ("question", "description")}
 INPUTS["anchor"] = ("question", "description", "reasoning")

@@ -14,14 +14,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_tools.synthesis.journal import Journal
-from data_tools.synthesis.keeper import Keeper
-from data_tools.synthesis.recipe import STAGES, Recipe
-from data_tools.synthesis.selection import Rows
-from data_tools.synthesis.stages import Tracer
-from data_tools.synthesis.teachers import StoppedError
-from data_tools.synthesis.tokens import token_counter
-from data_tools.synthesis.worker import Worker
+from data_tools.synthesis.calls.journal import Journal
+from data_tools.synthesis.calls.keeper import Keeper
+from data_tools.synthesis.calls.teachers import StoppedError
+from data_tools.synthesis.inputs.recipe import STAGES, Recipe
+from data_tools.synthesis.inputs.selection import Rows
+from data_tools.synthesis.inputs.tokens import token_counter
+from data_tools.synthesis.outcomes.stages import Tracer
+from data_tools.synthesis.running.worker import Worker
 
 ROWS_IN_FLIGHT = 2  # for each place of a worker's concurrency
 
@@ -81,7 +81,7 @@ def run_on_ray(recipe: Recipe, rows: Rows, journal: Path, address: str) -> str |
 
     Journal(journal).close()  # says here, not in an actor, what is wrong with it
     # Actors find this package wherever the run was started. Keys are not passed on: Ray writes its environments down.
-    folder = str(Path(__file__).parents[2])
+    folder = str(Path(__file__).parents[3])
     environment = {"PYTHONPATH": os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))}
     ray.init(address, runtime_env={"env_vars": environment}, log_to_driver=False)
     try:
@@ -120,7 +120,7 @@ def _stream(recipe: Recipe, rows: Rows, stages: Sequence[str], keeper: Any) -> N
     for name in stages:
         stage = recipe.stage(name)
         if stage.ray_engine is not None:
-            from data_tools.synthesis.ray_engines import engine_pass
+            from data_tools.synthesis.running.ray_engines import engine_pass
 
             data = engine_pass(data, recipe, name, keeper)
             continue
