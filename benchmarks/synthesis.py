@@ -23,7 +23,7 @@ import uvloop
 from data_tools.miniature import source as tiny_world
 from data_tools.synthesis.calls.journal import Journal
 from data_tools.synthesis.inputs.recipe import Recipe, load_recipe
-from data_tools.synthesis.inputs.selection import Rows
+from data_tools.synthesis.inputs.selection import SelectedRows
 from data_tools.synthesis.outcomes.export import Exporter
 from data_tools.synthesis.outcomes.stages import Tracer
 from data_tools.synthesis.running.run import run_here
@@ -56,7 +56,7 @@ def recipe(folder: Path, url: str, in_flight: int, rows: int) -> Recipe:
 
 def synthesise(chosen: Recipe, out: Path) -> tuple[int, float, float]:
     """(calls, wall seconds, processor seconds) of the run, without the export."""
-    tracer, rows = Tracer(chosen, len), Rows(chosen)  # lengths in characters: tokenizing is not measured here
+    tracer, rows = Tracer(chosen, len), SelectedRows(chosen)  # lengths in characters: tokenizing is not measured here
     wall, processor = time.perf_counter(), time.process_time()
     run_here(chosen, rows, tracer, out / "journal.sqlite")
     spent = time.perf_counter() - wall, time.process_time() - processor
@@ -69,7 +69,7 @@ def synthesise(chosen: Recipe, out: Path) -> tuple[int, float, float]:
 def export(chosen: Recipe, out: Path) -> float:
     journal = Journal(out / "journal.sqlite")
     started = time.perf_counter()
-    Exporter(chosen, journal, Tracer(chosen, len)).export(Rows(chosen), out)
+    Exporter(chosen, journal, Tracer(chosen, len)).export(SelectedRows(chosen), out)
     journal.close()
     return time.perf_counter() - started
 

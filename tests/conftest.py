@@ -53,7 +53,7 @@ def offline_teacher():
     from aiohttp import web
 
     from data_tools.miniature.source import questions
-    from data_tools.miniature.teacher import Manners, Server, Teacher
+    from data_tools.miniature.teacher import Manners, OfflineTeacher, Server
 
     loop, stops = asyncio.new_event_loop(), []
     thread = threading.Thread(target=loop.run_forever, daemon=True)
@@ -61,7 +61,7 @@ def offline_teacher():
 
     def start(key: str | None = None, **manners):
         async def serve():
-            server = Server(Teacher(questions(0, 48), Manners(**manners)), key)
+            server = Server(OfflineTeacher(questions(0, 48), Manners(**manners)), key)
             runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=0.1)
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", 0).start()

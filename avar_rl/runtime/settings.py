@@ -13,13 +13,15 @@ A settings class is a pydantic dataclass that forbids unknown keys and states it
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
-from typing import Annotated, Any, TypeVar, dataclass_transform
+from collections.abc import Callable, Mapping
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, dataclass_transform, get_args, get_origin
 
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 Settings = TypeVar("Settings")
+UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")  # pydantic's names of an unknown key
 
 
 def _no_bool(value: Any) -> Any:
@@ -62,10 +64,12 @@ def parse(cls: type[Settings] | Any, values: Any, where: str) -> Settings:
 
 def first_fault(error: ValidationError, where: str, known: Callable[[tuple], list[str]] | None = None) -> str:
     """The first fault of a validation in one sentence. `known` names the keys that may stand at a place."""
-    fault = error.errors()[0]
+    faults = error.errors()
+    # An unknown key first: a misspelt one also leaves another missing.
+    fault = next((fault for fault in faults if fault["type"] in UNKNOWN), faults[0])
     path = tuple(part for part in fault["loc"] if not (isinstance(part, str) and part.startswith("function-")))
     place = ".".join(part for part in (where, *map(str, path)) if part)
-    if fault["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+    if fault["type"] in UNKNOWN:
         return f"unknown key {place}{_suggestion(str(path[-1]), known(path[:-1]) if known else [])}"
     if fault["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
         return f"missing key {place}"
@@ -78,16 +82,29 @@ def first_fault(error: ValidationError, where: str, known: Callable[[tuple], lis
 
 
 def known_keys(cls: Any) -> Callable[[tuple], list[str]]:
-    """A function from a place in `cls` (a path of field names) to the keys that may stand there."""
+    """A function from a place in `cls` (a path of field names and of keys in mappings) to the keys that may stand
+    there."""
 
     def at(path: tuple) -> list[str]:
         kind = cls
         for part in path:
             fields = getattr(kind, "__pydantic_fields__", {})
-            kind = fields[part].annotation if part in fields else None
+            kind = _set(fields[part].annotation) if part in fields else _of_mapping(kind)
         return sorted(getattr(kind, "__pydantic_fields__", {}))
 
     return at
+
+
+def _set(kind: Any) -> Any:
+    """`X` of `X | None`; any other kind as it is."""
+    parts = [part for part in get_args(kind) if part is not type(None)]
+    return parts[0] if get_origin(kind) in (Union, UnionType) and len(parts) == 1 else kind
+
+
+def _of_mapping(kind: Any) -> Any:
+    """`X` of `Mapping[str, X]`; None for any other kind."""
+    origin = get_origin(kind)
+    return get_args(kind)[1] if isinstance(origin, type) and issubclass(origin, Mapping) else None
 
 
 def _suggestion(key: str, known: list[str]) -> str:

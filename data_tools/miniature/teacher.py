@@ -43,7 +43,7 @@ class Manners:
     glance: float = 0.4
 
 
-class Teacher:
+class OfflineTeacher:
     """The texts; `say` is a pure function of the request."""
 
     def __init__(self, known: Sequence[Question], manners: Manners):
@@ -101,9 +101,9 @@ class Teacher:
 
 
 class Server:
-    """HTTP around a Teacher. `log` holds (idempotency key, how it is answered) of every request, as they came."""
+    """HTTP around an OfflineTeacher. `log` holds (idempotency key, how it is answered) of every request, as they came."""
 
-    def __init__(self, teacher: Teacher, key: str | None = None):
+    def __init__(self, teacher: OfflineTeacher, key: str | None = None):
         self.teacher, self.manners, self.key = teacher, teacher.manners, key
         self.log: list[tuple[str, str]] = []
         self._tries: Counter[bytes] = Counter()
@@ -203,7 +203,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     options = vars(parser.parse_args(argv))
     seed, rows, port, url_file, key = (options.pop(name) for name in ("seed", "rows", "port", "url_file", "key"))
-    server = Server(Teacher(questions(seed, rows), Manners(**options)), key)
+    server = Server(OfflineTeacher(questions(seed, rows), Manners(**options)), key)
     import uvloop
 
     try:

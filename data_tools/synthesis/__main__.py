@@ -19,7 +19,7 @@ JOURNAL = "journal.sqlite"
 def _run(arguments: argparse.Namespace) -> int:
     from data_tools.synthesis.calls.journal import Journal
     from data_tools.synthesis.inputs.recipe import load_recipe
-    from data_tools.synthesis.inputs.selection import Rows
+    from data_tools.synthesis.inputs.selection import SelectedRows
     from data_tools.synthesis.inputs.tokens import token_counter
     from data_tools.synthesis.outcomes.export import Exporter
     from data_tools.synthesis.outcomes.report import show, tables, write_page
@@ -28,7 +28,7 @@ def _run(arguments: argparse.Namespace) -> int:
     recipe = load_recipe(arguments.recipe, arguments.overrides)
     if arguments.dry_run:
         return _dry_run(recipe)
-    out, rows = arguments.out, Rows(recipe)
+    out, rows = arguments.out, SelectedRows(recipe)
     tracer = Tracer(recipe, token_counter(recipe.filters.tokenizer))
     stopped = None
     if arguments.ray:

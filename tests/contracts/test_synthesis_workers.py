@@ -7,7 +7,7 @@ from pathlib import Path
 from data_tools.synthesis.calls.journal import Journal
 from data_tools.synthesis.calls.keeper import Keeper
 from data_tools.synthesis.inputs.recipe import STAGES, load_recipe
-from data_tools.synthesis.inputs.selection import Rows
+from data_tools.synthesis.inputs.selection import SelectedRows
 from data_tools.synthesis.inputs.tokens import token_counter
 from data_tools.synthesis.outcomes.export import Exporter
 from data_tools.synthesis.outcomes.stages import Tracer
@@ -34,7 +34,7 @@ def test_a_pool_a_stage_gives_what_a_single_process_gives(synthesis_world, offli
     paths = [f"sources.tiny_world.path={synthesis_world}/source.parquet", "endpoints.offline.timeout_s=60"]
     paths += [f"filters.tokenizer={synthesis_world}/tokenizer", f"endpoints.offline.base_url={url}"]
     recipe = load_recipe(RECIPE, paths)
-    tracer, rows = Tracer(recipe, token_counter(recipe.filters.tokenizer)), Rows(recipe)
+    tracer, rows = Tracer(recipe, token_counter(recipe.filters.tokenizer)), SelectedRows(recipe)
 
     async def in_pools(keeper: Keeper) -> list[set[str]]:
         """Each row is seen by one of two workers of each stage; the stages that were asked after each pool."""

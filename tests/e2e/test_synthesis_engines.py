@@ -12,7 +12,7 @@ import pytest
 
 from avar_rl.runtime.environment import CPU_VARIABLES, VARIABLES
 from data_tools.synthesis.inputs.recipe import load_recipe
-from data_tools.synthesis.inputs.selection import Rows
+from data_tools.synthesis.inputs.selection import SelectedRows
 from data_tools.synthesis.outcomes.stages import Tracer
 
 ROOT = Path(__file__).parents[2]
@@ -77,7 +77,7 @@ def test_an_engine_of_ray_sees_the_images(synthesis_world, tiny_world, offline_t
     assert {(line["outcome"], line["reason"]) for line in lines} == {("filtered", "cut_off")}
     recipe, processor = load_recipe(RECIPE, settings), AutoProcessor.from_pretrained(tiny_world / "base")
     lengths = []
-    for row in Rows(recipe):
+    for row in SelectedRows(recipe):
         [request] = Tracer(recipe, len).needed(row, {}.get)
         turns = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in request.turns]
         turns[-1]["content"].insert(0, {"type": "image"})

@@ -16,8 +16,8 @@ from data_tools.synthesis.calls.journal import Completion, Failure, Journal
 from data_tools.synthesis.calls.request import make_request
 from data_tools.synthesis.calls.teachers import PassingError, Teacher, _limiter, parse_answer, retry_after
 from data_tools.synthesis.inputs.prompts import Prompt
-from data_tools.synthesis.inputs.recipe import Endpoint, Recipe, Source, Stage, Stages
-from data_tools.synthesis.inputs.selection import Row, Rows
+from data_tools.synthesis.inputs.recipe import Endpoint, Recipe, SampleFile, Stage, Stages
+from data_tools.synthesis.inputs.selection import Row, SelectedRows
 
 PNG = b"\x89PNG\r\n"
 ROW = Row("s/1", Sample("1", "s", "How many?", "1", "number", images=(PNG,)), ".")
@@ -178,9 +178,9 @@ def three(tmp_path):
 
 
 def names(path, rows=None, seed=0) -> list[str]:
-    sources = {"x": Source(str(path), rows)}
+    sources = {"x": SampleFile(str(path), rows)}
     stages = Stages(STAGE, STAGE, STAGE)
-    chosen = Rows(Recipe(sources, {"e": Endpoint("http://127.0.0.1:9")}, stages, seed=seed))
+    chosen = SelectedRows(Recipe(sources, {"e": Endpoint("http://127.0.0.1:9")}, stages, seed=seed))
     assert (
         len(chosen) == len(list(chosen)) == sum(len(list(chosen.read(*part[:1], [part[1]]))) for part in chosen.parts())
     )

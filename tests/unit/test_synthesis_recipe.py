@@ -36,21 +36,31 @@ def test_overrides():
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("filters.min_anchor=1", "unknown key filters.min_anchor; known: examples, max_repetition"),
+        ("filters.min_anchor=1", "unknown key filters.min_anchor (did you mean min_anchors?)"),
+        ("export.folder=x", "unknown key export.folder; known: per_row, val_share"),
+        ("endpoints.offline.key=x", "unknown key endpoints.offline.key (did you mean key_env?)"),
+        ("sources.tiny_world.count=3", "unknown key sources.tiny_world.count; known: path, rows"),
+        ("stages.reason.ray_engine.gpus=3", "unknown key stages.reason.ray_engine.gpus; known: batch_size, engine"),
         ("stages.describe.endpoint=nowhere", "unknown endpoint 'nowhere'; there are offline"),
         ("stages.review.model=x", "unknown key stages.review; known: anchor, describe, reason"),
-        ("stages.reason.samples=two", "stages.reason.samples must be of type int, not 'two'"),
-        ("stages.reason.samples=0", "stages.reason.samples must be positive, not 0"),
-        ("stages.reason.sampling.n=4", "stages.reason.sampling.n is not a sampling setting"),
-        ("endpoints.offline.base_url=null", "endpoints.offline.base_url must be of type str, not None"),
-        ("export.val_share=2", "export.val_share must be between 0 and 1, not 2"),
-        ("budget.requests=-1", "budget.requests must not be negative, not -1"),
-        ("sources.tiny_world=x.parquet", "sources.tiny_world must be a mapping, not 'x.parquet'"),
+        ("stages.reason.samples=two", "stages.reason.samples: Input should be a valid integer.*, not 'two'"),
+        ("stages.reason.samples=0", "stages.reason.samples: Input should be greater than or equal to 1, not 0"),
+        ("stages.reason.sampling.n=4", "stages.reason.sampling: n is not a sampling setting; leave it out"),
+        ("endpoints.offline.base_url=null", "endpoints.offline.base_url: Input should be a valid string, not None"),
+        ("export.val_share=2", "export.val_share: Input should be less than or equal to 1, not 2"),
+        ("budget.requests=-1", "budget.requests: Input should be greater than or equal to 0, not -1"),
+        ("sources.tiny_world=x.parquet", "sources.tiny_world must be a mapping of keys to values, not 'x.parquet'"),
+        ("stages.reason.samples=true", "stages.reason.samples: Input should be a number, not True"),
+        ("endpoints.offline.timeout_s=0", "endpoints.offline.timeout_s: Input should be greater than 0, not 0"),
+        (
+            "stages.reason.price.prompt=-1",
+            "stages.reason.price.prompt: Input should be greater than or equal to 0, not -1",
+        ),
         ("filters", "'filters' is not of the form key=value"),
     ],
 )
 def test_refused(override, said):
-    with pytest.raises(ValueError, match=said.replace("(", r"\(")):
+    with pytest.raises(ValueError, match=said.replace("(", r"\(").replace("?)", r"\?\)")):
         load_recipe(TINY, [override])
 
 
@@ -60,6 +70,17 @@ def test_other_faults(tmp_path, capsys):
     (tmp_path / "half.yaml").write_text("sources: {a: {path: x}}\nendpoints: {}\n")
     with pytest.raises(ValueError, match="missing key stages"):
         load_recipe(tmp_path / "half.yaml")
+    (tmp_path / "none.yaml").write_text(TINY.read_text().replace("tiny_world: {path: outputs", "# {"))
+    with pytest.raises(ValueError, match="none.yaml: sources must be a mapping of keys to values, not None"):
+        load_recipe(tmp_path / "none.yaml")
+    with pytest.raises(ValueError, match="none.yaml: sources: the recipe names none"):
+        load_recipe(tmp_path / "none.yaml", ["sources={}"])
+    (tmp_path / "misspelt.yaml").write_text(TINY.read_text().replace("model: tiny-reason", "modle: tiny-reason"))
+    with pytest.raises(ValueError, match=r"unknown key stages.reason.modle \(did you mean model\?\)"):
+        load_recipe(tmp_path / "misspelt.yaml")
+    (tmp_path / "list.yaml").write_text("- sources")
+    with pytest.raises(ValueError, match="list.yaml: the recipe must be a mapping of keys to values"):
+        load_recipe(tmp_path / "list.yaml")
     (tmp_path / "broken.yaml").write_text("sources: [")
     assert main([str(tmp_path / "broken.yaml"), "--dry-run"]) == 2
     assert "broken.yaml" in capsys.readouterr().err

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from data_tools.synthesis.calls.journal import Usage
 from data_tools.synthesis.inputs.recipe import load_recipe
-from data_tools.synthesis.outcomes.export import Example, Tally
+from data_tools.synthesis.outcomes.export import FilteredExample, Tally
 from data_tools.synthesis.outcomes.report import histogram, tables, write_page
 
 TINY = Path(__file__).parents[2] / "recipes" / "config" / "synthesis" / "tiny.yaml"
@@ -17,7 +17,7 @@ def tally() -> Tally:
     found.filters.update({("describe", "refusal"): 2})
     found.by_source.update({("a", "refusal"): 2})
     found.reasons.update({("failed", "no answer in 2 s"): 1})
-    found.examples["refusal"] = [Example("a/1", "sorry", "<script>alert(1)</script>")]
+    found.examples["refusal"] = [FilteredExample("a/1", "sorry", "<script>alert(1)</script>")]
     found.samples.append({"row": "a/2", "question": "1 < 2?", "response": "<think>x</think>"})
     return found
 

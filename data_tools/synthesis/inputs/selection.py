@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_tools.formats.sample import Sample, read_samples
-from data_tools.synthesis.inputs.recipe import Recipe, Source
+from data_tools.synthesis.inputs.recipe import Recipe, SampleFile
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Row:
     folder: str
 
 
-def chosen_ids(name: str, source: Source, seed: int) -> set[str]:
+def chosen_ids(name: str, source: SampleFile, seed: int) -> set[str]:
     """Ids of the rows that are used; with `rows`, those whose hash with the seed is smallest.
 
     Raises:
@@ -45,7 +45,7 @@ def chosen_ids(name: str, source: Source, seed: int) -> set[str]:
     return set(order[: source.rows])
 
 
-class Rows:
+class SelectedRows:
     """Iterates over the chosen rows, a small batch in memory at a time; `len` is their number.
 
     `parts` and `read` do the same in pieces that need not be read in one place.

@@ -28,7 +28,7 @@ _ORDER = {name: place for place, name in enumerate(("source", *STAGES))}
 
 
 @dataclass
-class Example:
+class FilteredExample:
     """A rejected text, for the report."""
 
     row: str
@@ -49,7 +49,7 @@ class Tally:
     responses: int = 0
     tokens: list[int] = field(default_factory=list)  # of each exported response
     anchors: list[int] = field(default_factory=list)
-    examples: dict[str, list[Example]] = field(default_factory=dict)
+    examples: dict[str, list[FilteredExample]] = field(default_factory=dict)
     samples: list[dict[str, str]] = field(default_factory=list)  # some exported responses
 
 
@@ -91,7 +91,7 @@ class Exporter:
         candidates, left = [], self.recipe.export.per_row
         for candidate in trace.candidates:
             if candidate.good:
-                rejection = filters.Rejection("surplus", "not needed")
+                rejection = filters.FilterHit("surplus", "not needed")
                 if left > 0:
                     name = f"{row.name}#{candidate.sample}"
                     rejection = self._seen.reject(name, f"{row.sample.text}\n{filters.thought(candidate.response)}")
@@ -139,7 +139,7 @@ class Exporter:
         self.tally.by_source[source, name] += 1
         kept = self.tally.examples.setdefault(name, [])
         if len(kept) < self.recipe.filters.examples:
-            kept.append(Example(row.name, candidate.rejection.detail, (candidate.response or "")[:1000]))
+            kept.append(FilteredExample(row.name, candidate.rejection.detail, (candidate.response or "")[:1000]))
 
 
 def _error_kind(error: str) -> str:

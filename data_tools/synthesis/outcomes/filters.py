@@ -58,7 +58,7 @@ _NGRAM = 6
 
 
 @dataclass(frozen=True)
-class Rejection:
+class FilterHit:
     """`filter` is one of NAMES; `detail` says what was found."""
 
     filter: str
@@ -75,67 +75,67 @@ def _right(answer: str, gold: str, options: tuple[str, ...]) -> bool:
     return accuracy(f"<answer>{answer}</answer>", gold, options=options) == 1.0
 
 
-def reject_sample(sample: Sample) -> Rejection | None:
+def reject_sample(sample: Sample) -> FilterHit | None:
     try:
         check_gold(sample.gold)
     except ValueError as error:
-        return Rejection("undecidable", str(error))
+        return FilterHit("undecidable", str(error))
     return None
 
 
-def _reject_text(done: Completion) -> Rejection | None:
+def _reject_text(done: Completion) -> FilterHit | None:
     if done.finish == "length":
-        return Rejection("cut_off", f"{done.completion_tokens} tokens")
+        return FilterHit("cut_off", f"{done.completion_tokens} tokens")
     if found := _REFUSAL.search(done.text):
-        return Rejection("refusal", found[0].strip())
-    return None if done.text.strip() else Rejection("format", "empty")
+        return FilterHit("refusal", found[0].strip())
+    return None if done.text.strip() else FilterHit("format", "empty")
 
 
-def reject_description(done: Completion) -> Rejection | None:
+def reject_description(done: Completion) -> FilterHit | None:
     return _reject_text(done)
 
 
-def _reject_answer(done: Completion, sample: Sample) -> Rejection | None:
+def _reject_answer(done: Completion, sample: Sample) -> FilterHit | None:
     answer, _ = stated_answer(done.text)  # a teacher says which of its numbers is the answer
     if answer is None or not answer.strip():
-        return Rejection("format", "no answer")
+        return FilterHit("format", "no answer")
     if not _right(answer, sample.gold, sample.options):
-        return Rejection("wrong_answer", f"{answer[:80]} for {sample.gold}")
+        return FilterHit("wrong_answer", f"{answer[:80]} for {sample.gold}")
     return None
 
 
-def reject_reasoning(done: Completion, sample: Sample) -> Rejection | None:
+def reject_reasoning(done: Completion, sample: Sample) -> FilterHit | None:
     return _reject_text(done) or _reject_answer(done, sample)
 
 
 def reject_response(
     done: Completion, sample: Sample, description: str, limits: Filters, tokens: int
-) -> Rejection | None:
+) -> FilterHit | None:
     """The final response, of `tokens` tokens. Without an image there is no description, and nothing to look back at."""
     found = _reject_text(done)
     if found is None and not format_reward(done.text):
-        found = Rejection("format", done.text[:80])
+        found = FilterHit("format", done.text[:80])
     found = found or _reject_answer(done, sample)
     if found is None and sample.images:
         found = _reject_sight(done, sample, description, limits)
     if found is None and limits.max_repetition is not None and repetition(done.text) > limits.max_repetition:
-        found = Rejection("repetition", f"{repetition(done.text):.0%} of its {_NGRAM}-grams")
+        found = FilterHit("repetition", f"{repetition(done.text):.0%} of its {_NGRAM}-grams")
     if found is None and tokens > limits.max_tokens:
-        found = Rejection("too_long", f"{tokens} tokens")
+        found = FilterHit("too_long", f"{tokens} tokens")
     return found
 
 
-def _reject_sight(done: Completion, sample: Sample, description: str, limits: Filters) -> Rejection | None:
+def _reject_sight(done: Completion, sample: Sample, description: str, limits: Filters) -> FilterHit | None:
     asked = {match[0].lower() for match in _LEAK.finditer(sample.text)}  # the question itself may speak of a caption
     leaks = [match[0] for match in _LEAK.finditer(done.text) if match[0].lower() not in asked]
     if leaks:
-        return Rejection("leak", leaks[0])
+        return FilterHit("leak", leaks[0])
     anchors = find_anchors(thought(done.text), description)
     if anchors.total < limits.min_anchors:
-        return Rejection("too_few_anchors", f"{anchors.total} of {limits.min_anchors}")
+        return FilterHit("too_few_anchors", f"{anchors.total} of {limits.min_anchors}")
     if anchors.grounded < limits.min_anchors:
-        return Rejection("decorative_anchors", f"{anchors.grounded} of {anchors.total} name something")
-    return Rejection("contradiction", anchors.contradiction) if anchors.contradiction else None
+        return FilterHit("decorative_anchors", f"{anchors.grounded} of {anchors.total} name something")
+    return FilterHit("contradiction", anchors.contradiction) if anchors.contradiction else None
 
 
 def repetition(text: str) -> float:
@@ -162,7 +162,7 @@ class Deduplicator:
             self._index = MinHashLSH(threshold=threshold, num_perm=self.PERMUTATIONS)
             self._sketches: dict[str, Any] = {}
 
-    def reject(self, name: str, text: str) -> Rejection | None:
+    def reject(self, name: str, text: str) -> FilterHit | None:
         """None where `text` passes; it is remembered under `name` then."""
         if self._threshold is None:
             return None
@@ -176,7 +176,7 @@ class Deduplicator:
         found = sorted(self._index.query(sketch))
         close = [name for name in found if sketch.jaccard(self._sketches[name]) >= self._threshold]
         if len(close) >= self._keep:
-            return Rejection("near_duplicate", f"of {close[0]}")
+            return FilterHit("near_duplicate", f"of {close[0]}")
         self._index.insert(name, sketch)
         self._sketches[name] = LeanMinHash(sketch)
         return None

@@ -1,7 +1,7 @@
 """The same stages on Ray (`--ray`): a pool of actors for each stage, rows streaming through them under Ray Data.
 
 The journal stays one sqlite file on the machine that started the run, in an actor of its own; what a row needs is
-decided by the same `Tracer`, calls are made by the same `Worker`, so the result is that of a single process. Stages
+decided by the same `Tracer`, calls are made by the same `CallWorker`, so the result is that of a single process. Stages
 with a `ray_engine` are played by vLLM engines that Ray places (`ray_engines`), each as a pass of its own.
 """
 
@@ -18,10 +18,10 @@ from data_tools.synthesis.calls.journal import Journal
 from data_tools.synthesis.calls.keeper import Keeper
 from data_tools.synthesis.calls.teachers import StoppedError
 from data_tools.synthesis.inputs.recipe import STAGES, Recipe
-from data_tools.synthesis.inputs.selection import Rows
+from data_tools.synthesis.inputs.selection import SelectedRows
 from data_tools.synthesis.inputs.tokens import token_counter
 from data_tools.synthesis.outcomes.stages import Tracer
-from data_tools.synthesis.running.worker import Worker
+from data_tools.synthesis.running.worker import CallWorker
 
 ROWS_IN_FLIGHT = 2  # for each place of a worker's concurrency
 
@@ -41,7 +41,7 @@ class StageWorker:
 
     def __init__(self, recipe: Recipe, stage: str, share: int, keeper: Any):
         tracer = Tracer(recipe, token_counter(recipe.filters.tokenizer))
-        self._worker = Worker(recipe, tracer, RemoteKeeper(keeper), [stage], share)
+        self._worker = CallWorker(recipe, tracer, RemoteKeeper(keeper), [stage], share)
         self._opened: asyncio.Future | None = None
 
     async def __call__(self, batch: dict[str, Any]):
@@ -70,7 +70,7 @@ def passes(recipe: Recipe) -> list[list[str]]:
     return found
 
 
-def run_on_ray(recipe: Recipe, rows: Rows, journal: Path, address: str) -> str | None:
+def run_on_ray(recipe: Recipe, rows: SelectedRows, journal: Path, address: str) -> str | None:
     """Fills the journal; returns why that stopped early, or None.
 
     Args:
@@ -103,7 +103,7 @@ def _keeper(journal: Path, recipe: Recipe) -> Any:
     return actor.remote(journal, recipe)
 
 
-def _stream(recipe: Recipe, rows: Rows, stages: Sequence[str], keeper: Any) -> None:
+def _stream(recipe: Recipe, rows: SelectedRows, stages: Sequence[str], keeper: Any) -> None:
     """One pass over the rows, through a pool of actors for each of `stages`."""
     import ray
     from tqdm import tqdm

@@ -14,9 +14,9 @@ from pathlib import Path
 from data_tools.synthesis.calls.keeper import Keeper, Spending
 from data_tools.synthesis.calls.teachers import StoppedError
 from data_tools.synthesis.inputs.recipe import STAGES, Recipe
-from data_tools.synthesis.inputs.selection import Row, Rows
+from data_tools.synthesis.inputs.selection import Row, SelectedRows
 from data_tools.synthesis.outcomes.stages import Tracer
-from data_tools.synthesis.running.worker import Worker
+from data_tools.synthesis.running.worker import CallWorker
 
 
 async def run(
@@ -30,7 +30,7 @@ async def run(
     errors: list[BaseException] = []
     # Enough rows in flight for every stage to be busy while another one holds rows up.
     window = asyncio.Semaphore(2 * sum(recipe.stage(name).concurrency for name in STAGES))
-    async with Worker(recipe, tracer, keeper, STAGES) as worker, _stopping_on_signals(worker):
+    async with CallWorker(recipe, tracer, keeper, STAGES) as worker, _stopping_on_signals(worker):
 
         async def finish(row: Row) -> None:
             try:
@@ -55,7 +55,7 @@ async def run(
 
 
 @asynccontextmanager
-async def _stopping_on_signals(worker: Worker) -> AsyncIterator[None]:
+async def _stopping_on_signals(worker: CallWorker) -> AsyncIterator[None]:
     """The first Ctrl-C (or SIGTERM) lets the calls under way finish; the second ends the process."""
     loop = asyncio.get_running_loop()
     halting: list[asyncio.Task] = []  # a task that nobody holds may be collected before it has run
@@ -74,7 +74,7 @@ async def _stopping_on_signals(worker: Worker) -> AsyncIterator[None]:
             loop.remove_signal_handler(name)
 
 
-def run_here(recipe: Recipe, rows: Rows, tracer: Tracer, journal: Path) -> str | None:
+def run_here(recipe: Recipe, rows: SelectedRows, tracer: Tracer, journal: Path) -> str | None:
     """Fills the journal in this process, with a progress bar; returns why that stopped early, or None."""
     import uvloop
 

@@ -16,7 +16,7 @@ from data_tools.synthesis.inputs.selection import Row
 from data_tools.synthesis.outcomes.stages import Tracer
 
 
-class Worker:
+class CallWorker:
     """Asks the teachers of `stages`; `share`: one of how many workers it is, each with its part of the concurrency and
     of the rate limits. Use it as an asynchronous context."""
 
@@ -25,7 +25,7 @@ class Worker:
         self.stop = threading.Event()
         self._stack = AsyncExitStack()
 
-    async def __aenter__(self) -> Worker:
+    async def __aenter__(self) -> CallWorker:
         used = {name: self.recipe.stage(name) for name in self.stages}
         self._slots = {name: asyncio.Semaphore(max(1, s.concurrency // self._share)) for name, s in used.items()}
         self._teachers = {}
