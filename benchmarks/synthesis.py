@@ -16,23 +16,19 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import psutil
-import uvloop
+if TYPE_CHECKING:
+    import openai
 
-from data_tools.miniature import source as tiny_world
-from data_tools.synthesis.calls.journal import Journal
-from data_tools.synthesis.inputs.recipe import Recipe, load_recipe
-from data_tools.synthesis.inputs.selection import SelectedRows
-from data_tools.synthesis.outcomes.export import Exporter
-from data_tools.synthesis.outcomes.stages import Tracer
-from data_tools.synthesis.running.run import run_here
+    from data_tools.synthesis.inputs.recipe import Recipe
 
 DELAY_S, IN_FLIGHT = 0.05, 64
 RECIPE = Path(__file__).parents[1] / "recipes" / "config" / "synthesis" / "tiny.yaml"
 
 
 def start_teacher(folder: Path, rows: int) -> tuple[subprocess.Popen, str]:
+    """The offline teacher's process, once it listens, and its base URL."""
     url_file = folder / "url"
     command = [sys.executable, "-m", "data_tools.miniature.teacher", "--rows", str(rows), "--bad", "0"]
     command += ["--failing", "0", "--delay-s", str(DELAY_S), "--url-file", str(url_file)]
@@ -45,7 +41,9 @@ def start_teacher(folder: Path, rows: int) -> tuple[subprocess.Popen, str]:
 
 
 def recipe(folder: Path, url: str, in_flight: int, rows: int) -> Recipe:
-    """One call a stage and row; the stages share `in_flight` places."""
+    """The tiny recipe with one call per stage and row; the stages share `in_flight` places."""
+    from data_tools.synthesis.inputs.recipe import load_recipe
+
     third = in_flight // 3
     places = {"describe": third, "reason": in_flight - 2 * third, "anchor": third}  # 6 % of the rows have no image
     overrides = [f"stages.{name}.concurrency={max(1, count)}" for name, count in places.items()]
@@ -56,6 +54,11 @@ def recipe(folder: Path, url: str, in_flight: int, rows: int) -> Recipe:
 
 def synthesise(chosen: Recipe, out: Path) -> tuple[int, float, float]:
     """(calls, wall seconds, processor seconds) of the run, without the export."""
+    from data_tools.synthesis.calls.journal import Journal
+    from data_tools.synthesis.inputs.selection import SelectedRows
+    from data_tools.synthesis.outcomes.stages import Tracer
+    from data_tools.synthesis.running.run import run_here
+
     tracer, rows = Tracer(chosen, len), SelectedRows(chosen)  # lengths in characters: tokenizing is not measured here
     wall, processor = time.perf_counter(), time.process_time()
     run_here(chosen, rows, tracer, out / "journal.sqlite")
@@ -67,6 +70,12 @@ def synthesise(chosen: Recipe, out: Path) -> tuple[int, float, float]:
 
 
 def export(chosen: Recipe, out: Path) -> float:
+    """Seconds that the export takes."""
+    from data_tools.synthesis.calls.journal import Journal
+    from data_tools.synthesis.inputs.selection import SelectedRows
+    from data_tools.synthesis.outcomes.export import Exporter
+    from data_tools.synthesis.outcomes.stages import Tracer
+
     journal = Journal(out / "journal.sqlite")
     started = time.perf_counter()
     Exporter(chosen, journal, Tracer(chosen, len)).export(SelectedRows(chosen), out)
@@ -94,20 +103,29 @@ async def bare_client(url: str, calls: int, in_flight: int) -> tuple[float, floa
         return time.perf_counter() - wall, time.process_time() - processor
 
 
-async def ask_one(client, content: str) -> None:
-    """The first call imports and connects."""
+async def ask_one(client: openai.AsyncOpenAI, content: str) -> None:
+    """Makes the first call, which imports and connects."""
     await client.chat.completions.create(model="tiny-reason", messages=[{"role": "user", "content": content}])
 
 
 def peak_mb() -> float:
+    """The most memory that this process has had, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def processor_s(pid: int) -> float:
-    return sum(psutil.Process(pid).cpu_times()[:2])  # user and system
+    """Processor seconds of a process so far, of the user and of the system."""
+    import psutil
+
+    return sum(psutil.Process(pid).cpu_times()[:2])
 
 
 def measure(folder: Path, rows: int) -> None:
+    """Takes and prints all figures; its files are left in `folder`."""
+    import uvloop
+
+    from data_tools.miniature import source as tiny_world
+
     tiny_world.main(["--out", str(folder / "source.parquet"), "--rows", str(rows)])
     process, url = start_teacher(folder, rows)
     try:

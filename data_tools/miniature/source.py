@@ -18,24 +18,34 @@ KINDS = {"integer": "number", "fraction": "number", "expression": "expression", 
 
 
 def questions(seed: int, rows: int) -> list[Question]:
+    """The first `rows` questions of the world's cold start under `seed`.
+
+    Raises:
+        ValueError: less than one row, or more than there are scenes for.
+    """
     return make_questions(WorldConfig(seed=seed, sft_train=rows))["sft_train"]
 
 
 def to_sample(index: int, question: Question) -> Sample:
+    """The question as a sample with its drawn image; its id is its place among the questions."""
     images = (render(question.scene),) if question.scene else ()
     kind = KINDS[question.answer_type]
     return Sample(f"{index:06d}", question.kind, question.text, question.answer, kind, images)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Writes the file of samples; a user's mistake ends with status 2."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="parquet file of samples")
     parser.add_argument("--seed", type=int, default=0, help="seed of the world (default 0)")
     parser.add_argument("--rows", type=int, default=4000, help="questions (default 4000)")
     arguments = parser.parse_args(argv)
-    with SampleWriter(arguments.out) as writer:
-        for index, question in enumerate(questions(arguments.seed, arguments.rows)):
-            writer.add(to_sample(index, question))
+    try:
+        with SampleWriter(arguments.out) as writer:
+            for index, question in enumerate(questions(arguments.seed, arguments.rows)):
+                writer.add(to_sample(index, question))
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"error: {error}\n")
     print(f"{arguments.out}: {writer.rows} questions of the miniature world, seed {arguments.seed}")
 
 

@@ -17,34 +17,37 @@ import random
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from avar_rl.runtime.files import write_whole
+from avar_rl.runtime.settings import NotNegative, Share, parse, settings
 from data_tools.miniature import teacher_texts as tiny_texts
 from data_tools.miniature.questions import Question
 from data_tools.miniature.scenes import Scene, render
 from data_tools.miniature.source import questions
-from rewards.shipped.accuracy import extract_answer
+
+if TYPE_CHECKING:
+    from aiohttp import web
 
 MISHAPS = ("429", "500", "slow", "cut_off", "closed")
-_DATA_URL = re.compile(r"data:image/\w+;base64,(.*)", re.DOTALL)
 _SUM = re.compile(r"What is \d+ [-+*] \d+\?")
 
 
-@dataclass(frozen=True)
+@settings
 class Manners:
-    """Shares of bad answers (`bad`, of each stage) and of failing requests (`failing`); seconds."""
+    """How well the teacher answers, and how fast."""
 
-    bad: float = 0.12
-    failing: float = 0.05
-    delay_s: float = 0.0
-    slow_s: float = 5.0
-    retry_after_s: float = 0.1
-    glance: float = 0.4
+    bad: Share = 0.12  # of the texts of each stage
+    failing: Share = 0.05  # of the requests
+    delay_s: NotNegative = 0.0  # before each answer
+    slow_s: NotNegative = 5.0  # before an answer that fails by being late
+    retry_after_s: NotNegative = 0.1  # what a 429 asks for
+    glance: Share = 0.4  # of the anchored texts where there is a short one
 
 
 class OfflineTeacher:
-    """The texts; `say` is a pure function of the request."""
+    """What the teacher says of the questions that it knows; `say` is a pure function of the request."""
 
     def __init__(self, known: Sequence[Question], manners: Manners):
         self.manners = manners
@@ -53,7 +56,11 @@ class OfflineTeacher:
         self._by_image = {hashlib.sha256(render(scene)).digest(): scene for scene in self._by_scene}
 
     def say(self, model: str, text: str, images: Sequence[bytes], rng: random.Random) -> tuple[str, str]:
-        """(text, finish reason). KeyError: no such model, or an image of another world."""
+        """(text, finish reason) of `model` for a prompt and its images.
+
+        Raises:
+            KeyError: there is no such model, or the image is of another world.
+        """
         bad = rng.random() < self.manners.bad
         if model == "tiny-describe":
             return self._describe(self._by_image[hashlib.sha256(images[0]).digest()], bad, rng)
@@ -92,6 +99,8 @@ class OfflineTeacher:
         return (text[: len(text) // 2], "length") if fault == "cut_off" else (text, "stop")
 
     def _anchor(self, question: Question | None, text: str, bad: bool, rng: random.Random) -> str:
+        from rewards.shipped.accuracy import extract_answer  # imports the grader: a second that --help need not wait
+
         answer = extract_answer(text) or ""
         if question is None:
             return tiny_texts.respond("Let me look at the image again.", answer)
@@ -101,14 +110,18 @@ class OfflineTeacher:
 
 
 class Server:
-    """HTTP around an OfflineTeacher. `log` holds (idempotency key, how it is answered) of every request, as they came."""
+    """HTTP around an OfflineTeacher; with a `key`, requests that show another one get 401.
+
+    `log` holds (idempotency key, how it is answered) of every request, in the order in which they came.
+    """
 
     def __init__(self, teacher: OfflineTeacher, key: str | None = None):
         self.teacher, self.manners, self.key = teacher, teacher.manners, key
         self.log: list[tuple[str, str]] = []
         self._tries: Counter[bytes] = Counter()
 
-    def application(self):
+    def application(self) -> web.Application:
+        """The application of aiohttp that answers /v1/chat/completions, and shows `log` under /log."""
         from aiohttp import web
 
         application = web.Application(client_max_size=64 << 20)
@@ -116,12 +129,12 @@ class Server:
         application.router.add_get("/log", self._show_log)
         return application
 
-    async def _show_log(self, request):
+    async def _show_log(self, request: web.Request) -> web.Response:
         from aiohttp import web
 
         return web.json_response(self.log)
 
-    async def _complete(self, request):
+    async def _complete(self, request: web.Request) -> web.Response:
         from aiohttp import web
 
         if self.key and request.headers.get("Authorization") != f"Bearer {self.key}":
@@ -138,7 +151,8 @@ class Server:
         if mishap == "500":
             return web.json_response({"error": {"message": "something broke"}}, status=500)
         if mishap == "closed":
-            request.transport.close()
+            if request.transport:  # None where the client has gone already
+                request.transport.close()
             return web.Response()
         try:
             answer = json.dumps(self._answer(json.loads(body), digest)).encode()
@@ -153,12 +167,12 @@ class Server:
         rng = random.Random(digest + self._tries[digest].to_bytes(4))
         return rng.choice(MISHAPS) if rng.random() < self.manners.failing else None
 
-    def _answer(self, body: dict, digest: bytes) -> dict:
+    def _answer(self, body: dict[str, Any], digest: bytes) -> dict[str, Any]:
         content = body["messages"][-1]["content"]
-        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        parts: list[dict[str, Any]] = [{"type": "text", "text": content}] if isinstance(content, str) else content
         text = "\n".join(part["text"] for part in parts if part["type"] == "text")
-        urls = [_DATA_URL.fullmatch(part["image_url"]["url"]) for part in parts if part["type"] == "image_url"]
-        images = [base64.b64decode(url[1]) for url in urls]
+        urls = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
+        images = [base64.b64decode(url.partition(";base64,")[2]) for url in urls]
         said, finish = self.teacher.say(body["model"], text, images, random.Random(digest))
         tokens = {"prompt_tokens": len(text) // 4, "completion_tokens": len(said) // 4}
         message = {"role": "assistant", "content": said}
@@ -182,13 +196,12 @@ async def _serve(server: Server, port: int, url_file: Path | None) -> None:
     url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
     print(url, flush=True)
     if url_file:
-        partial = url_file.with_suffix(".tmp")
-        partial.write_text(url)
-        partial.replace(url_file)
+        write_whole(url_file, url)
     await asyncio.Event().wait()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Serves until it is interrupted; a user's mistake ends with status 2."""
     defaults = Manners()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0, help="seed of the world (default 0)")
@@ -203,11 +216,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     options = vars(parser.parse_args(argv))
     seed, rows, port, url_file, key = (options.pop(name) for name in ("seed", "rows", "port", "url_file", "key"))
-    server = Server(OfflineTeacher(questions(seed, rows), Manners(**options)), key)
     import uvloop
 
     try:
-        uvloop.run(_serve(server, port, url_file))
+        if not 0 <= port < 2**16:
+            raise ValueError(f"--port must be between 0 and {2**16 - 1}, not {port}")
+        manners = parse(Manners, options, "")
+        uvloop.run(_serve(Server(OfflineTeacher(questions(seed, rows), manners), key), port, url_file))
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"error: {error}\n")
     except KeyboardInterrupt:
         pass
 

@@ -17,6 +17,7 @@ _OPENINGS = ("Looking at the image", "Looking closely at the image", "Checking t
 
 
 def describe(scene: Scene) -> str:
+    """A right description of a scene in the prompt's four parts, from which `read_description` reads it back."""
     cells = [f"- {LINES['row'][s.row]} {LINES['column'][s.column]}: a {s.colour} {s.form}" for s in scene.shapes]
     if scene.block:
         b = scene.block
@@ -44,8 +45,8 @@ def read_description(text: str) -> Scene | None:
 
 
 def wrong_scene(scene: Scene, rng: random.Random) -> Scene:
-    """One thing differs: a shape's colour and form, or the extent of the block."""
-    if scene.shapes:
+    """A scene in which one thing differs: a shape's colour and form, or the extent of the block."""
+    if scene.shapes or scene.block is None:
         place = rng.randrange(len(scene.shapes))
         old = scene.shapes[place]
         colour = rng.choice([c for c in COLOURS if c != old.colour])
@@ -68,17 +69,19 @@ def reasoning(question: Question, answer: str) -> str:
 
 def anchored(question: Question, answer: str, rng: random.Random, glance_share: float) -> str:
     """The thought as direct perception: the world's own chain of thought, with openings that vary."""
-    short = question.glance is not None and rng.random() < glance_share
-    thought = question.glance if short else question.thought
+    thought = question.thought
+    if question.glance is not None and rng.random() < glance_share:
+        thought = question.glance
     return respond(thought.replace("Looking at the image", rng.choice(_OPENINGS), 1), answer)
 
 
 def respond(thought: str, answer: str) -> str:
+    """A whole response in the format that the rewards ask for."""
     return f"<think>{thought}</think><answer>{answer}</answer>"
 
 
 def wrong_answer(question: Question, rng: random.Random) -> str:
-    """Of the right kind, but another one."""
+    """A wrong answer that looks like the gold one: another letter, the other of yes and no, another number."""
     if question.answer_type == "choice":
         return rng.choice([letter for letter in LETTERS if letter != question.answer])
     if question.answer_type == "yes/no":
@@ -89,7 +92,14 @@ def wrong_answer(question: Question, rng: random.Random) -> str:
 
 
 def spoiled(fault: str, question: Question, answer: str, rng: random.Random) -> str:
-    """An anchored response with a fault that a filter must catch; `fault` is that filter's name."""
+    """An anchored response with a fault that a filter must catch.
+
+    Args:
+        fault: that filter's name, one of FAULTS.
+
+    Raises:
+        ValueError: an unknown fault.
+    """
     good = anchored(question, answer, rng, 0.0)
     thought = good[len("<think>") : good.index("</think>")]
     if fault == "leak":
@@ -119,9 +129,9 @@ FAULTS = tuple(
 )
 
 
-def _denied(scene: Scene, rng: random.Random) -> str:
+def _denied(scene: Scene | None, rng: random.Random) -> str:
     """A thing of the scene in a colour that none of its kind has."""
-    if scene.block:
+    if scene is None or scene.block:
         return "purple rectangle"
     form = rng.choice(scene.shapes).form
     return f"{rng.choice([c for c in ('purple', 'orange', 'black')])} {form}"

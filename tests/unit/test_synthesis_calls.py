@@ -158,7 +158,11 @@ def test_rate_limits_are_spread_over_the_minute_and_shared():
 
 def test_waits_follow_retry_after_else_they_double():
     endpoint = Endpoint("http://127.0.0.1:9", first_wait_s=1.0, longest_wait_s=5.0)
-    teacher = Teacher("e", endpoint, None, threading.Event())
+
+    async def charge() -> None:
+        raise AssertionError("nothing is sent")
+
+    teacher = Teacher("e", endpoint, charge, threading.Event())
 
     def wait(attempt: int, asked: float | None) -> float:
         return teacher.wait_s(attempt, PassingError("busy", asked))

@@ -6,6 +6,7 @@ from data_tools.synthesis.inputs.recipe import Filters
 from data_tools.synthesis.outcomes.anchors import contradiction, find_anchors
 from data_tools.synthesis.outcomes.filters import (
     Deduplicator,
+    FilterHit,
     reject_description,
     reject_reasoning,
     reject_response,
@@ -21,6 +22,10 @@ GOOD = "<think>Looking at the triangle ABC, one red circle lies inside.</think><
 
 def said(text: str, finish: str = "stop") -> Completion:
     return Completion("k", "r", "anchor", 0, "m", text, finish, 1, 1, 1, 0.0)
+
+
+def named(hit: FilterHit | None) -> str | None:
+    return hit.filter if hit else None
 
 
 def thinking(thought: str, answer: str = "1") -> str:
@@ -56,19 +61,19 @@ RESPONSES = [
 @pytest.mark.parametrize(("text", "expected"), RESPONSES)
 def test_responses(text, expected):
     found = reject_response(said(text), SAMPLE, DESCRIPTION, LIMITS, tokens=10)
-    assert (found.filter if found else None) == expected, found
+    assert named(found) == expected, found
 
 
 def test_length_and_cut_off():
     assert reject_response(said(GOOD), SAMPLE, DESCRIPTION, LIMITS, tokens=50) is None
-    assert reject_response(said(GOOD), SAMPLE, DESCRIPTION, LIMITS, tokens=51).filter == "too_long"
-    assert reject_response(said(GOOD, "length"), SAMPLE, DESCRIPTION, LIMITS, tokens=9).filter == "cut_off"
+    assert named(reject_response(said(GOOD), SAMPLE, DESCRIPTION, LIMITS, tokens=51)) == "too_long"
+    assert named(reject_response(said(GOOD, "length"), SAMPLE, DESCRIPTION, LIMITS, tokens=9)) == "cut_off"
 
 
 def test_a_row_without_image_needs_no_anchor():
     text_only = Sample("1", "s", "What is 1 + 0?", "1", "number")
     assert reject_response(said(thinking("1 + 0 = 1.")), text_only, "", LIMITS, tokens=9) is None
-    assert reject_response(said(thinking("1 + 0 = 2.", "2")), text_only, "", LIMITS, tokens=9).filter == "wrong_answer"
+    assert named(reject_response(said(thinking("1 + 0 = 2.", "2")), text_only, "", LIMITS, tokens=9)) == "wrong_answer"
 
 
 def test_a_question_about_a_caption_may_be_answered_so():
@@ -80,16 +85,16 @@ def test_a_question_about_a_caption_may_be_answered_so():
 
 def test_earlier_stages():
     assert reject_description(said(DESCRIPTION)) is None
-    assert reject_description(said("I'm unable to view the image.")).filter == "refusal"
-    assert reject_description(said("  ")).filter == "format"
+    assert named(reject_description(said("I'm unable to view the image."))) == "refusal"
+    assert named(reject_description(said("  "))) == "format"
     assert reject_reasoning(said(r"So it is \boxed{1}"), SAMPLE) is None
-    assert reject_reasoning(said("It is 1"), SAMPLE).filter == "format"
-    assert reject_reasoning(said("<answer>3</answer>"), SAMPLE).filter == "wrong_answer"
+    assert named(reject_reasoning(said("It is 1"), SAMPLE)) == "format"
+    assert named(reject_reasoning(said("<answer>3</answer>"), SAMPLE)) == "wrong_answer"
     choice = Sample("2", "s", "Which?", "B", "choice", options=("red", "blue"))
     assert reject_reasoning(said("<answer>blue</answer>"), choice) is None
-    assert reject_reasoning(said("<answer>red</answer>"), choice).filter == "wrong_answer"
+    assert named(reject_reasoning(said("<answer>red</answer>"), choice)) == "wrong_answer"
     assert reject_sample(SAMPLE) is None
-    assert reject_sample(Sample("1", "s", "q", "a + * b", "expression")).filter == "undecidable"
+    assert named(reject_sample(Sample("1", "s", "q", "a + * b", "expression"))) == "undecidable"
 
 
 @pytest.mark.parametrize(
@@ -127,8 +132,8 @@ def test_near_duplicates_keep_the_first_ones():
     text = " ".join(f"word{n}" for n in range(60))
     index = Deduplicator(0.8, keep=1)
     assert index.reject("a", text) is None
-    assert index.reject("b", f"{text} more").filter == "near_duplicate"
-    assert "of a" in index.reject("c", text).detail
+    assert named(index.reject("b", f"{text} more")) == "near_duplicate"
+    assert index.reject("c", text) == FilterHit("near_duplicate", "of a")
     assert index.reject("d", " ".join(f"other{n}" for n in range(60))) is None
     two = Deduplicator(0.8, keep=2)
     assert [two.reject(name, text) is None for name in "abc"] == [True, True, False]

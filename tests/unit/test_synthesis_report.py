@@ -5,7 +5,7 @@ from pathlib import Path
 from data_tools.synthesis.calls.journal import Usage
 from data_tools.synthesis.inputs.recipe import load_recipe
 from data_tools.synthesis.outcomes.export import FilteredExample, Tally
-from data_tools.synthesis.outcomes.report import histogram, tables, write_page
+from data_tools.synthesis.outcomes.report import histogram, show, tables, write_page
 
 TINY = Path(__file__).parents[2] / "recipes" / "config" / "synthesis" / "tiny.yaml"
 
@@ -34,15 +34,39 @@ def test_tables_by_hand():
     assert by_title["By source"][0] == ("a", "3", "1", "2", "0", "0", "33.3%", "refusal 2")
     assert by_title["Failures"] == (("no answer in 2 s", "1"),)
     # one million prompt tokens at 2 dollars and half a million at 10: 2 + 5
-    assert by_title["Usage"][0][-2:] == ("2.00", "7.00") and by_title["Usage"][-1][3] == "9"
+    assert by_title["Usage"][0][-2:] == ("2.00", "7.00") and by_title["Usage"][-1][2] == "9"
+
+
+def test_a_narrow_console_cuts_text_and_no_number(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    found, stages = tally(), ("describe", "reason", "anchor")
+    found.rows["algopuzzlevqa", "exported"] = 12345
+    found.by_source["algopuzzlevqa", "decorative_anchors"] = 10000
+    usage = {name: Usage(name, 123456, 312_450_123, 112_450_456, 130_007, 3_500_000.0) for name in stages}
+    show(tables(found, usage, 400_009, load_recipe(TINY, ["stages.reason.price.prompt=4.85"])))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    reasoning = next(line for line in lines if line.startswith("│ reason: "))
+    # 312,450,123 tokens at 4.85 dollars a million; 3,500,000 s / 123,456 calls
+    assert [cell.strip() for cell in reasoning.split("│")[2:-1]] == [
+        "123456",
+        "130007",
+        "312,450,123",
+        "112,450,456",
+        "28.35",
+        "1515.38",
+    ]
+    source = next(line for line in lines if "algopuzzlevqa" in line)
+    assert source.count("12345") == 2 and "100.0%" in source and "…" in source
+    assert "declines" not in "".join(lines)  # what a filter means stands on the page alone
 
 
 def test_histograms():
-    plot = histogram("t", [1, 1, 2])
+    plot, wide = histogram("t", [1, 1, 2]), histogram("t", list(range(100)))
+    assert plot and wide
     assert [bar.label for bar in plot.bars] == ["1: 2", "2: 1"]
     assert [bar.height for bar in plot.bars] == [140, 70]
-    wide = histogram("t", list(range(100)))
-    assert len(wide.bars) <= 16 and wide.bars[0].label == "0 to 6: 7"
+    assert wide.bars[0].label == "0 to 6: 7" and len(wide.bars) <= 16
     assert histogram("t", []) is None
 
 

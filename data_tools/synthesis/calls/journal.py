@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import fcntl
 import sqlite3
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -65,7 +66,7 @@ class Usage:
 
 
 class Journal:
-    """Open it once a process tree: a lock refuses a second run on the same folder.
+    """The file of finished and failed calls. Open it once a process tree: a lock refuses a second run on its folder.
 
     Raises:
         ValueError: another run holds the folder, or the file is no journal.
@@ -107,7 +108,11 @@ class Journal:
         return None
 
     async def record(self, result: Completion | Failure) -> None:
-        """Returns when `result` is durable."""
+        """Returns when `result` is durable.
+
+        Raises:
+            OSError: it cannot be written.
+        """
         done = asyncio.get_running_loop().create_future()
         self._waiting.append((result, done))
         if self._flushing is None:
@@ -128,8 +133,8 @@ class Journal:
                     done.set_result(None) if error is None else done.set_exception(error)
         self._flushing = None
 
-    def write(self, results: list[Completion | Failure]) -> None:
-        """One transaction. A call that is finished stays as it is: what was paid first counts."""
+    def write(self, results: Sequence[Completion | Failure]) -> None:
+        """Writes results in one transaction. A call that is finished stays as it is: what was paid first counts."""
         with self._transaction():
             for result in results:
                 done = isinstance(result, Completion)
@@ -138,7 +143,7 @@ class Journal:
                 self._write.execute(f"{insert} VALUES ({marks})", astuple(result))
 
     @contextlib.contextmanager
-    def _transaction(self):
+    def _transaction(self) -> Iterator[None]:
         """sqlite's own words for a full or broken disk, as an OSError."""
         try:
             self._write.execute("BEGIN IMMEDIATE")
@@ -165,6 +170,7 @@ class Journal:
         return self._read.execute(f"SELECT coalesce(sum(n), 0) FROM ({tables})").fetchone()[0]
 
     def close(self) -> None:
+        """Waits for what is being written, closes the file and frees the folder for another run."""
         self._writer.shutdown()
         self._read.close()
         self._write.close()

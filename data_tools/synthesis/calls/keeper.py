@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from data_tools.synthesis.calls.journal import Completion, Failure, Journal
 from data_tools.synthesis.inputs.recipe import STAGES, Recipe
 
 Known = dict[str, Completion | Failure]
+
+
+class CallKeeper(Protocol):
+    """What a worker needs of a Keeper, wherever that lives; see there."""
+
+    async def get_many(self, keys: Sequence[str]) -> Known: ...
+
+    async def record(self, done: Completion | Failure) -> None: ...
+
+    async def charge(self) -> str | None: ...
+
+    async def halt(self, reason: str) -> None: ...
 
 
 class Spending:
@@ -27,6 +40,7 @@ class Spending:
         self.dollars += (prompt * price.prompt + completion * price.completion) / 1e6
 
     def add(self, done: Completion | Failure) -> None:
+        """Counts a call that has ended; its requests were counted by `charge`."""
         self.calls += 1
         if isinstance(done, Completion):
             self._add(done.stage, done.prompt_tokens, done.completion_tokens)
@@ -44,7 +58,12 @@ class Spending:
 
 
 class Keeper:
-    """The journal of one run. Failures of earlier runs are forgotten: their calls are tried again."""
+    """The journal of one run and its budget. Failures of earlier runs are forgotten: their calls are tried again.
+
+    Raises:
+        ValueError: another run holds the folder, or the file is no journal.
+        OSError: the disk is full or cannot be written.
+    """
 
     def __init__(self, path: str | Path, recipe: Recipe):
         self.journal = Journal(path)
@@ -53,6 +72,7 @@ class Keeper:
         self.stopped: str | None = None  # why nothing new is asked any more
 
     async def get_many(self, keys: Sequence[str]) -> Known:
+        """The calls among `keys` that are known, by key."""
         found = ((key, self.journal.get(key)) for key in keys)
         return {key: done for key, done in found if done is not None}
 
@@ -70,6 +90,6 @@ class Keeper:
         self.stopped = self.stopped or reason
 
     async def close(self) -> str | None:
-        """Why the run stopped early, or None."""
+        """Closes the journal; returns why the run stopped early, or None."""
         self.journal.close()
         return self.stopped

@@ -42,8 +42,14 @@ class CallError(Exception):
 
 
 class Teacher:
-    """Asks one endpoint. `charge` is awaited before each request and may raise StoppedError; `share`: one of how many
-    workers it is, each with its part of the rate limits."""
+    """Asks one endpoint. Use it as an asynchronous context.
+
+    `charge` is awaited before each request and may raise StoppedError; `share`: one of how many workers it is, each
+    with its part of the rate limits.
+
+    Raises:
+        ValueError: the environment variable named by `key_env` holds no key.
+    """
 
     def __init__(
         self,
@@ -76,7 +82,7 @@ class Teacher:
         self._owed, self._paying = 0, asyncio.Lock()
         return self
 
-    async def __aexit__(self, *error) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self._stack.aclose()
 
     async def ask(self, request: Request, settings: Stage) -> Completion | Failure:

@@ -33,7 +33,11 @@ class Prompt:
 
 
 def load_prompts(recipe: Recipe) -> dict[str, Prompt]:
-    """ValueError names a stage's file that is missing or empty, lacks a slot, or has an unknown one."""
+    """The prompts of a recipe by stage.
+
+    Raises:
+        ValueError: a stage's file is missing or empty, lacks a slot, or has an unknown one (all named).
+    """
     return {stage: _load(recipe, stage) for stage in STAGES}
 
 

@@ -171,8 +171,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         config = OmegaConf.load(path)
         if not isinstance(config, DictConfig):
             raise ValueError("the recipe must be a mapping of keys to values")
-        values = OmegaConf.to_container(OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides))), resolve=True)
-        recipe = parse(Recipe, {"folder": str(path.parent), **dict(values)}, "")
+        merged = OmegaConf.merge({"folder": str(path.parent)}, config, OmegaConf.from_dotlist(list(overrides)))
+        recipe = parse(Recipe, OmegaConf.to_container(merged, resolve=True), "")
         _check_endpoints(recipe)
     except (ValueError, OSError, OmegaConfBaseException, yaml.YAMLError) as error:
         raise ValueError(f"{path}: {error}") from error

@@ -46,9 +46,12 @@ def chosen_ids(name: str, source: SampleFile, seed: int) -> set[str]:
 
 
 class SelectedRows:
-    """Iterates over the chosen rows, a small batch in memory at a time; `len` is their number.
+    """The chosen rows of all sources: iterates over them, a small batch in memory at a time; `len` is their number.
 
     `parts` and `read` do the same in pieces that need not be read in one place.
+
+    Raises:
+        ValueError: a file is missing, is no file of samples, has an id twice, or has too few rows.
     """
 
     def __init__(self, recipe: Recipe):
@@ -62,13 +65,14 @@ class SelectedRows:
             yield from self.read(name)
 
     def read(self, name: str, row_groups: Sequence[int] | None = None) -> Iterator[Row]:
+        """The chosen rows of source `name`, of some row groups of its file only where these are given."""
         source, ids = self._sources[name]
         for sample in read_samples(source.path, row_groups):
             if sample.id in ids:
                 yield Row(f"{name}/{sample.id}", sample, str(Path(source.path).parent))
 
     def parts(self) -> list[tuple[str, int]]:
-        """(source, row group) of all files."""
+        """(source, row group) of all files: the pieces that `read` takes."""
         import pyarrow.parquet as pq
 
         counts = {name: pq.read_metadata(source.path).num_row_groups for name, (source, _) in self._sources.items()}

@@ -49,8 +49,8 @@ _LABELLED = re.compile(
 
 @dataclass(frozen=True)
 class Anchors:
-    """`total` look-backs, of which `grounded` name something that the description has; `contradiction`: the first claim
-    that the description denies, or None."""
+    """The look-backs of a text: `total` sentences, of which `grounded` name something that the description has, and
+    `contradiction`, the first claim that the description denies, or None."""
 
     total: int
     grounded: int
@@ -58,7 +58,7 @@ class Anchors:
 
 
 def find_anchors(thought: str, description: str) -> Anchors:
-    """Look-backs of `thought`, held against the description of the image."""
+    """Counts the look-backs of `thought` and holds them against the description of the image."""
     sentences = [sentence for sentence in _SENTENCE.split(thought) if LOOK_BACK.search(sentence)]
     there = content_words(description)
     grounded = sum(bool(content_words(sentence) & there) for sentence in sentences)
@@ -67,7 +67,7 @@ def find_anchors(thought: str, description: str) -> Anchors:
 
 
 def content_words(text: str) -> set[str]:
-    """Words, without a plural s, that can name something; numbers too."""
+    """The words of a text that can name something, in lower case and without a plural s; numbers too."""
     return {_singular(word) for word in _WORD.findall(text.lower())} - _COMMON
 
 
@@ -76,7 +76,8 @@ def _singular(word: str) -> str:
 
 
 def contradiction(sentence: str, description: str) -> str | None:
-    """A colour or a labelled value of `sentence` for which the description has others only, as readable text."""
+    """A colour or a labelled value of `sentence` for which the description has others only, as readable text; None
+    where there is no such claim."""
     colours = _by_thing(_colour_claims(description))
     for thing, colour in _colour_claims(sentence):
         if thing in colours and colour not in colours[thing]:

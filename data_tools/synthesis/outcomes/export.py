@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from avar_rl.runtime.files import replacing
 from data_tools.formats.rows import chat_row, row_writer
 from data_tools.synthesis.calls.journal import Journal
 from data_tools.synthesis.inputs.recipe import STAGES, Recipe
@@ -29,7 +29,7 @@ _ORDER = {name: place for place, name in enumerate(("source", *STAGES))}
 
 @dataclass
 class FilteredExample:
-    """A rejected text, for the report."""
+    """A rejected text, for the report: its row, what the filter found, and the text's beginning."""
 
     row: str
     detail: str
@@ -54,7 +54,7 @@ class Tally:
 
 
 class Exporter:
-    """Judges rows in order and writes what is good."""
+    """Judges rows in order and writes what is good. For one pass: it remembers the texts that it let through."""
 
     def __init__(self, recipe: Recipe, journal: Journal, tracer: Tracer):
         self.recipe, self.journal, self.tracer = recipe, journal, tracer
@@ -62,13 +62,22 @@ class Exporter:
         self._seen = filters.Deduplicator(limits.near_duplicate, limits.near_duplicate_keep)
         self.tally = Tally()
 
-    def export(self, rows: Iterable[Row], out: Path, progress=lambda: None) -> Tally:
+    def export(self, rows: Iterable[Row], out: Path, progress: Callable[[], None] = lambda: None) -> Tally:
+        """Writes the three files into `out`, each whole or not at all, and returns the counts.
+
+        Args:
+            progress: is called after each row.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
         out.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
             writers = {
                 name: stack.enter_context(row_writer("chat", out / f"{name}.parquet")) for name in ("train", "val")
             }
-            lines = stack.enter_context(_replacing(out / "outcomes.jsonl"))
+            partial = stack.enter_context(replacing(out / "outcomes.jsonl"))
+            lines = stack.enter_context(open(partial, "w", encoding="utf-8"))
             for row in rows:
                 candidates, pending = self._judge(row)
                 good = [candidate for candidate in candidates if candidate.good]
@@ -91,12 +100,12 @@ class Exporter:
         candidates, left = [], self.recipe.export.per_row
         for candidate in trace.candidates:
             if candidate.good:
-                rejection = filters.FilterHit("surplus", "not needed")
+                hit: filters.FilterHit | None = filters.FilterHit("surplus", "not needed")
                 if left > 0:
                     name = f"{row.name}#{candidate.sample}"
-                    rejection = self._seen.reject(name, f"{row.sample.text}\n{filters.thought(candidate.response)}")
-                left -= rejection is None
-                candidate = replace(candidate, rejection=rejection)
+                    hit = self._seen.reject(name, f"{row.sample.text}\n{filters.thought(candidate.response)}")
+                left -= hit is None
+                candidate = replace(candidate, rejection=hit)
             candidates.append(candidate)
         return candidates, bool(trace.needed)
 
@@ -124,7 +133,7 @@ class Exporter:
         tally.candidates += len(candidates)
         for candidate in candidates:
             if candidate.rejection:
-                self._count_rejection(row, source, candidate)
+                self._count_hit(row, source, candidate, candidate.rejection)
             elif candidate.good:
                 tally.responses += 1
                 tally.tokens.append(candidate.tokens)
@@ -133,13 +142,13 @@ class Exporter:
                     question = row.sample.text
                     tally.samples.append({"row": row.name, "question": question, "response": candidate.response})
 
-    def _count_rejection(self, row: Row, source: str, candidate: Candidate) -> None:
-        name = candidate.rejection.filter
+    def _count_hit(self, row: Row, source: str, candidate: Candidate, hit: filters.FilterHit) -> None:
+        name = hit.filter
         self.tally.filters[candidate.stage, name] += 1
         self.tally.by_source[source, name] += 1
         kept = self.tally.examples.setdefault(name, [])
         if len(kept) < self.recipe.filters.examples:
-            kept.append(FilteredExample(row.name, candidate.rejection.detail, (candidate.response or "")[:1000]))
+            kept.append(FilteredExample(row.name, hit.detail, candidate.response[:1000]))
 
 
 def _error_kind(error: str) -> str:
@@ -153,15 +162,3 @@ def _ended(candidate: Candidate) -> dict[str, Any]:
     elif candidate.failure:
         line["error"] = candidate.failure
     return line
-
-
-@contextlib.contextmanager
-def _replacing(path: Path):
-    """A text file that appears under its name only when it is complete."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(partial, "w", encoding="utf-8") as file:
-            yield file
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

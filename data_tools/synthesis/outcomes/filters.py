@@ -59,13 +59,14 @@ _NGRAM = 6
 
 @dataclass(frozen=True)
 class FilterHit:
-    """`filter` is one of NAMES; `detail` says what was found."""
+    """Why a text is not used: `filter` is one of NAMES; `detail` says what was found."""
 
     filter: str
     detail: str
 
 
 def thought(text: str) -> str:
+    """What stands between the <think> tags of a text; all of it where there are none."""
     found = _THINK.search(text)
     return found[1] if found else text
 
@@ -76,6 +77,7 @@ def _right(answer: str, gold: str, options: tuple[str, ...]) -> bool:
 
 
 def reject_sample(sample: Sample) -> FilterHit | None:
+    """A hit where the sample's gold answer cannot be graded: no call is to be paid for it."""
     try:
         check_gold(sample.gold)
     except ValueError as error:
@@ -92,6 +94,7 @@ def _reject_text(done: Completion) -> FilterHit | None:
 
 
 def reject_description(done: Completion) -> FilterHit | None:
+    """A hit where a description is cut off, refused or empty."""
     return _reject_text(done)
 
 
@@ -105,13 +108,17 @@ def _reject_answer(done: Completion, sample: Sample) -> FilterHit | None:
 
 
 def reject_reasoning(done: Completion, sample: Sample) -> FilterHit | None:
+    """A hit where a reasoning is cut off, refused, empty, without an answer, or has another answer than the gold's."""
     return _reject_text(done) or _reject_answer(done, sample)
 
 
 def reject_response(
     done: Completion, sample: Sample, description: str, limits: Filters, tokens: int
 ) -> FilterHit | None:
-    """The final response, of `tokens` tokens. Without an image there is no description, and nothing to look back at."""
+    """The first filter that a final response of `tokens` tokens does not pass, None where it passes all.
+
+    Without an image there is no description, and nothing to look back at.
+    """
     found = _reject_text(done)
     if found is None and not format_reward(done.text):
         found = FilterHit("format", done.text[:80])
@@ -159,7 +166,7 @@ class Deduplicator:
         if threshold is not None:
             from datasketch import MinHashLSH
 
-            self._index = MinHashLSH(threshold=threshold, num_perm=self.PERMUTATIONS)
+            self._index: Any = MinHashLSH(threshold=threshold, num_perm=self.PERMUTATIONS)
             self._sketches: dict[str, Any] = {}
 
     def reject(self, name: str, text: str) -> FilterHit | None:

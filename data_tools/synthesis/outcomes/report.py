@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from avar_rl.runtime.files import write_whole
 from data_tools.synthesis.calls.journal import Usage
 from data_tools.synthesis.inputs.recipe import STAGES, Recipe
 from data_tools.synthesis.outcomes.export import OUTCOMES, Tally
@@ -19,12 +20,21 @@ MEANING = "meaning"  # a column of the page alone
 
 @dataclass(frozen=True)
 class Table:
+    """Cells as readable text; columns named in `text` may be cut in a narrow console, all others never."""
+
     title: str
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    text: tuple[str, ...] = ()
 
 
 def tables(tally: Tally, usage: dict[str, Usage], requests: int, recipe: Recipe) -> list[Table]:
+    """The tables of the report, some perhaps without rows.
+
+    Args:
+        usage: finished calls by stage (`Journal.usage`).
+        requests: all requests of all runs, those of failed calls too (`Journal.requests`).
+    """
     return [
         _funnel(tally),
         _filters(tally),
@@ -44,7 +54,8 @@ def _funnel(tally: Tally) -> Table:
     steps = [("rows", total), *((f"got to {stage}", tally.reached[stage]) for stage in STAGES)]
     ends = {outcome: sum(n for (_, o), n in tally.rows.items() if o == outcome) for outcome in OUTCOMES}
     steps += [(name, ends[name]) for name in OUTCOMES]
-    return Table("Funnel", ("", "rows", "share"), tuple((name, str(n), _share(n, total)) for name, n in steps))
+    rows = tuple((name, str(n), _share(n, total)) for name, n in steps)
+    return Table("Funnel", ("", "rows", "share"), rows, text=("",))
 
 
 def _filters(tally: Tally) -> Table:
@@ -54,7 +65,7 @@ def _filters(tally: Tally) -> Table:
         if sum(counts):
             rows.append((name, *(str(n) for n in counts), _share(sum(counts), tally.candidates), meaning))
     head = ("filter", "no call", *STAGES, "of all", MEANING)
-    return Table("Filters (reasonings, not rows)", head, tuple(rows))
+    return Table("Filters (reasonings, not rows)", head, tuple(rows), text=("filter",))
 
 
 def _sources(tally: Tally) -> Table:
@@ -65,12 +76,13 @@ def _sources(tally: Tally) -> Table:
         worst = Counter({name: n for (s, name), n in tally.by_source.items() if s == source}).most_common(3)
         often = ", ".join(f"{name} {n}" for name, n in worst)
         rows.append((source, str(sum(counts)), *map(str, counts), _share(counts[0], sum(counts)), often))
-    return Table("By source", ("source", "rows", *OUTCOMES, "yield", "most frequent filters"), tuple(rows))
+    head = ("source", "rows", *OUTCOMES, "yield", "top filters")
+    return Table("By source", head, tuple(rows), text=("top filters",))
 
 
 def _failures(tally: Tally) -> Table:
     rows = [(what, str(n)) for (outcome, what), n in tally.reasons.most_common() if outcome == "failed"]
-    return Table("Failures (tried again by the next run)", ("error", "rows"), tuple(rows))
+    return Table("Failures (tried again by the next run)", ("error", "rows"), tuple(rows), text=("error",))
 
 
 def _usage(usage: dict[str, Usage], requests: int, recipe: Recipe) -> Table:
@@ -83,11 +95,11 @@ def _usage(usage: dict[str, Usage], requests: int, recipe: Recipe) -> Table:
         total += cost
         seconds = f"{used.seconds / used.calls:.2f}"
         counts = (str(used.calls), str(used.requests), f"{used.prompt_tokens:,}", f"{used.completion_tokens:,}")
-        rows.append((name, recipe.stage(name).model, *counts, seconds, f"{cost:.2f}"))
+        rows.append((f"{name}: {recipe.stage(name).model}", *counts, seconds, f"{cost:.2f}"))
     calls = sum(used.calls for used in usage.values())
-    rows.append(("all, failed ones too", "", str(calls), str(requests), "", "", "", f"{total:.2f}"))
-    head = ("stage", "model", "calls", "requests", "prompt tokens", "completion tokens", "s a call", "US dollars")
-    return Table("Usage", head, tuple(rows))
+    rows.append(("all", str(calls), str(requests), "", "", "", f"{total:.2f}"))
+    head = ("stage", "calls", "requests", "tokens in", "tokens out", "s/call", "USD")  # all fits into 80 columns
+    return Table("Usage (all: with the requests of failed calls)", head, tuple(rows), text=("stage",))
 
 
 def _spread(tally: Tally) -> Table:
@@ -97,29 +109,29 @@ def _spread(tally: Tally) -> Table:
             order = sorted(values)
             places = [order[min(len(order) - 1, len(order) * p // 100)] for p in (0, 10, 50, 90, 100)]
             rows.append((name, f"{sum(order) / len(order):.1f}", *map(str, places)))
-    return Table("Exported responses", ("", "mean", "least", "10 %", "median", "90 %", "most"), tuple(rows))
+    return Table("Exported responses", ("", "mean", "least", "10 %", "median", "90 %", "most"), tuple(rows), ("",))
 
 
 def show(found: Sequence[Table]) -> None:
-    from rich.console import Console
-    from rich.table import Table as Rich
+    """Prints the tables that have rows, without what the page alone explains."""
+    from avar_rl.runtime.tables import console, cut
+    from avar_rl.runtime.tables import table as empty
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=140)  # a log file has no width to keep to
+    out = console()
     for table in found:
         if table.rows:
-            columns = len(table.head) - (table.head[-1] == MEANING)
-            rich = Rich(title=table.title, title_justify="left")
-            for column, name in enumerate(table.head[:columns]):
-                rich.add_column(name, justify="right" if column else "left")
+            head = [name for name in table.head if name != MEANING]
+            printed = empty(head, text=table.text, title=table.title)
             for row in table.rows:
-                rich.add_row(*row[:columns])
-            console.print(rich)
+                cells = zip(head, row, strict=False)  # MEANING is the last column
+                printed.add_row(*(cut(cell) if name in table.text else cell for name, cell in cells))
+            out.print(printed)
 
 
 @dataclass(frozen=True)
 class Bar:
+    """A rectangle of a plot, its upper left corner at (`x`, `y`)."""
+
     x: float
     y: float
     width: float
@@ -155,7 +167,11 @@ def histogram(title: str, values: Sequence[int]) -> Plot | None:
 
 
 def write_page(path: Path, found: Sequence[Table], tally: Tally, stopped: str | None) -> None:
-    """The same as an HTML page with plots, rejected texts and samples; nothing is loaded from elsewhere."""
+    """Writes the tables as an HTML page with plots, rejected texts and samples; it loads nothing from elsewhere.
+
+    Args:
+        stopped: why the run is not finished, None where it is.
+    """
     import jinja2
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
@@ -168,4 +184,4 @@ def write_page(path: Path, found: Sequence[Table], tally: Tally, stopped: str | 
         meanings=NAMES,
         stopped=stopped,
     )
-    path.write_text(page, encoding="utf-8")
+    write_whole(path, page)

@@ -13,6 +13,7 @@ from typing import Any
 from data_tools.synthesis.calls.journal import Completion, Failure
 from data_tools.synthesis.calls.request import Request
 from data_tools.synthesis.inputs.recipe import Recipe, Stage
+from data_tools.synthesis.inputs.selection import Row
 from data_tools.synthesis.inputs.tokens import token_counter
 from data_tools.synthesis.outcomes.stages import Tracer
 
@@ -34,7 +35,7 @@ class Needed:
             for request in self._missing(pickle.loads(row)):
                 yield {"request": [pickle.dumps(request)]}
 
-    def _missing(self, row) -> list[Request]:
+    def _missing(self, row: Row) -> list[Request]:
         """Nothing where the row has ended, waits for an earlier stage, or the budget is spent."""
         import ray
 
@@ -58,10 +59,10 @@ class Needed:
 
 
 class Recorder:
-    """Generated texts -> the journal."""
+    """Generated texts -> the journal. `context`: the tokens that prompt and answer may have together."""
 
-    def __init__(self, stage: Stage, keeper: Any):
-        self._stage, self._keeper = stage, keeper
+    def __init__(self, stage: Stage, context: float, keeper: Any):
+        self._stage, self._context, self._keeper = stage, context, keeper
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         import ray
@@ -75,26 +76,36 @@ class Recorder:
         about = (asked.key, asked.row, asked.stage, asked.sample)
         if error:
             return Failure(*about, str(error)[:300], 1)
-        room = self._stage.ray_engine.engine.get("max_model_len", inf) - prompt
+        room = self._context - prompt
         finish = "length" if completion >= min(room, self._stage.sampling.get("max_tokens", inf)) else "stop"
         return Completion(*about, self._stage.model, str(text), finish, int(prompt), int(completion), 1, 0.0)
 
 
 def engine_pass(data: Any, recipe: Recipe, name: str, keeper: Any) -> Any:
-    """The pass of stage `name` over pickled rows; each row of the result is a request that was answered."""
+    """The pass of stage `name` over pickled rows; each row of the result is a request that was answered.
+
+    Args:
+        data: a Ray dataset with a column `row` (a pickled Row).
+        keeper: the handle of the Keeper's actor.
+
+    Raises:
+        ValueError: the stage has no `ray_engine` in the recipe.
+    """
     import ray
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
-    stage = recipe.stage(name)
+    stage, engine = recipe.stage(name), recipe.stage(name).ray_engine
+    if engine is None:
+        raise ValueError(f"stages.{name} has no ray_engine")
     sampling = dict(stage.sampling)
     template = sampling.pop("chat_template_kwargs", None)
     light = {"num_cpus": LIGHT}
     config = vLLMEngineProcessorConfig(
         model_source=stage.model,
-        engine_kwargs=dict(stage.ray_engine.engine),
-        batch_size=stage.ray_engine.batch_size,
-        concurrency=stage.ray_engine.replicas,
-        placement_group_config=stage.ray_engine.placement,
+        engine_kwargs=dict(engine.engine),
+        batch_size=engine.batch_size,
+        concurrency=engine.replicas,
+        placement_group_config=None if engine.placement is None else dict(engine.placement),
         should_continue_on_error=True,
         log_engine_metrics=False,  # vLLM's Ray metrics import ray.serve, which nothing else here needs
         prepare_multimodal_stage={"enabled": name == "describe", "chat_template_content_format": "openai", **light},
@@ -117,5 +128,5 @@ def engine_pass(data: Any, recipe: Recipe, name: str, keeper: Any) -> Any:
     extra = {"builder_kwargs": {"chat_template_kwargs": template}} if template else {}
     maps = {"preprocess_map_kwargs": light, "postprocess_map_kwargs": light}
     data = build_processor(config, preprocess=preprocess, postprocess=postprocess, **maps, **extra)(data)
-    recording = {"stage": stage, "keeper": keeper}
+    recording = {"stage": stage, "context": engine.engine.get("max_model_len", inf), "keeper": keeper}
     return data.map_batches(Recorder, fn_constructor_kwargs=recording, compute=pool, batch_size=None, num_cpus=LIGHT)

@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_tools.synthesis.calls.journal import Journal
-from data_tools.synthesis.calls.keeper import Keeper
+from data_tools.synthesis.calls.journal import Completion, Failure, Journal
+from data_tools.synthesis.calls.keeper import Keeper, Known
 from data_tools.synthesis.calls.teachers import StoppedError
 from data_tools.synthesis.inputs.recipe import STAGES, Recipe
-from data_tools.synthesis.inputs.selection import SelectedRows
+from data_tools.synthesis.inputs.selection import Row, SelectedRows
 from data_tools.synthesis.inputs.tokens import token_counter
 from data_tools.synthesis.outcomes.stages import Tracer
 from data_tools.synthesis.running.worker import CallWorker
@@ -27,13 +27,22 @@ ROWS_IN_FLIGHT = 2  # for each place of a worker's concurrency
 
 
 class RemoteKeeper:
-    """A Keeper that lives in an actor."""
+    """The `CallKeeper` that lives in an actor of Ray, by its handle."""
 
     def __init__(self, actor: Any):
         self._actor = actor
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._actor, name).remote
+    async def get_many(self, keys: Sequence[str]) -> Known:
+        return await self._actor.get_many.remote(keys)
+
+    async def record(self, done: Completion | Failure) -> None:
+        await self._actor.record.remote(done)
+
+    async def charge(self) -> str | None:
+        return await self._actor.charge.remote()
+
+    async def halt(self, reason: str) -> None:
+        await self._actor.halt.remote(reason)
 
 
 class StageWorker:
@@ -44,14 +53,14 @@ class StageWorker:
         self._worker = CallWorker(recipe, tracer, RemoteKeeper(keeper), [stage], share)
         self._opened: asyncio.Future | None = None
 
-    async def __call__(self, batch: dict[str, Any]):
+    async def __call__(self, batch: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         if self._opened is None:
             self._opened = asyncio.ensure_future(self._worker.__aenter__())
         await self._opened
         await asyncio.gather(*(self._finish(pickle.loads(row)) for row in batch["row"]))
         yield batch
 
-    async def _finish(self, row) -> None:
+    async def _finish(self, row: Row) -> None:
         try:
             await self._worker.finish(row)
         except StoppedError:
@@ -59,7 +68,7 @@ class StageWorker:
 
 
 def passes(recipe: Recipe) -> list[list[str]]:
-    """Stages that stream into each other; one with an engine stands alone."""
+    """The stages in groups that each stream into each other; a stage with an engine is a group of its own."""
     found: list[list[str]] = []
     for stage in STAGES:
         alone = recipe.stage(stage).ray_engine is not None
@@ -71,7 +80,7 @@ def passes(recipe: Recipe) -> list[list[str]]:
 
 
 def run_on_ray(recipe: Recipe, rows: SelectedRows, journal: Path, address: str) -> str | None:
-    """Fills the journal; returns why that stopped early, or None.
+    """Fills the journal on Ray; returns why that stopped early, or None.
 
     Args:
         address: of a Ray cluster ("auto", "host:port", …), or "local" for one on this machine that ends with the run.

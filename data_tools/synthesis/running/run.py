@@ -24,6 +24,9 @@ async def run(
 ) -> None:
     """Fills the journal until no row needs anything, or `keeper.stopped` says why not.
 
+    Args:
+        progress: is called after each row.
+
     Raises:
         OSError: the journal cannot be written.
     """

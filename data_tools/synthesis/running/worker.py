@@ -8,7 +8,7 @@ from collections.abc import Collection
 from contextlib import AsyncExitStack
 
 from data_tools.synthesis.calls.journal import Completion, Failure
-from data_tools.synthesis.calls.keeper import Keeper, Known
+from data_tools.synthesis.calls.keeper import CallKeeper, Known
 from data_tools.synthesis.calls.request import Request
 from data_tools.synthesis.calls.teachers import StoppedError, Teacher
 from data_tools.synthesis.inputs.recipe import Recipe
@@ -17,10 +17,12 @@ from data_tools.synthesis.outcomes.stages import Tracer
 
 
 class CallWorker:
-    """Asks the teachers of `stages`; `share`: one of how many workers it is, each with its part of the concurrency and
-    of the rate limits. Use it as an asynchronous context."""
+    """Asks the teachers of `stages`. Use it as an asynchronous context.
 
-    def __init__(self, recipe: Recipe, tracer: Tracer, keeper: Keeper, stages: Collection[str], share: int = 1):
+    `share`: one of how many workers it is, each with its part of the concurrency and of the rate limits.
+    """
+
+    def __init__(self, recipe: Recipe, tracer: Tracer, keeper: CallKeeper, stages: Collection[str], share: int = 1):
         self.recipe, self.tracer, self.keeper, self.stages, self._share = recipe, tracer, keeper, stages, share
         self.stop = threading.Event()
         self._stack = AsyncExitStack()
@@ -34,7 +36,7 @@ class CallWorker:
             self._teachers[name] = await self._stack.enter_async_context(teacher)
         return self
 
-    async def __aexit__(self, *error) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self._stack.aclose()
 
     async def finish(self, row: Row) -> None:
@@ -77,5 +79,6 @@ class CallWorker:
             raise StoppedError(reason)
 
     async def halt(self, reason: str) -> None:
+        """Asks nothing new from here on, and says so to the keeper; calls under way finish and count."""
         self.stop.set()
         await self.keeper.halt(reason)
