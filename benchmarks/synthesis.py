@@ -1,8 +1,8 @@
 """What the synthesis costs beside its teachers: `python -m benchmarks.synthesis [--rows 10000] [--out DIR]`.
 
 Against the offline teacher on the loopback, which answers after 50 ms: throughput at 64 calls in flight as a share of
-the ideal (64 / 50 ms) and of what the bare `openai` client reaches in the same minute, processor time and overhead a
-call, and peak memory. The teacher is a process of its own; both share the machine, so say what else runs on it.
+the ideal (64 / 50 ms) and of what the bare `openai` client reaches in the same minute, processor time and overhead
+per call, and peak memory. The teacher is a process of its own; both share the machine, so say what else runs on it.
 """
 
 from __future__ import annotations
@@ -132,13 +132,15 @@ def measure(folder: Path, rows: int) -> None:
         ideal = IN_FLIGHT / DELAY_S
         wall, processor = uvloop.run(bare_client(url, 3000, IN_FLIGHT))
         bare = 3000 / wall
-        print(f"bare client: {bare:.0f} calls/s, {bare / ideal:.0%} of ideal, {processor / 3:.2f} ms processor a call")
+        print(
+            f"bare client: {bare:.0f} calls/s, {bare / ideal:.0%} of ideal, {processor / 3:.2f} ms processor per call"
+        )
         few = min(rows, 100)
         alone = uvloop.run(bare_client(url, few, 1))[0] / few - DELAY_S
         _, wall, _ = synthesise(recipe(folder, url, 3, few), folder / "few")
         overhead = wall / few - DELAY_S  # every row passes the reasoner, one after the other
         print(
-            f"one call at a time: {overhead * 1e3:.1f} ms a call beyond the teacher's {DELAY_S * 1e3:.0f} ms,"
+            f"one call at a time: {overhead * 1e3:.1f} ms per call beyond the teacher's {DELAY_S * 1e3:.0f} ms,"
             f" {alone * 1e3:.1f} of them in the bare client"
         )
         before, teacher = peak_mb(), processor_s(process.pid)
@@ -147,7 +149,7 @@ def measure(folder: Path, rows: int) -> None:
         teacher = processor_s(process.pid) - teacher
         rate = calls / wall
         print(f"{rows} rows, {calls} calls: {rate:.0f} calls/s, {rate / ideal:.0%} of ideal, {rate / bare:.0%} of bare")
-        print(f"processor: {processor / calls * 1e3:.2f} ms a call; the teacher's: {teacher / calls * 1e3:.2f} ms")
+        print(f"processor: {processor / calls * 1e3:.2f} ms per call; the teacher's: {teacher / calls * 1e3:.2f} ms")
         print(f"peak memory: {peak_mb():.0f} MB, before: {before:.0f}; load average {os.getloadavg()[0]:.1f}")
         print(f"export: {export(chosen, folder / 'all'):.1f} s; peak memory: {peak_mb():.0f} MB")
     finally:

@@ -11,6 +11,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from data_tools.synthesis.inputs.recipe import Recipe
 
 DONE, FAULT, STOPPED = 0, 2, 3
 JOURNAL = "journal.sqlite"
@@ -54,7 +58,7 @@ def _run(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def _dry_run(recipe) -> int:
+def _dry_run(recipe: Recipe) -> int:
     """Prints the checked recipe: every value, and each stage's prompt."""
     from dataclasses import asdict
 
@@ -70,6 +74,7 @@ def _dry_run(recipe) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its status: 0 done, 2 a user's mistake, 3 stopped before the end, 130 interrupted."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", type=Path, help="YAML file, see docs/data.md")
     parser.add_argument("overrides", nargs="*", help="for example budget.requests=1000 filters.min_anchors=3")

@@ -66,7 +66,7 @@ class Usage:
 
 
 class Journal:
-    """The file of finished and failed calls. Open it once a process tree: a lock refuses a second run on its folder.
+    """The file of finished and failed calls. A lock refuses a second run on its folder.
 
     Raises:
         ValueError: another run holds the folder, or the file is no journal.
@@ -94,7 +94,7 @@ class Journal:
             raise ValueError(f"{self.path}: cannot be opened as a journal ({error})") from error
 
     def retry_failures(self) -> None:
-        """Forget the failures of earlier runs, but not the requests that they took."""
+        """Forgets the failures of earlier runs, but not the requests that they took."""
         with self._transaction():
             self._write.execute("INSERT INTO earlier SELECT coalesce(sum(requests), 0) FROM failures")
             self._write.execute("DELETE FROM failures")
@@ -157,7 +157,7 @@ class Journal:
             ) from error
 
     def usage(self) -> dict[str, Usage]:
-        """Finished calls by stage. `requests` holds their retries, not those of failed calls (`requests()` does)."""
+        """Totals of the finished calls by stage, their retries included, without requests of failed calls."""
         rows = self._read.execute(
             "SELECT stage, count(*), sum(prompt_tokens), sum(completion_tokens), sum(requests), sum(seconds)"
             " FROM calls GROUP BY stage"
@@ -165,7 +165,7 @@ class Journal:
         return {row[0]: Usage(*row) for row in rows}
 
     def requests(self) -> int:
-        """All requests of all runs, less those under way when a run was killed."""
+        """The number of requests of all runs, less those under way when a run was killed."""
         tables = " UNION ALL ".join(f"SELECT sum(requests) AS n FROM {t}" for t in ("calls", "failures", "earlier"))
         return self._read.execute(f"SELECT coalesce(sum(n), 0) FROM ({tables})").fetchone()[0]
 

@@ -77,16 +77,20 @@ class Keeper:
         return {key: done for key, done in found if done is not None}
 
     async def record(self, done: Completion | Failure) -> None:
-        """Returns when `done` is durable."""
+        """Returns when `done` is durable.
+
+        Raises:
+            OSError: it cannot be written.
+        """
         await self.journal.record(done)
         self.spending.add(done)
 
     async def charge(self) -> str | None:
-        """To be called before a request is sent; a text is the reason why it must not be."""
+        """Counts a request that is about to be sent, or says why it must not be."""
         return self.stopped or self.spending.charge()
 
     async def halt(self, reason: str) -> None:
-        """Nothing new is asked from here on; calls under way finish and count."""
+        """Stops the run for `reason`: nothing new is asked from here on; calls under way finish and count."""
         self.stopped = self.stopped or reason
 
     async def close(self) -> str | None:

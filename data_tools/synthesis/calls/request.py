@@ -20,7 +20,7 @@ _TYPES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"RIFF": "
 
 @dataclass(frozen=True)
 class Request:
-    """`turns` are (role, text); `images` go before the last one's text."""
+    """A call of one stage for one row: `turns` are (role, text); `images` (files) go before the last turn's text."""
 
     key: str
     row: str
@@ -30,7 +30,7 @@ class Request:
     images: tuple[bytes, ...]
 
     def messages(self) -> list[dict[str, Any]]:
-        """In the form of the OpenAI API, images as data URLs."""
+        """The turns in the form of the OpenAI API, images as data URLs."""
         messages: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in self.turns]
         if self.images:
             urls = [{"type": "image_url", "image_url": {"url": _url(image)}} for image in self.images]

@@ -26,11 +26,11 @@ LONGEST_RETRY_AFTER_S = 600.0
 
 
 class StoppedError(Exception):
-    """The run ends: nothing new is asked. The message says why."""
+    """Ends the run: nothing new is asked. The message says why."""
 
 
 class PassingError(Exception):
-    """Worth another try, after `wait_s` seconds where the endpoint said so."""
+    """A request failed that is worth another try, after `wait_s` seconds where the endpoint said so."""
 
     def __init__(self, message: str, wait_s: float | None = None):
         super().__init__(message)
@@ -38,7 +38,7 @@ class PassingError(Exception):
 
 
 class CallError(Exception):
-    """This request will not succeed."""
+    """A request failed and will not succeed when it is made again."""
 
 
 class Teacher:
@@ -68,7 +68,7 @@ class Teacher:
     async def __aenter__(self) -> Teacher:
         import openai
 
-        # aiohttp below: a third less processor time a call.
+        # aiohttp below: a third less processor time per call.
         client = openai.AsyncOpenAI(
             base_url=self.endpoint.base_url,
             api_key=self._key or "none",
@@ -86,7 +86,7 @@ class Teacher:
         await self._stack.aclose()
 
     async def ask(self, request: Request, settings: Stage) -> Completion | Failure:
-        """The finished call, or its failure.
+        """The finished call, or its failure when the endpoint refused it or `attempts` requests were in vain.
 
         Raises:
             StoppedError: the endpoint refuses the key or the model, is down, or the run is to stop.
@@ -170,7 +170,7 @@ class Teacher:
         return f"endpoint {self.name} at {self.endpoint.base_url}"
 
     def _clean(self, text: str) -> str:
-        """Short and without the key, which some servers repeat in their errors."""
+        """`text` made short, and without the key, which some servers repeat in their errors."""
         return " ".join((text.replace(self._key, "***") if self._key else text).split())[:300]
 
     def wait_s(self, sent: int, error: PassingError) -> float:
@@ -182,14 +182,14 @@ class Teacher:
         return min(first * 2**doublings + random.uniform(0, first), longest)
 
     async def _sleep(self, seconds: float) -> None:
-        """In short pieces, so that a run which stops need not wait for a Retry-After of minutes."""
+        """Sleeps in short pieces, so that a run which stops need not wait for a Retry-After of minutes."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0 and not self._stop.is_set():
             await asyncio.sleep(min(left, 0.5))
 
 
 def _limiter(per_minute: float | None, share: int) -> Any:
-    """Spread over the minute, not spent at its start."""
+    """A limiter that spreads a worker's share over the minute, rather than spending it at its start; None: no limit."""
     from aiolimiter import AsyncLimiter
 
     if per_minute is None:
@@ -230,7 +230,7 @@ def parse_answer(content: bytes) -> tuple[str, str, int, int]:
 
 
 def retry_after(headers: Any) -> float | None:
-    """Seconds that an answer asks to wait: milliseconds, seconds, or a date. None: it does not say."""
+    """Seconds that an answer's headers ask to wait, as milliseconds, seconds or a date; None where they do not say."""
     for name, scale in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
         value = headers.get(name)
         if value is None:

@@ -54,7 +54,7 @@ class Endpoint:
 
 @settings
 class Price:
-    """US dollars for a million tokens."""
+    """What tokens of the prompt and of the completion cost, in US dollars per million."""
 
     prompt: NotNegative = 0.0
     completion: NotNegative = 0.0
@@ -67,7 +67,7 @@ class RayEngine:
     replicas: Count = 1
     batch_size: Count = 64
     engine: Mapping[str, Any] = Field(default_factory=dict)  # vLLM's engine arguments
-    placement: Mapping[str, Any] | None = None  # Ray's placement group of a replica; None: GPUs, one a rank
+    placement: Mapping[str, Any] | None = None  # Ray's placement group of a replica; None: a GPU per rank
 
 
 @settings
@@ -121,7 +121,7 @@ class Filters:
 
 @settings
 class Export:
-    """`per_row`: at most so many responses of one question; `val_share`: the share of questions for validation."""
+    """How many responses of one question are exported at most, and the share of questions for validation."""
 
     per_row: Count = 1
     val_share: Share = 0.02

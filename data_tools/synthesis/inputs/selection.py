@@ -22,7 +22,7 @@ class Row:
 
 
 def chosen_ids(name: str, source: SampleFile, seed: int) -> set[str]:
-    """Ids of the rows that are used; with `rows`, those whose hash with the seed is smallest.
+    """Ids of the rows of source `name` that are used; with `rows`, those whose hash with the seed is smallest.
 
     Raises:
         ValueError: the file is missing, is no file of samples, has an id twice, or has too few rows.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def token_counter(name: str) -> Callable[[str], int]:
-    """Counts the tokens of a text.
+    """A function that gives the number of tokens of a text.
 
     Args:
         name: a model folder, or a hub name.

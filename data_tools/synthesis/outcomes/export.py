@@ -38,7 +38,7 @@ class FilteredExample:
 
 @dataclass
 class Tally:
-    """Counts of one pass; rows by source and outcome, candidates by stage and filter."""
+    """The counts of one pass: rows by source and outcome, candidates by stage and filter."""
 
     rows: Counter[tuple[str, str]] = field(default_factory=Counter)  # (source, outcome)
     reasons: Counter[tuple[str, str]] = field(default_factory=Counter)  # (outcome, filter or error) of rows
@@ -54,7 +54,7 @@ class Tally:
 
 
 class Exporter:
-    """Judges rows in order and writes what is good. For one pass: it remembers the texts that it let through."""
+    """Judges rows in order and writes what is good. Serves one pass: it remembers the texts that it let through."""
 
     def __init__(self, recipe: Recipe, journal: Journal, tracer: Tracer):
         self.recipe, self.journal, self.tracer = recipe, journal, tracer

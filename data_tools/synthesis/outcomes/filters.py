@@ -1,6 +1,6 @@
-"""Why a teacher's text is not used: one function per filter, `(text, ...) -> detail or None`, and their order by stage.
+"""Why a teacher's text is not used: the filters of each stage, in the order in which they are applied.
 
-Filters of a text alone are here; near-duplicates need the other texts (`Deduplicator`).
+Each function gives the first hit, or None where the text passes. Near-duplicates need the other texts (`Deduplicator`).
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def repetition(text: str) -> float:
 class Deduplicator:
     """Near-duplicates of earlier texts by MinHash, so the outcome depends on the order of the texts alone.
 
-    At most `keep` texts that are similar to each other pass. Memory is about a kilobyte a text that passed.
+    At most `keep` texts that are similar to each other pass. Memory is about a kilobyte per text that passed.
     """
 
     PERMUTATIONS = 64
@@ -170,7 +170,7 @@ class Deduplicator:
             self._sketches: dict[str, Any] = {}
 
     def reject(self, name: str, text: str) -> FilterHit | None:
-        """None where `text` passes; it is remembered under `name` then."""
+        """A hit where `text` is nearly that of `keep` earlier ones; else it is remembered under `name`."""
         if self._threshold is None:
             return None
         from datasketch import LeanMinHash, MinHash

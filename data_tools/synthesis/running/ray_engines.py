@@ -1,4 +1,4 @@
-"""A stage played by vLLM engines inside Ray, through Ray's own LLM batch processor: no HTTP, one engine a replica.
+"""A stage played by vLLM engines inside Ray, through Ray's own LLM batch processor: no HTTP, one engine per replica.
 
 The journal is the same: a request that it knows is not generated again, and an answer counts when it is durable.
 """

@@ -93,7 +93,7 @@ def run_here(recipe: Recipe, rows: SelectedRows, tracer: Tracer, journal: Path) 
 
 
 class Progress:
-    """A tqdm bar of rows: calls a second, requests, tokens, cost so far, and what it will come to."""
+    """A tqdm bar of rows: calls per second, requests, tokens, cost so far, and what it will come to."""
 
     def __init__(self, total: int, spending: Spending, *, every_s: float = 0.5):
         from tqdm import tqdm
