@@ -47,12 +47,12 @@ class Spending:
 
     def charge(self) -> str | None:
         """Counts a request that is about to be sent, or says why it may not be."""
-        for kind, limit, spent in (
+        for unit, limit, spent in (
             ("requests", self.budget.requests, self.requests),
             ("tokens", self.budget.tokens, self.tokens),
         ):
             if limit is not None and spent >= limit:
-                return f"the budget of {limit} {kind} is spent; raise budget.{kind} to go on"
+                return f"the budget of {limit} {unit} is spent; raise budget.{unit} to go on"
         self.requests += 1
         return None
 

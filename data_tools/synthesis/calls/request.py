@@ -15,7 +15,7 @@ from data_tools.synthesis.inputs.prompts import Prompt
 from data_tools.synthesis.inputs.recipe import Stage
 from data_tools.synthesis.inputs.selection import Row
 
-_TYPES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"RIFF": "webp"}
+_FORMATS = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"RIFF": "webp"}
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def make_request(
     The endpoint is not part of the key: the same model elsewhere gives no reason to pay again.
 
     Raises:
-        ValueError: an image is missing, or of a kind that is no image.
+        ValueError: an image is missing, or in an unknown format.
     """
     question = row.sample.text.replace(IMAGE_PLACEHOLDER, "[image]")
     turns = tuple(prompt.turns({"question": question, **inputs}))
@@ -59,16 +59,16 @@ def make_request(
 
 def _image(image: bytes | str, row: Row) -> bytes:
     data = read_image(image, row.folder)
-    _kind(data)
+    _format(data)
     return data
 
 
-def _kind(image: bytes) -> str:
-    for start, kind in _TYPES.items():
+def _format(image: bytes) -> str:
+    for start, name in _FORMATS.items():
         if image.startswith(start):
-            return kind
+            return name
     raise ValueError(f"an image that is no PNG, JPEG, GIF or WebP (it starts with {image[:4]!r})")
 
 
 def _url(image: bytes) -> str:
-    return f"data:image/{_kind(image)};base64,{base64.b64encode(image).decode()}"
+    return f"data:image/{_format(image)};base64,{base64.b64encode(image).decode()}"
