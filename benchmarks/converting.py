@@ -70,7 +70,7 @@ def write(path: Path, rows: int, image, seed: int) -> float:
     schema = pa.schema([("images", images), ("problem", pa.string()), ("answer", pa.string())])
     rng, size = random.Random(seed), 0
     distinct = [image(rng) for _ in range(min(rows, DISTINCT))]
-    with BatchWriter(path, schema) as writer:
+    with BatchWriter(path, schema, as_row=dict) as writer:
         for index in range(rows):
             data = distinct[index % len(distinct)]
             size += len(data)

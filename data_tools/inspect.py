@@ -1,8 +1,10 @@
-"""Look at a file of samples before spending money on it: `python -m data_tools.inspect FILE`.
+"""Look at a data file before spending money on it: `python -m data_tools.inspect FILE`.
 
-Prints counts, kinds of answers, image sizes and formats, lengths in tokens (with --model, by its real processor), and
-every gold that its own grader refuses or does not find equal to itself (exit status 1). --html writes a contact sheet;
---hashes writes the image hashes that `data_tools.convert --benchmark` reads.
+FILE holds converted samples, RL rows or chat rows (parquet). Prints counts, kinds of questions and golds, image sizes
+and formats, lengths in tokens (with --model, by its real processor), a few rows, rows that repeat an earlier one, and
+every fault: a gold that its own grader refuses or does not find equal to itself, an image that cannot be read, a row
+that training could not use. --html writes a contact sheet; --hashes writes the image hashes that
+`data_tools.convert --benchmark` reads. Exit status: 0 no fault, 1 faults in the data, 2 a mistake in the command.
 """
 
 from __future__ import annotations
@@ -16,135 +18,172 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from data_tools.formats.sample import Sample, read_image, read_samples
+if TYPE_CHECKING:
+    from data_tools.convert.images import Picture
+    from data_tools.inspected_rows import InspectedRow
 
 THUMBNAIL = 224  # pixels
 QUANTILES = (0, 5, 50, 95, 100)
 SHOWN = 20
+SHOWN_ROWS = 5
+
+
+@dataclass(frozen=True)
+class SheetEntry:
+    """A row that the contact sheet shows, and its pictures."""
+
+    index: int
+    row: InspectedRow
+    pictures: Sequence[Picture]
+
+    @property
+    def thumbnails(self) -> list[str]:
+        """The pictures as small JPEGs, data URIs."""
+        return [thumbnail(picture.data) for picture in self.pictures]
 
 
 @dataclass
 class Findings:
-    """What a pass over the samples gathers: counts, measures (one number a row or image), faults, and sheet entries."""
+    """What a pass over the rows gathers: counts, measures (a number per row or image), faults, repeats, sheet entries.
+
+    `repeats` are ids of rows whose text, gold (response, in chat rows) and images are those of an earlier one.
+    """
 
     counts: dict[str, Counter[str]] = field(default_factory=dict)
     measures: dict[str, list[int]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
-    sheet: list[dict[str, Any]] = field(default_factory=list)
+    repeats: list[str] = field(default_factory=list)
+    sheet: list[SheetEntry] = field(default_factory=list)
     rows: int = 0
 
     def count(self, what: str, value: object) -> None:
+        """Counts one row or image of which `what` is `value`."""
         self.counts.setdefault(what, Counter())[str(value)] += 1
 
     def measure(self, what: str, value: int) -> None:
+        """Notes the number `value` for one row or image."""
         self.measures.setdefault(what, []).append(value)
 
 
-def grade_gold(sample: Sample) -> str | None:
-    """Why the gold of a sample is no use: the grader refuses it, or does not accept it as an answer to itself."""
-    from rewards.shipped.accuracy import accuracy
-
-    try:
-        score = accuracy(f"<answer>{sample.gold}</answer>", sample.gold)
-    except ValueError as error:
-        return str(error)
-    return None if score == 1.0 else f"the gold answer {sample.gold!r} is graded {score} against itself"
-
-
-def inspect_sample(sample: Sample, folder: Path, processor, findings: Findings) -> list[Any]:
-    """Enter a sample into `findings`; returns its pictures."""
-    from data_tools.convert.images import read_picture
-    from data_tools.validate import token_length
-
+def _enter_text(row: InspectedRow, findings: Findings) -> None:
     findings.rows += 1
-    findings.count("source", sample.source)
-    findings.count("answer", sample.gold_kind)
-    findings.count("options", len(sample.options))
-    findings.count("images a row", len(sample.images))
-    findings.count("response", "yes" if sample.response else "no")
-    findings.measure("question, characters", len(sample.text))
-    if fault := grade_gold(sample):
-        findings.faults.append(f"{sample.id}: {fault}")
+    findings.faults += [f"{row.id}: {fault}" for fault in row.faults]
+    for what, value in (("source", row.source), ("kind", row.kind), ("gold kind", row.gold_kind)):
+        if value:
+            findings.count(what, value)
+    findings.count("options", len(row.options))
+    findings.count("images per row", len(row.images))
+    findings.count("response", "yes" if row.response else "no")
+    if row.text:
+        findings.measure("question, characters", len(row.text))
+
+
+def _enter_pictures(row: InspectedRow, folder: Path, findings: Findings) -> list[Picture]:
+    from avar_rl.runtime.images import image_bytes
+    from data_tools.convert.images import read_picture
+
     try:
-        pictures = [read_picture(read_image(image, folder)) for image in sample.images]
+        pictures = [read_picture(image_bytes(image, folder)) for image in row.images]
     except ValueError as error:
-        findings.faults.append(f"{sample.id}: image: {error}")
+        findings.faults.append(f"{row.id}: image: {error}")
         return []
     for picture in pictures:
         findings.count("image format", picture.suffix)
         for name, value in (("width", picture.width), ("height", picture.height), ("bytes", len(picture.data))):
             findings.measure(f"image {name}", value)
-    if processor is not None:
-        turns = [{"role": "user", "content": sample.prompt}]
-        sizes = [(picture.height, picture.width) for picture in pictures]
-        length = token_length(processor, turns, sizes, add_generation_prompt=True)
-        findings.measure("prompt, tokens", length)
-        if sample.response:
-            findings.measure("response, tokens", len(processor.tokenizer(sample.response)["input_ids"]))
     return pictures
 
 
-def thumbnail(data: bytes) -> str:
-    """A small JPEG as a data URI."""
-    from PIL import Image
+def _enter_lengths(row: InspectedRow, pictures: Sequence[Picture], processor: Any, findings: Findings) -> None:
+    from data_tools.validate import token_length
 
-    with Image.open(io.BytesIO(data)) as image:
-        image = image.convert("RGB")
-        image.thumbnail((THUMBNAIL, THUMBNAIL))
-        file = io.BytesIO()
-        image.save(file, "JPEG", quality=80)
+    sizes = [(picture.height, picture.width) for picture in pictures]
+    findings.measure("prompt, tokens", token_length(processor, row.prompt, sizes, add_generation_prompt=True))
+    if row.response:
+        findings.measure("response, tokens", len(processor.tokenizer(row.response)["input_ids"]))
+
+
+def thumbnail(data: bytes) -> str:
+    """The encoded image `data` as a small JPEG, a data URI."""
+    from avar_rl.runtime.images import open_image
+
+    image = open_image(data).convert("RGB")
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=80)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def inspect(path: Path, model: str | None, sheet_rows: int, seed: int, hashes: Path | None) -> Findings:
-    """One pass over the file. The contact sheet is a uniform choice of rows (reservoir sampling).
+    """Makes one pass over a file, and writes the hashes of its images to the file `hashes` where there is such a name.
+
+    `model` names the processor that counts tokens. `sheet_rows` rows, a uniform choice by `seed`, are kept for showing.
 
     Raises:
-        ValueError: no file of samples, or the model holds no processor.
+        ValueError: the file holds neither samples nor rows of training, or the model no processor.
     """
     from tqdm import tqdm
 
-    processor = None
-    if model is not None:
-        from data_tools.validate import load_processor
+    from avar_rl.runtime.files import write_whole
+    from data_tools.convert.duplicates import Duplicates
+    from data_tools.inspected_rows import read_inspected
+    from data_tools.validate import load_processor
 
-        processor = load_processor(model)
-    findings, rng = Findings(), random.Random(seed)
+    if sheet_rows < 0:
+        raise ValueError(f"--rows is {sheet_rows}; it must be at least 0")
+    processor = None if model is None else load_processor(model)
+    findings, rng, earlier = Findings(), random.Random(seed), Duplicates(shared_images=True)
     lines = []
-    for index, sample in enumerate(tqdm(read_samples(path), desc="inspecting", unit="row")):
-        pictures = inspect_sample(sample, path.parent, processor, findings)
-        lines += [f"{picture.fingerprint.hash.hex()}  # {sample.id}" for picture in pictures]
-        place = index if index < sheet_rows else rng.randrange(index + 1)
+    for index, row in enumerate(tqdm(read_inspected(path), desc="inspecting", unit="row")):
+        _enter_text(row, findings)
+        pictures = _enter_pictures(row, path.parent, findings)
+        prints = [picture.fingerprint for picture in pictures]
+        lines += [f"{picture.hash.hex()}  # {row.id}" for picture in prints]
+        whole = bool(row.text) and len(pictures) == len(row.images)
+        if whole and earlier.reason(row.text, row.response or row.gold or "", prints):
+            findings.repeats.append(row.id)
+        if whole and processor is not None:
+            _enter_lengths(row, pictures, processor, findings)
+        place = index if index < sheet_rows else rng.randrange(index + 1)  # reservoir sampling
         if place < sheet_rows:
-            entry = {"sample": sample, "thumbnails": [thumbnail(picture.data) for picture in pictures]}
-            findings.sheet[place : place + 1] = [entry]
+            findings.sheet[place : place + 1] = [SheetEntry(index, row, pictures)]
     if not findings.rows:
-        raise ValueError(f"{path}: the file holds no samples")
+        raise ValueError(f"{path}: the data file holds no rows")
     if hashes is not None:
-        hashes.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_whole(hashes, "\n".join(lines) + "\n")
     return findings
 
 
 def quantiles(values: Sequence[int]) -> list[int]:
+    """The QUANTILES of the values, in percent, rounded down."""
     import numpy as np
 
     return [int(value) for value in np.percentile(values, QUANTILES)]
 
 
 def print_findings(findings: Findings, path: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    """Prints counts, measures, some rows, repeats and faults."""
+    from avar_rl.runtime.tables import console, cut, table
 
-    console = Console()
-    counts = Table("what", "counts", title=f"{path}: {findings.rows} rows")
+    counts = table(("what", "value", "rows"), text=("what", "value"), title=f"{path.name}: {findings.rows} rows")
     for what, counter in findings.counts.items():
-        counts.add_row(what, ", ".join(f"{value}: {n}" for value, n in counter.most_common(SHOWN)))
-    measures = Table("what", *(f"{q} %" for q in QUANTILES))
+        for value, n in counter.most_common(SHOWN):
+            counts.add_row(cut(what), cut(value), str(n))
+        if len(counter) > SHOWN:
+            rest = counter.most_common()[SHOWN:]
+            counts.add_row(cut(what), cut(f"{len(rest)} others"), str(sum(n for _, n in rest)))
+    measures = table(("what", *(f"{q} %" for q in QUANTILES)), text=("what",))
     for what, values in findings.measures.items():
-        measures.add_row(what, *map(str, quantiles(values)))
-    console.print(counts, measures)
+        measures.add_row(cut(what), *map(str, quantiles(values)))
+    rows = table(("id", "text", "gold"), text=("id", "text", "gold"))
+    for entry in sorted(findings.sheet, key=lambda entry: entry.index)[:SHOWN_ROWS]:
+        rows.add_row(cut(entry.row.id), cut(entry.row.text), cut(entry.row.gold or ""))
+    console().print(counts, measures, rows)
+    if findings.repeats:
+        ids = ", ".join(findings.repeats[:SHOWN_ROWS]) + (", …" if len(findings.repeats) > SHOWN_ROWS else "")
+        print(f"{len(findings.repeats)} rows repeat an earlier one: {ids}")
     for fault in findings.faults[:SHOWN]:
         print(fault)
     if len(findings.faults) > SHOWN:
@@ -168,7 +207,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", type=Path, help="file of samples, as data_tools.convert writes it")
+    parser.add_argument("file", type=Path, help="parquet file of converted samples, RL rows or chat rows")
     parser.add_argument("--model", help="model folder or hub name, for its processor: lengths in tokens")
     parser.add_argument("--html", type=Path, help="write a contact sheet here")
     parser.add_argument("--rows", type=int, default=48, help="rows on the contact sheet (default 48)")
@@ -176,10 +215,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--hashes", type=Path, help="write the hashes of all images here")
     args = parser.parse_args(argv)
     try:
-        findings = inspect(args.file, args.model, args.rows if args.html else 0, args.seed, args.hashes)
+        findings = inspect(args.file, args.model, args.rows, args.seed, args.hashes)
         print_findings(findings, args.file)
         if args.html:
-            args.html.write_text(contact_sheet(findings, args.file.name), encoding="utf-8")
+            from avar_rl.runtime.files import write_whole
+
+            write_whole(args.html, contact_sheet(findings, args.file.name))
             print(f"contact sheet: {args.html}")
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

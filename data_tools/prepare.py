@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,19 +19,28 @@ from pathlib import Path
 
 from data_tools.convert.sources.columns import Columns
 from data_tools.formats.rows import chat_row, rl_row, row_writer
-from data_tools.formats.sample import Sample, SampleWriter, is_sample_file, read_samples
+from data_tools.formats.sample import DataSample, SampleWriter, is_sample_file, read_samples
 
 
 @dataclass(frozen=True)
 class Split:
-    """Row counts and the seed of the shuffle that decides which rows are held out."""
+    """How many rows are held out, and the seed of the shuffle that decides which."""
 
     val_rows: int = 200
     test_rows: int = 500
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name, rows in (("--val-rows", self.val_rows), ("--test-rows", self.test_rows)):
+            if rows < 0:
+                raise ValueError(f"{name} is {rows}; it must be at least 0")
+
     def names(self, count: int) -> list[str]:
-        """ "train", "val" or "test" for each of `count` rows."""
+        """The split (train, val or test) of each of `count` rows.
+
+        Raises:
+            ValueError: no row would be left for training.
+        """
         held_out = self.val_rows + self.test_rows
         if count <= held_out:
             raise ValueError(
@@ -46,7 +56,7 @@ class Split:
 
 
 def convert(source: str, path: Path, columns: Columns, hub_split: str) -> int:
-    """Write the samples of `source` to `path`; returns how many duplicates were left out.
+    """Writes the samples of `source` (a file or hub name) to `path`; returns how many duplicates were left out.
 
     Raises:
         ValueError: the source cannot be loaded, or a row is bad (names it).
@@ -73,8 +83,16 @@ def convert(source: str, path: Path, columns: Columns, hub_split: str) -> int:
     return duplicates
 
 
-def write_splits(samples: Iterator[Sample], folder: Path, names: Sequence[str], out: Path, *, chat: bool) -> list[str]:
-    """Write each sample to the files of its split; returns lines about them."""
+def write_splits(
+    samples: Iterator[DataSample], folder: Path, names: Sequence[str], out: Path, *, chat: bool
+) -> list[str]:
+    """Writes each sample to the files of its split under `out`; returns a line of text about each file.
+
+    `names` are the samples' splits in order; image paths are read from `folder`; with `chat`, there are SFT rows too.
+
+    Raises:
+        ValueError: an image file is missing, or a sample has no response where others have one.
+    """
     files = {"train": "rl_train", "val": "rl_val", "test": "test"}
     with ExitStack() as stack:
         rl = {n: stack.enter_context(row_writer("rl", out / f"{files[n]}.parquet")) for n in set(names)}
@@ -84,15 +102,30 @@ def write_splits(samples: Iterator[Sample], folder: Path, names: Sequence[str], 
             if chat
         }
         for name, sample in zip(names, samples, strict=True):
-            example = sample.example(folder)
-            rl[name].add(rl_row(example, index=rl[name].rows, split=files[name], data_source=sample.source))
+            images = sample.read_images(folder)
+            row = rl_row(
+                id=sample.id,
+                source=sample.source,
+                question=sample.text,
+                gold=sample.gold,
+                images=images,
+                gold_kind=sample.gold_kind,
+                options=sample.options,
+                index=rl[name].rows,
+                split=files[name],
+            )
+            rl[name].add(row)
             if name in sft:
-                sft[name].add(chat_row(example))
+                sft[name].add(chat_row(id=sample.id, question=sample.text, response=sample.response, images=images))
     return [f"  {w.path.stem:<10} {w.rows:>8} rows" for w in (*rl.values(), *sft.values())]
 
 
 def prepare(source: str, out: Path, columns: Columns, hub_split: str, split: Split) -> str:
-    """Convert `source` where it is no file of samples, and write the files under `out`; returns a summary."""
+    """Converts `source` where it is no file of samples, and writes the files under `out`; returns a summary as text.
+
+    Raises:
+        ValueError: the source cannot be loaded, a row is bad (names it), or no row would be left for training.
+    """
     ready = is_sample_file(source)
     path = Path(source) if ready else out / ".samples.parquet"
     try:
@@ -108,7 +141,11 @@ def prepare(source: str, out: Path, columns: Columns, hub_split: str, split: Spl
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m data_tools.prepare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("source", help="file of samples; or parquet, json or jsonl file, or a hub name")
     parser.add_argument("out", type=Path, help="folder for the parquet files")
     parser.add_argument("--question-column", default="question")
@@ -124,12 +161,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     columns = Columns(
         args.question_column, args.answer_column, args.images_column, args.options_column, args.response_column
     )
-    split = Split(args.val_rows, args.test_rows, args.seed)
     try:
+        split = Split(args.val_rows, args.test_rows, args.seed)
         print(prepare(args.source, args.out, columns, args.split, split))
-    except ValueError as error:
-        print(f"error: {error}")
-        return 1
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -1,31 +1,38 @@
 """Check a data file before training: `python -m data_tools.validate FILE --model DIR --max-prompt-length N`.
 
-Every row is checked and every fault reported in one go, with the row's index and id; any fault makes the exit status 1.
-Works on RL rows and chat rows. Lengths are the processor's: the chat template's text plus the
-image tokens at the size to which the processor would resize each image.
+Every row is checked and every fault reported in one go, with the row's index and id. Works on RL rows and chat rows.
+Lengths are the processor's: the chat template's text plus the image tokens at the size to which the processor would
+resize each image. Exit status: 0 no fault, 1 faults in the data (or rows over the limit, by the policy), 2 a mistake in
+the command: no such file, no RL or chat rows, no such model.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
-import io
 import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_tools.formats.rows import IMAGE_PLACEHOLDER, read_rows, write_rows
+from avar_rl.runtime.files import read_parquet
+from avar_rl.runtime.images import open_image
+from data_tools.formats.rows import IMAGE_PLACEHOLDER, row_format, write_rows
 from rewards.sample import row_options
 
-RL_COLUMNS = ("data_source", "prompt", "images", "reward_model")
-CHAT_COLUMNS = ("messages", "images")
 MAX_PRINTED = 50
+
+Turn = dict[str, str]  # role, content
+Row = dict[str, Any]  # an RL row or a chat row
+CheckGold = Callable[[str], None]  # raises ValueError for a gold answer that cannot be scored
 
 
 @dataclass(frozen=True)
 class Fault:
+    """What is wrong with the row at `index` of a file."""
+
     index: int
     id: str
     text: str
@@ -35,8 +42,12 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Report:
-    """Outcome for one file. `kept` are indices of rows within the limit; `overlong` are (index, id, tokens)."""
+class ValidationReport:
+    """What was found in one file of `rows` rows.
+
+    `overlong`: (index, id, tokens) of rows over the limit; `kept`: indices of the others; `longest`: tokens of the
+    longest row.
+    """
 
     rows: int
     faults: tuple[Fault, ...]
@@ -45,8 +56,8 @@ class Report:
     kept: tuple[int, ...]
 
 
-def load_processor(model: str | Path):
-    """The model's processor.
+def load_processor(model: str | Path) -> Any:
+    """The processor (tokenizer, image processor, chat template) of a model folder, or of a name on the hub.
 
     Raises:
         ValueError: there is none, or one without an image processor or chat template.
@@ -64,15 +75,17 @@ def load_processor(model: str | Path):
     return processor
 
 
-def _row_id(row: dict[str, Any]) -> str:
-    found = row.get("id") or (row.get("extra_info") or {}).get("id")
-    return str(found) if found else "none"
+def row_id(row: Row) -> str | None:
+    """The id of an RL or chat row; None where it has none."""
+    extra = row.get("extra_info")
+    found = row.get("id") or (extra.get("id") if isinstance(extra, dict) else None)
+    return str(found) if found else None
 
 
-def structured_turns(turns: list[dict[str, str]]) -> list[dict[str, Any]]:
-    """`<image>` in the text becomes an image part, as verl does it."""
+def structured_turns(turns: Sequence[Turn]) -> list[dict[str, Any]]:
+    """Turns for the chat template: each `<image>` in a text becomes an image part, as verl does it."""
 
-    def parts(content: str) -> list[dict[str, str]]:
+    def parts(content: str) -> list[Turn]:
         pieces = [piece for piece in re.split(f"({IMAGE_PLACEHOLDER})", content) if piece]
         return [{"type": "image"} if p == IMAGE_PLACEHOLDER else {"type": "text", "text": p} for p in pieces]
 
@@ -80,9 +93,13 @@ def structured_turns(turns: list[dict[str, str]]) -> list[dict[str, Any]]:
 
 
 def token_length(
-    processor, turns: list[dict[str, str]], sizes: Sequence[tuple[int, int]], *, add_generation_prompt: bool
+    processor: Any, turns: Sequence[Turn], sizes: Sequence[tuple[int, int]], *, add_generation_prompt: bool
 ) -> int:
-    """Tokens of a conversation whose images have `sizes` (height, width) in pixels, as the processor counts."""
+    """Tokens of a conversation as the processor counts them, image tokens included.
+
+    Args:
+        sizes: (height, width) in pixels of the images, in the order of their `<image>`.
+    """
     text = processor.apply_chat_template(
         structured_turns(turns), add_generation_prompt=add_generation_prompt, tokenize=False
     )
@@ -92,9 +109,15 @@ def token_length(
     return len(processor.tokenizer(text)["input_ids"]) + sum(p // images.merge_size**2 - 1 for p in patches)
 
 
-def _check_images(row: dict[str, Any]) -> tuple[list[tuple[int, int]], list[str]]:
-    """(height, width) of each image, and what is wrong with the others."""
-    from PIL import Image, UnidentifiedImageError
+def gold_of_chat(turns: Sequence[Turn]) -> str | None:
+    """The gold answer of a chat row: the last `<answer>…</answer>` of its last turn; None where there is none."""
+    found = re.findall(r"<answer>(.*?)</answer>", turns[-1]["content"], re.DOTALL)
+    return found[-1] if turns[-1]["role"] == "assistant" and found else None
+
+
+def check_images(row: Row) -> tuple[list[tuple[int, int]], list[str]]:
+    """(height, width) of each image of a row, and what is wrong with the others. Every pixel is decoded."""
+    from PIL import Image
 
     sizes, faults = [], []
     for number, entry in enumerate(row["images"] or []):
@@ -102,42 +125,55 @@ def _check_images(row: dict[str, Any]) -> tuple[list[tuple[int, int]], list[str]
             faults.append(f"image {number} is missing (no bytes)")
             continue
         try:
-            image = Image.open(io.BytesIO(entry["bytes"]))
+            image = open_image(entry["bytes"])
             image.load()
-        except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        except (ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
             faults.append(f"image {number} cannot be read ({type(error).__name__}: {error})")
             continue
         sizes.append((image.height, image.width))
     return sizes, faults
 
 
-def _check_turns(turns: list[dict[str, str]] | None, column: str) -> list[str]:
+def check_types(row: Row) -> list[str]:
+    """Which columns of an RL or chat row are of another type than its format's; nothing else can be checked then."""
+    faults = [
+        f"`{name}` is a {type(row[name]).__name__}; it must be a mapping"
+        for name in ("reward_model", "extra_info")
+        if row.get(name) is not None and not isinstance(row[name], dict)
+    ]
+    for name, entries in (("messages", "role, content"), ("prompt", "role, content"), ("images", "bytes")):
+        value = row.get(name)
+        if value is not None and not (isinstance(value, list) and all(isinstance(e, dict | None) for e in value)):
+            faults.append(f"`{name}` is a {type(value).__name__}; it must be a list of {{{entries}}}")
+    return faults
+
+
+def _check_turns(turns: list[Turn] | None, column: str) -> list[str]:
     if not turns:
         return [f"`{column}` is empty"]
     blank = [
-        str(i) for i, turn in enumerate(turns) if not (turn["role"] and turn["content"] and turn["content"].strip())
+        str(i)
+        for i, turn in enumerate(turns)
+        if not (turn and turn.get("role") and isinstance(turn.get("content"), str) and turn["content"].strip())
     ]
     return [f"turn {', '.join(blank)} of `{column}` has no role or no text"] if blank else []
 
 
-def _answer_of_chat(turns: list[dict[str, str]]) -> str | None:
-    found = re.findall(r"<answer>(.*?)</answer>", turns[-1]["content"], re.DOTALL)
-    return found[-1] if turns[-1]["role"] == "assistant" and found else None
-
-
-def _check_answer(answer: str | None, check_gold: Callable[[str], None], where: str) -> list[str]:
-    if answer is None:
-        return [f"no answer in {where}"]
-    if not answer.strip():
-        return [f"the answer in {where} is empty"]
+def _check_gold(gold: str | None, check_gold: CheckGold, where: str) -> list[str]:
+    if gold is None:
+        return [f"no gold answer in {where}"]
+    if not isinstance(gold, str):
+        return [f"the gold answer in {where} is a {type(gold).__name__}; it must be a text"]
+    if not gold.strip():
+        return [f"the gold answer in {where} is empty"]
     try:
-        check_gold(answer)
+        check_gold(gold)
     except ValueError as error:
-        return [f"the answer {answer!r} in {where} cannot be scored: {error}"]
+        return [f"the gold answer {gold!r} in {where} cannot be scored: {error}"]
     return []
 
 
-def _check_options(row: dict[str, Any]) -> list[str]:
+def _check_options(row: Row) -> list[str]:
     try:
         row_options(row.get("extra_info"))
     except ValueError as error:
@@ -145,60 +181,57 @@ def _check_options(row: dict[str, Any]) -> list[str]:
     return []
 
 
-def check_row(row: dict[str, Any], processor, check_gold: Callable[[str], None]) -> tuple[list[str], int | None]:
-    """Faults of one RL or chat row, and its length in tokens (None where it cannot be had)."""
+def check_text(row: Row, check_gold: CheckGold) -> list[str]:
+    """What is wrong with an RL or chat row whose columns have the right types, apart from the images themselves: turns,
+    places of images, gold answer, options."""
     chat = "messages" in row
     column = "messages" if chat else "prompt"
     turns = row[column]
     faults = _check_turns(turns, column)
-    sizes, image_faults = _check_images(row)
-    faults += image_faults
-    if not faults or faults == image_faults:
-        places = sum(turn["content"].count(IMAGE_PLACEHOLDER) for turn in turns)
-        images = len(row["images"] or [])
+    if not faults:
+        places, images = sum(turn["content"].count(IMAGE_PLACEHOLDER) for turn in turns), len(row["images"] or [])
         if places != images:
             faults.append(f"`{IMAGE_PLACEHOLDER}` stands {places} times in `{column}`, but the row has {images} images")
         if chat:
-            faults += _check_answer(_answer_of_chat(turns), check_gold, "<answer></answer> of the last assistant turn")
+            faults += _check_gold(gold_of_chat(turns), check_gold, "<answer></answer> of the last assistant turn")
     if not chat:
-        faults += _check_answer(
-            (row["reward_model"] or {}).get("ground_truth"), check_gold, "reward_model.ground_truth"
-        )
-        faults += _check_options(row)
-    if faults:
+        gold = (row["reward_model"] or {}).get("ground_truth")
+        faults += _check_gold(gold, check_gold, "reward_model.ground_truth") + _check_options(row)
+    return faults
+
+
+def check_row(row: Row, processor: Any, check_gold: CheckGold) -> tuple[list[str], int | None]:
+    """All that is wrong with one RL or chat row, and its length in tokens.
+
+    The length is that of the prompt of an RL row and of the whole conversation of a chat row; None for a faulty row.
+    """
+    if faults := check_types(row):
         return faults, None
-    return [], token_length(processor, turns, sizes, add_generation_prompt=not chat)
+    sizes, image_faults = check_images(row)
+    if faults := check_text(row, check_gold) + image_faults:
+        return faults, None
+    chat = "messages" in row
+    return [], token_length(processor, row["messages" if chat else "prompt"], sizes, add_generation_prompt=not chat)
 
 
-def check_columns(rows: Sequence[dict[str, Any]], path: str | Path) -> None:
-    needed = CHAT_COLUMNS if "messages" in rows[0] else RL_COLUMNS
-    missing = [column for column in needed if column not in rows[0]]
-    if missing:
-        raise ValueError(
-            f"{path}: missing columns {', '.join(missing)}; it has {', '.join(rows[0])}. RL rows need"
-            f" {', '.join(RL_COLUMNS)}; chat rows need {', '.join(CHAT_COLUMNS)} (text-only rows: an empty `images`)"
-        )
-
-
-def validate_rows(
-    rows: Sequence[dict[str, Any]], processor, max_length: int, check_gold: Callable[[str], None]
-) -> Report:
-    """Check all rows. Overlong rows are listed apart: whether they are faults is the caller's policy."""
+def validate_rows(rows: Sequence[Row], processor: Any, max_length: int, check_gold: CheckGold) -> ValidationReport:
+    """Checks all rows. Those over `max_length` tokens are listed apart: whether they are faults is for the caller."""
     from tqdm import tqdm
 
     faults, overlong, kept, longest = [], [], [], 0
     for index, row in enumerate(tqdm(rows, desc="checking rows", unit="row")):
+        id = row_id(row) or "none"
         texts, length = check_row(row, processor, check_gold)
-        faults += [Fault(index, _row_id(row), text) for text in texts]
+        faults += [Fault(index, id, text) for text in texts]
         longest = max(longest, length or 0)
         if length is not None and length > max_length:
-            overlong.append((index, _row_id(row), length))
+            overlong.append((index, id, length))
         else:
             kept.append(index)
-    return Report(len(rows), tuple(faults), tuple(overlong), longest, tuple(kept))
+    return ValidationReport(len(rows), tuple(faults), tuple(overlong), longest, tuple(kept))
 
 
-def _print_report(report: Report, max_length: int, policy: str, path: Path) -> None:
+def _print_report(report: ValidationReport, max_length: int, policy: str, path: Path) -> None:
     long_lines = [f"row {i} (id {id_}): {n} tokens, over the limit of {max_length}" for i, id_, n in report.overlong]
     lines = [str(fault) for fault in report.faults] + (long_lines if policy == "error" else [])
     print("\n".join(lines[:MAX_PRINTED]))
@@ -211,9 +244,13 @@ def _print_report(report: Report, max_length: int, policy: str, path: Path) -> N
 
 
 def run(path: Path, model: str, max_length: int, overlong: str, out: Path | None) -> int:
-    """Validate a file, print the report, write the kept rows to `out` where asked; returns the exit status."""
-    rows = read_rows(path)
-    check_columns(rows, path)
+    """Validates a file, prints the report, writes the kept rows to `out` where asked; returns the exit status.
+
+    Raises:
+        ValueError: no such file, no RL or chat rows, or a model without a processor.
+    """
+    rows = read_parquet(path)
+    row_format(rows[0], path)
 
     from rewards.shipped.accuracy import check_gold
 
@@ -223,7 +260,8 @@ def run(path: Path, model: str, max_length: int, overlong: str, out: Path | None
     if report.faults or (report.overlong and overlong == "error"):
         return 1
     if not report.kept:
-        raise ValueError(f"{path}: all {report.rows} rows are over the limit of {max_length} tokens; raise the limit")
+        print(f"{path}: all {report.rows} rows are over the limit of {max_length} tokens; raise the limit")
+        return 1
     if out is not None:
         write_rows([rows[index] for index in report.kept], out)
         print(f"{out}: {len(report.kept)} rows written")
@@ -231,7 +269,11 @@ def run(path: Path, model: str, max_length: int, overlong: str, out: Path | None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m data_tools.validate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("file", type=Path, help="parquet file of RL or chat rows")
     parser.add_argument("--model", required=True, help="model folder, for its processor")
     parser.add_argument(
@@ -249,9 +291,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--overlong drop needs --out: the file for the rows that are kept")
     try:
         return run(args.file, args.model, args.max_length, args.overlong, args.out)
-    except ValueError as error:
-        print(f"error: {error}")
-        return 1
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from avar_rl.probe.samples import Sample
-from data_tools.formats.rows import read_rows
-from data_tools.validate import check_columns, load_processor, validate_rows
+from avar_rl.runtime.files import read_parquet
+from data_tools.formats.rows import row_format
+from data_tools.validate import load_processor, validate_rows
 from rewards.sample import row_options
 from rewards.shipped.accuracy import check_gold
 
@@ -63,9 +64,8 @@ def load_questions(path: str | Path, processor, limit: int | None = None) -> Que
         ValueError: the file is missing, empty or no RL data, or a row is faulty (missing or broken image, unscorable
             answer, ...); names the rows.
     """
-    rows = read_rows(path)
-    check_columns(rows, path)
-    if "messages" in rows[0]:
+    rows = read_parquet(path)
+    if row_format(rows[0], path) == "chat":
         raise ValueError(f"{path} holds chat rows (for SFT); evaluation needs RL rows, which have a gold answer")
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; it must be at least 1")
@@ -81,7 +81,7 @@ def _question(index: int, row: dict[str, Any]) -> Question:
     extra = row.get("extra_info") or {}
     return Question(
         id=str(extra.get("id") or index),
-        kind=str(extra.get("kind") or ""),
+        kind=str(extra.get("kind") or row["data_source"]),  # a data set without kinds of question is one kind
         turns=tuple(row["prompt"]),
         images=tuple(image["bytes"] for image in row["images"] or []),
         gold=row["reward_model"]["ground_truth"],

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_tools.formats.rows import IMAGE_PLACEHOLDER, read_rows
+from avar_rl.runtime.files import read_parquet
+from data_tools.formats.rows import IMAGE_PLACEHOLDER
 from data_tools.validate import structured_turns, token_length
 
 TEXT_COLUMNS = ("question", "problem", "query", "prompt", "text")
@@ -57,7 +58,7 @@ def load_samples(path: Path, rows: str, limit: int | None = None) -> list[Sample
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; it must be at least 1")
-    table = read_rows(path)[:limit]
+    table = read_parquet(path)[:limit]
     first = table[0]
     if "messages" in first:
         samples = [_chat_sample(index, row, rows) for index, row in enumerate(table)]

@@ -2,7 +2,7 @@
 
 Two images are near-duplicates where their hashes (`images.difference_hash`, 512 bits) differ in at most 8 bits and in
 at most a quarter of the bits that both have set, which must be at least 8: an almost blank image has too few to say
-more than its bytes do. Memory: 64 bytes an image and under 400 a row. A search is a linear scan, about a millisecond
+more than its bytes do. Memory: 64 bytes per image and under 400 per row. A search is a linear scan, about a millisecond
 for 100,000 images.
 """
 
@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 
 from data_tools.convert.images import Fingerprint
-from data_tools.formats.sample import Sample
 
 NEAR = 8
 MIN_SHARED = 8
@@ -34,6 +33,7 @@ class Images:
         return self._count
 
     def add(self, fingerprint: Fingerprint) -> None:
+        """Appends it to the list."""
         if self._count == len(self._words):
             self._words = np.concatenate([self._words, np.empty_like(self._words)])
         self._words[self._count] = _words(fingerprint)
@@ -41,7 +41,7 @@ class Images:
         self._count += 1
 
     def holds(self, fingerprint: Fingerprint, before: int) -> bool:
-        """Is it, or a near-duplicate, among the first `before` entries?"""
+        """Whether it, or a near-duplicate, is among the first `before` entries."""
         if self._first.get(fingerprint.digest, before) < before:
             return True
         return bool(_near(self._words[:before], _words(fingerprint)).any())
@@ -59,7 +59,7 @@ def _near(table: np.ndarray, words: np.ndarray) -> np.ndarray:
 
 
 def same_image(a: Fingerprint, b: Fingerprint) -> bool:
-    """Equal bytes, or near-duplicates."""
+    """Whether two images have equal bytes or are near-duplicates."""
     return a.digest == b.digest or bool(_near(_words(a)[None], _words(b))[0])
 
 
@@ -99,17 +99,18 @@ class Duplicates:
         self._rows: dict[bytes, list[tuple[Fingerprint, ...]]] = {}
 
     def next_split(self) -> None:
+        """From here on, images that were entered before are those of earlier splits."""
         self._earlier = len(self._images)
 
-    def reason(self, sample: Sample, images: Sequence[Fingerprint]) -> str | None:
-        """Why the row is left out, or None; then it is remembered.
+    def reason(self, text: str, gold: str, images: Sequence[Fingerprint]) -> str | None:
+        """Why a row with this text, gold answer and images is to be left out; None: it is kept, and remembered.
 
         Rows are duplicates where text, gold and images agree. Within a split an image may meet many questions.
         """
         benchmark = self._benchmark
         if benchmark and any(benchmark.holds(image, len(benchmark)) for image in images):
             return "image of the benchmark list"
-        key = hashlib.sha256(f"{sample.text}\0{sample.gold}".encode()).digest()[:16]
+        key = hashlib.sha256(f"{text}\0{gold}".encode()).digest()[:16]
         same_text = self._rows.setdefault(key, [])
         for other in same_text:
             if len(other) == len(images) and all(map(same_image, other, images)):

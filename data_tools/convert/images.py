@@ -61,7 +61,7 @@ def read_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
         raise ValueError("no bytes")
     try:
         with Image.open(io.BytesIO(data)) as image:
-            _check_size(*image.size, max_pixels)
+            _check_size(image.width, image.height, max_pixels)
             return _picture(data, image)
     except Image.DecompressionBombError as error:
         raise ValueError(f"too large: {error}") from None
@@ -100,7 +100,7 @@ def _picture(data: bytes, image) -> Picture:
     if changes:
         suffix = "jpg" if suffix == "jpg" else "png"
         data = _encoded(image, suffix)
-    return _made(data, suffix, *image.size, tuple(changes), image)
+    return _made(data, suffix, image.width, image.height, tuple(changes), image)
 
 
 def _plain(image):

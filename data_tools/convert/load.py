@@ -6,10 +6,10 @@ All but single parquet files goes through `datasets`, whose reader may hold up t
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from data_tools.convert.sources.source import Row, Source
 from data_tools.formats.rows import parquet_rows
@@ -19,14 +19,14 @@ SHOWN = 120  # characters of a first row in a message
 
 
 @dataclass(frozen=True)
-class Rows:
+class SourceRows:
     """Rows in order; image paths in them are relative to `folder`."""
 
     rows: Iterator[Row]
     folder: Path
 
 
-def open_rows(source: Source, data: str, split: str) -> Rows:
+def open_rows(source: Source, data: str, split: str) -> SourceRows:
     """The rows of one split of `data`: a file (whose only split it is), a folder as `datasets` reads it, or a hub name.
 
     Raises:
@@ -51,7 +51,9 @@ def open_rows(source: Source, data: str, split: str) -> Rows:
             f"{data}: no column {', '.join(missing)}; it has {', '.join(first)}. {source.name} needs"
             f" {', '.join(source.columns)}; the first row is {_shown(first)}"
         )
-    return Rows(itertools.chain([first], rows), path if path.is_dir() else path.parent if path.is_file() else Path())
+    return SourceRows(
+        itertools.chain([first], rows), path if path.is_dir() else path.parent if path.is_file() else Path()
+    )
 
 
 def _streamed(source: Source, data: str, split: str) -> Iterator[Row]:
@@ -62,7 +64,7 @@ def _streamed(source: Source, data: str, split: str) -> Iterator[Row]:
         yield from parquet_rows(path)  # as `datasets` would give it undecoded, but in constant memory
         return
     if path.is_file():
-        where = {"path": FILE_LOADERS[path.suffix], "data_files": data, "split": "train"}
+        where: dict[str, Any] = {"path": FILE_LOADERS[path.suffix], "data_files": data, "split": "train"}
     else:
         where = {"path": data, "name": source.config if data == source.hub else None, "split": split}
     rows = datasets.load_dataset(**where, streaming=True)
@@ -85,10 +87,10 @@ def _undecoded(rows):
 
 def _checked(rows: Iterator[Row], data: str) -> Iterator[Row]:
     """`rows`; what `datasets` raises, at the start or later, as one sentence."""
-    import datasets
     import pyarrow as pa
+    from datasets.exceptions import DatasetsError
 
-    faults = (OSError, ValueError, TypeError, pa.ArrowException, datasets.exceptions.DatasetsError)
+    faults = (OSError, ValueError, TypeError, pa.ArrowException, DatasetsError)
     try:
         yield from rows
     except faults as error:
@@ -102,14 +104,3 @@ def _shown(row: Row) -> str:
         text = f"{len(value)} bytes" if isinstance(value, bytes) else repr(value)
         parts.append(f"{name} = {text[:SHOWN]}{'…' if len(text) > SHOWN else ''}")
     return "; ".join(parts)
-
-
-def numbered_objects(path: Path) -> list[Row] | None:
-    """The rows of a JSON file that is one object of objects, {"0": {...}, "1": {...}}; None for any other file."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            content = json.load(file)
-    except ValueError:
-        return None  # JSON lines, or broken: for `datasets` to read or to refuse
-    nested = isinstance(content, dict) and content and all(isinstance(row, dict) for row in content.values())
-    return list(content.values()) if nested else None

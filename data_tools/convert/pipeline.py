@@ -5,19 +5,20 @@ from __future__ import annotations
 import io
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from avar_rl.runtime.images import image_bytes
 from data_tools.convert.duplicates import Duplicates
 from data_tools.convert.images import MAX_PIXELS, Picture, read_picture
-from data_tools.convert.load import Rows
+from data_tools.convert.load import SourceRows
 from data_tools.convert.sources.source import Draft, Row, Source
-from data_tools.formats.sample import Sample
+from data_tools.formats.sample import DataSample
 
-AHEAD = 32  # rows a worker that are read before the first is passed on
+AHEAD = 32  # rows per worker that are read before the first is passed on
 _UNIT = r"%|\\%|°|\^\s*\{?\\circ\}?|[A-Za-z]{2,12}|[mgsL]"
 _NUMBER = re.compile(rf"[+-]?(\d[\d,]*\.?\d*|\.\d+)(/\d+)?\s*({_UNIT})?")
 
@@ -36,7 +37,7 @@ class Converted:
     """A sample (its images as bytes) and the pictures that it was made of."""
 
     index: int
-    sample: Sample
+    sample: DataSample
     pictures: tuple[Picture, ...]
 
 
@@ -44,8 +45,9 @@ class BadImageError(ValueError):
     """An image that cannot be found, read or used."""
 
 
-def gold_kind(gold: str, options: tuple[str, ...] | list[str]) -> str:
-    """choice (of `options`, or a lone capital letter), number (with or without a unit), words, or expression."""
+def gold_kind(gold: str, options: Sequence[str]) -> str:
+    """The form of a gold answer: choice (of `options`, or a lone capital letter), number (also with a unit), words, or
+    expression."""
     if options or re.fullmatch(r"\(?[A-Z]\)?", gold):
         return "choice"
     if _NUMBER.fullmatch(gold):
@@ -53,36 +55,29 @@ def gold_kind(gold: str, options: tuple[str, ...] | list[str]) -> str:
     return "words" if re.fullmatch(r"[^\W\d_]+(?:[ '’-]+[^\W\d_]+)*", gold) else "expression"
 
 
-def image_bytes(value: Any, folder: Path) -> bytes:
-    """Encoded bytes of one image given as bytes, {bytes, path}, a path (relative to `folder`), or a PIL image."""
-    if isinstance(value, Mapping):
-        value = value.get("bytes") or value.get("path")
-    if isinstance(value, bytes) and value:
-        return value
-    if isinstance(value, str) and value:
-        path = folder / value
-        if not path.is_file():
-            raise BadImageError(f"no such image file: {path}")
-        return path.read_bytes()
-    if hasattr(value, "save"):
-        png = io.BytesIO()
-        value.save(png, "PNG")
-        return png.getvalue()
-    raise BadImageError(f"neither image bytes nor a path nor an image: {value!r}")
+def _encoded(value: Any, folder: Path) -> bytes:
+    """The encoded file of an image of a draft; a PIL image, which `datasets` decodes in some nestings, becomes PNG."""
+    from PIL import Image
+
+    if not isinstance(value, Image.Image):
+        return image_bytes(value, folder)
+    png = io.BytesIO()
+    value.save(png, "PNG")
+    return png.getvalue()
 
 
 def _pictures(draft: Draft, folder: Path, max_pixels: int) -> tuple[Picture, ...]:
     pictures = []
     for number, value in enumerate(draft.images):
         try:
-            pictures.append(read_picture(image_bytes(value, folder), max_pixels))
+            pictures.append(read_picture(_encoded(value, folder), max_pixels))
         except ValueError as error:
             raise BadImageError(f"image {number}: {error}") from error
     return tuple(pictures)
 
 
-def _sample(draft: Draft, source: str, id_: str, pictures: tuple[Picture, ...]) -> Sample:
-    return Sample(
+def _sample(draft: Draft, source: str, id_: str, pictures: tuple[Picture, ...]) -> DataSample:
+    return DataSample(
         id=id_,
         source=source,
         question=draft.question,
@@ -108,12 +103,12 @@ class Converter:
     max_pixels: int = MAX_PIXELS
     workers: int = 2
 
-    def convert(self, rows: Rows, duplicates: Duplicates) -> Iterator[Converted | Rejection]:
-        """One outcome a row, in order. Images are read in threads: decoding releases the interpreter's lock."""
+    def convert(self, rows: SourceRows, duplicates: Duplicates) -> Iterator[Converted | Rejection]:
+        """One outcome per row, in order. Images are read in threads: decoding releases the interpreter's lock."""
         numbered = enumerate(rows.rows)
         with ThreadPoolExecutor(self.workers) as pool:
             while chunk := list(itertools.islice(numbered, AHEAD * self.workers)):
-                for made in pool.map(lambda pair: self._read(*pair, rows.folder), chunk):
+                for made in pool.map(lambda pair: self._read(pair[0], pair[1], rows.folder), chunk):
                     yield self._judge(made, duplicates) if isinstance(made, Converted) else made
 
     def _read(self, index: int, row: Row, folder: Path) -> Converted | Rejection:
@@ -132,5 +127,7 @@ class Converter:
             self.check_gold(made.sample.gold)
         except ValueError as error:
             return Rejection(made.index, "gold", str(error))
-        reason = duplicates.reason(made.sample, [picture.fingerprint for picture in made.pictures])
+        reason = duplicates.reason(
+            made.sample.text, made.sample.gold, [picture.fingerprint for picture in made.pictures]
+        )
         return made if reason is None else Rejection(made.index, reason, made.sample.question[:120])

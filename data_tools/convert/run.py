@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
 
+from avar_rl.runtime.files import write_json, write_whole
 from data_tools.convert.duplicates import Duplicates, read_benchmark
 from data_tools.convert.images import MAX_PIXELS
 from data_tools.convert.load import open_rows
 from data_tools.convert.pipeline import Converted, Converter, Rejection
 from data_tools.convert.sources.source import Source
-from data_tools.formats.sample import Sample, SampleWriter
+from data_tools.formats.sample import DataSample, SampleWriter
 
 BAD = ("row", "image", "gold")  # kinds of rejections that are faults of the data; the others are duplicates
 SHOWN = 10
@@ -22,7 +23,12 @@ SHOWN = 10
 
 @dataclass(frozen=True)
 class Options:
-    """`images`: "bytes" keeps them in the parquet file, "paths" in OUT/images, one file a picture."""
+    """How to convert.
+
+    `images`: "bytes" keeps them in the parquet file, "paths" in OUT/images, one file per picture. `benchmark`: a list
+    of image hashes that no row may contain. `shared_images`: keep rows whose image an earlier split shows.
+    `max_pixels`: of an image; larger ones are rejected. `workers`: threads that decode images.
+    """
 
     images: str = "bytes"
     benchmark: Path | None = None
@@ -33,7 +39,10 @@ class Options:
 
 @dataclass
 class SplitReport:
-    """Counts of one split; `images` counts what was done to pictures."""
+    """Counts of one split: of its rows, by the kind of rejection of those left out, and of what was done to pictures.
+
+    `data`: the file, folder or hub name that was read.
+    """
 
     split: str
     data: str
@@ -51,13 +60,15 @@ class SplitReport:
 
 
 @dataclass(frozen=True)
-class Report:
+class ConversionReport:
+    """What became of the rows of a source, split by split."""
+
     source: str
     splits: tuple[SplitReport, ...]
 
     def write(self, path: Path) -> None:
-        content = {"source": self.source, "splits": [split.as_json() for split in self.splits]}
-        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        """Writes the report as JSON."""
+        write_json(path, {"source": self.source, "splits": [split.as_json() for split in self.splits]})
 
     def exit_status(self, max_rejected: float) -> int:
         """0, or 1 where more than that share of the rows of a split are bad; says so."""
@@ -96,7 +107,7 @@ def places(source: Source, data: Sequence[str] | None, splits: Sequence[str] | N
 
 def run(
     source: Source, out: Path, data: Sequence[str] | None, splits: Sequence[str] | None, options: Options
-) -> Report:
+) -> ConversionReport:
     """Convert, write the files, print the report.
 
     Raises:
@@ -109,13 +120,13 @@ def run(
     benchmark = read_benchmark(options.benchmark) if options.benchmark else None
     duplicates = Duplicates(benchmark, shared_images=options.shared_images)
     out.mkdir(parents=True, exist_ok=True)
-    reports = []
+    report = ConversionReport(source.name, ())
     with (out / "rejected.jsonl").open("w", encoding="utf-8") as rejected:
         for split, where in wanted:
             duplicates.next_split()
             converter = Converter(source, split, check_gold, options.max_pixels, options.workers)
-            reports.append(_split(converter, where, out, duplicates, options, rejected))
-            report = Report(source.name, tuple(reports))
+            done = _split(converter, where, out, duplicates, options, rejected)
+            report = replace(report, splits=(*report.splits, done))
             report.write(out / "report.json")
     _print(report)
     return report
@@ -154,28 +165,25 @@ def _reject(rejection: Rejection, report: SplitReport, file: TextIO) -> None:
         tqdm.write(f"{report.split}, row {rejection.index}: {rejection.kind}: {rejection.text}")
 
 
-def _with_paths(converted: Converted, out: Path) -> Sample:
+def _with_paths(converted: Converted, out: Path) -> DataSample:
     """The sample with its images in OUT/images, named by their content."""
     paths = []
     for picture in converted.pictures:
         path = out / "images" / f"{picture.fingerprint.digest.hex()[:32]}.{picture.suffix}"
         if not path.is_file():
-            path.parent.mkdir(exist_ok=True)
-            partial = path.with_suffix(".tmp")
-            partial.write_bytes(picture.data)
-            partial.replace(path)
+            write_whole(path, picture.data)
         paths.append(str(path.relative_to(out)))
     return replace(converted.sample, images=tuple(paths))
 
 
-def _print(report: Report) -> None:
-    from rich.console import Console
-    from rich.table import Table
+def _print(report: ConversionReport) -> None:
+    from rich.text import Text
 
-    table = Table(title=report.source)
-    for name in ("split", "rows", "written", "rejected", "images changed"):
-        table.add_column(name)
+    from avar_rl.runtime.tables import console, table
+
+    texts = ("rejected", "images changed")
+    shown = table(("split", "rows", "written", *texts), text=texts, title=report.source)
     for split in report.splits:
         counts = ["\n".join(f"{n} {what}" for what, n in c.most_common()) for c in (split.rejected, split.images)]
-        table.add_row(split.split, str(split.rows), str(split.written), *counts)
-    Console().print(table)
+        shown.add_row(split.split, str(split.rows), str(split.written), *map(Text, counts))
+    console().print(shown)

@@ -1,81 +1,123 @@
-"""verl's two parquet row formats, and the one bundle (`Example`) from which both are made.
+"""verl's two parquet row formats.
 
 RL row:   data_source, prompt [{role, content}], images [{bytes}], ability, reward_model {style, ground_truth},
-          extra_info {index, split, id, kind, answer_type, question, options [str]}
+          extra_info {index, split, id, kind, gold_kind, question, options [str]}
 chat row: messages [{role, content}], images [{bytes}], id
 Each image of a row stands as one `<image>` in the user's text; a row without images has `images = []`.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+from avar_rl.runtime.files import replacing
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 IMAGE_PLACEHOLDER = "<image>"
+RL_COLUMNS = ("data_source", "prompt", "images", "reward_model")
+CHAT_COLUMNS = ("messages", "images")
 BATCH_BYTES = 8 << 20  # of images in memory before a row group is written
 BATCH_ROWS = 1000
 
-
-@dataclass(frozen=True)
-class Example:
-    """One question with its gold answer. `images` are encoded files (PNG, JPEG); `response` is needed for chat rows;
-    `options` are the texts of a multiple choice, A first, as `question` already names them."""
-
-    id: str
-    question: str
-    answer: str
-    images: tuple[bytes, ...] = ()
-    response: str | None = None
-    kind: str = ""
-    answer_type: str = ""
-    options: tuple[str, ...] = ()
-
-    @property
-    def prompt(self) -> str:
-        """The user's text: images first, unless the question already says where they go."""
-        if IMAGE_PLACEHOLDER in self.question:
-            return self.question
-        return IMAGE_PLACEHOLDER * len(self.images) + self.question
+RowFormat = Literal["rl", "chat"]
+T = TypeVar("T")
 
 
-def rl_row(example: Example, *, index: int, split: str, data_source: str, ability: str = "vqa") -> dict[str, Any]:
+def with_image_places(question: str, images: int) -> str:
+    """The user's text for a question about `images` images: one `<image>` for each before the question.
+
+    A question that says itself where its images go (it holds `<image>`) is returned as it is.
+    """
+    return question if IMAGE_PLACEHOLDER in question else IMAGE_PLACEHOLDER * images + question
+
+
+def rl_row(
+    *,
+    id: str,
+    source: str,
+    question: str,
+    gold: str,
+    images: Sequence[bytes] = (),
+    kind: str = "",
+    gold_kind: str = "",
+    options: Sequence[str] = (),
+    index: int,
+    split: str,
+    ability: str = "vqa",
+) -> dict[str, Any]:
+    """The RL row of one question with its gold answer.
+
+    Args:
+        source: the data set, verl's `data_source`.
+        question: the question, which already names its options.
+        images: encoded files (PNG, JPEG, WebP).
+        kind: the family of the question, such as count_form; empty where the data set has no families.
+        gold_kind: the form of the gold answer, such as number or choice.
+        options: the texts of a multiple choice, A first; none for a free answer.
+        index: position of the row in its split.
+    """
     return {
-        "data_source": data_source,
-        "prompt": [{"role": "user", "content": example.prompt}],
-        "images": [{"bytes": image} for image in example.images],
+        "data_source": source,
+        "prompt": [{"role": "user", "content": with_image_places(question, len(images))}],
+        "images": [{"bytes": image} for image in images],
         "ability": ability,
-        "reward_model": {"style": "rule", "ground_truth": example.answer},
+        "reward_model": {"style": "rule", "ground_truth": gold},
         "extra_info": {
             "index": index,
             "split": split,
-            "id": example.id,
-            "kind": example.kind,
-            "answer_type": example.answer_type,
-            "question": example.question,
-            "options": list(example.options),
+            "id": id,
+            "kind": kind,
+            "gold_kind": gold_kind,
+            "question": question,
+            "options": list(options),
         },
     }
 
 
-def chat_row(example: Example) -> dict[str, Any]:
-    if not example.response:
-        raise ValueError(f"row {example.id}: a chat row needs a response, this example has none")
-    messages = [{"role": "user", "content": example.prompt}, {"role": "assistant", "content": example.response}]
-    return {"messages": messages, "images": [{"bytes": image} for image in example.images], "id": example.id}
+def chat_row(*, id: str, question: str, response: str | None, images: Sequence[bytes] = ()) -> dict[str, Any]:
+    """The chat row of a question and the response to learn; `images` are encoded files.
+
+    Raises:
+        ValueError: there is no response.
+    """
+    if not response:
+        raise ValueError(f"row {id}: a chat row needs a response, and there is none")
+    prompt = {"role": "user", "content": with_image_places(question, len(images))}
+    messages = [prompt, {"role": "assistant", "content": response}]
+    return {"messages": messages, "images": [{"bytes": image} for image in images], "id": id}
 
 
-def _schema(kind: str):
+def row_format(columns: Collection[str], path: str | Path) -> RowFormat:
+    """Which of the two formats rows with these columns have; `path` is their file, for the message.
+
+    Raises:
+        ValueError: neither; names the columns that are missing.
+    """
+    found: RowFormat = "chat" if "messages" in columns else "rl"
+    missing = [column for column in (CHAT_COLUMNS if found == "chat" else RL_COLUMNS) if column not in columns]
+    if missing:
+        raise ValueError(
+            f"{path}: missing columns {', '.join(missing)}; it has {', '.join(columns)}. RL rows need"
+            f" {', '.join(RL_COLUMNS)}; chat rows need {', '.join(CHAT_COLUMNS)} (text-only rows: an empty `images`)"
+        )
+    return found
+
+
+def _schema(form: RowFormat) -> pa.Schema:
     import pyarrow as pa
 
     text = pa.string()
     turns = pa.list_(pa.struct([("role", text), ("content", text)]))
     images = pa.list_(pa.struct([("bytes", pa.binary())]))
-    if kind == "chat":
+    if form == "chat":
         return pa.schema([("messages", turns), ("images", images), ("id", text)])
-    extra = [("index", pa.int64())] + [(name, text) for name in ("split", "id", "kind", "answer_type", "question")]
+    extra: list[tuple[str, pa.DataType]] = [("index", pa.int64())]
+    extra += [(name, text) for name in ("split", "id", "kind", "gold_kind", "question")]
     extra.append(("options", pa.list_(text)))
     return pa.schema(
         [
@@ -89,33 +131,42 @@ def _schema(kind: str):
     )
 
 
-class BatchWriter:
-    """Writes dictionaries to a parquet file, at most `BATCH_ROWS` rows or `BATCH_BYTES` of images in memory.
+class BatchWriter(Generic[T]):
+    """Writes a parquet file with an `images` column, at most `BATCH_ROWS` rows or `BATCH_BYTES` of images in memory.
 
-    Atomic: `path` exists only after a `with` block without an error.
+    `as_row` makes a dictionary of what `add` is given. `rows` counts what was added. The file is there whole, after a
+    `with` block without an error, or not at all.
     """
 
-    def __init__(self, path: str | Path, schema):
+    def __init__(self, path: str | Path, schema: pa.Schema, as_row: Callable[[T], dict[str, Any]]):
         self.path, self.rows = Path(path), 0
-        self._schema = schema
-        self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        self._schema, self._as_row = schema, as_row
         self._batch: list[dict[str, Any]] = []
         self._bytes = 0
 
-    def __enter__(self) -> BatchWriter:
+    def __enter__(self) -> BatchWriter[T]:
         import pyarrow.parquet as pq
 
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         # Encoded images neither compress further nor repeat: compressing or indexing them would only cost time.
         images = {"images.list.element.bytes": "none"}
         compression = {path: images.get(path, "snappy") for path in _leaves(self._schema)}
-        dictionaries = [path for path in compression if path not in images]
-        self._writer = pq.ParquetWriter(
-            self._partial, self._schema, compression=compression, use_dictionary=dictionaries
-        )
+        options: dict[str, Any] = {
+            "compression": compression,
+            "use_dictionary": [path for path in compression if path not in images],
+        }
+        with ExitStack() as stack:  # at the end, in reverse: the last batch, the end of the file, its name
+            partial = stack.enter_context(replacing(self.path))
+            self._writer = stack.enter_context(pq.ParquetWriter(partial, self._schema, **options))
+            stack.push(self._flush_unless_failed)
+            self._open = stack.pop_all()
         return self
 
-    def add(self, row: dict[str, Any]) -> None:
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        self._open.__exit__(kind, error, traceback)
+
+    def add(self, value: T) -> None:
+        """Adds one row to the file."""
+        row = self._as_row(value)
         self._batch.append(row)
         self._bytes += sum(len(image["bytes"] or b"") for image in row["images"])
         self.rows += 1
@@ -129,22 +180,16 @@ class BatchWriter:
             self._writer.write_table(pa.Table.from_pylist(self._batch, schema=self._schema))
         self._batch, self._bytes = [], 0
 
-    def __exit__(self, kind, error, traceback) -> None:
-        try:
-            if kind is None:
-                self._flush()
-            self._writer.close()
-            if kind is None:
-                os.replace(self._partial, self.path)
-        finally:
-            self._partial.unlink(missing_ok=True)
+    def _flush_unless_failed(self, kind: Any, error: Any, traceback: Any) -> None:
+        if kind is None:
+            self._flush()
 
 
-def _leaves(schema) -> list[str]:
+def _leaves(schema: pa.Schema) -> list[str]:
     """Parquet's names of the columns that hold values, nested ones as `images.list.element.bytes`."""
     import pyarrow as pa
 
-    def below(name: str, kind) -> list[str]:
+    def below(name: str, kind: Any) -> list[str]:
         if pa.types.is_list(kind):
             return below(f"{name}.list.element", kind.value_type)
         if pa.types.is_struct(kind):
@@ -154,18 +199,39 @@ def _leaves(schema) -> list[str]:
     return [leaf for field in schema for leaf in below(field.name, field.type)]
 
 
+def row_writer(form: RowFormat, path: str | Path) -> BatchWriter[dict[str, Any]]:
+    """A writer of RL or chat rows. Its explicit schema keeps `images` typed where all rows are text-only."""
+    return BatchWriter(path, _schema(form), dict)
+
+
 def write_rows(rows: Sequence[dict[str, Any]], path: str | Path) -> None:
-    """Write RL or chat rows as parquet. Atomic: an interrupted write leaves no half file under `path`."""
+    """Writes RL or chat rows as a parquet file, whole or not at all.
+
+    Raises:
+        ValueError: there are no rows, or they lack columns of both formats.
+    """
     if not rows:
         raise ValueError(f"{path}: no rows to write")
-    with row_writer("chat" if "messages" in rows[0] else "rl", path) as writer:
+    with row_writer(row_format(rows[0], path), path) as writer:
         for row in rows:
             writer.add(row)
 
 
-def row_writer(kind: str, path: str | Path) -> BatchWriter:
-    """A writer of "rl" or "chat" rows. Its explicit schema keeps `images` typed where all rows are text-only."""
-    return BatchWriter(path, _schema(kind))
+def parquet_columns(path: str | Path) -> list[str]:
+    """The names of the columns of a parquet file.
+
+    Raises:
+        ValueError: the file is missing or is not parquet.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such data file")
+    try:
+        return pq.read_schema(path).names
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path}: not a readable parquet file ({error})") from error
 
 
 def parquet_rows(
@@ -180,24 +246,3 @@ def parquet_rows(
     with pq.ParquetFile(path, pre_buffer=False) as file:
         for batch in file.iter_batches(batch_size=64, columns=columns, row_groups=row_groups):
             yield from batch.to_pylist()
-
-
-def read_rows(path: str | Path, columns: Iterable[str] | None = None) -> list[dict[str, Any]]:
-    """Rows of a parquet file as dictionaries.
-
-    Raises:
-        ValueError: the file is missing, is not parquet, or holds no rows.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: no such data file")
-    try:
-        table = pq.read_table(path, columns=None if columns is None else list(columns))
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{path}: not a readable parquet file ({error})") from error
-    if table.num_rows == 0:
-        raise ValueError(f"{path}: the data file holds no rows")
-    return table.to_pylist()

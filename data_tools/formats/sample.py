@@ -11,24 +11,29 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from data_tools.formats.rows import IMAGE_PLACEHOLDER, BatchWriter, Example, parquet_rows
+from avar_rl.runtime.images import image_bytes
+from data_tools.formats.rows import IMAGE_PLACEHOLDER, BatchWriter, parquet_columns, parquet_rows, with_image_places
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 GOLD_KINDS = ("choice", "number", "expression", "words")
 COLUMNS = ("id", "source", "question", "options", "gold", "gold_kind", "images", "response", "extra")
 
 
 @dataclass(frozen=True)
-class Sample:
+class DataSample:
     """One question with its gold answer.
 
-    `question` is the text without the options; `<image>` in it says where an image goes. With `options`, `gold` is the
-    letter of the right one (A for the first). `images` are encoded files, or paths relative to the file of samples.
+    `source` names the data set. `question` is the text without the options; `<image>` in it says where an image goes.
+    With `options`, `gold` is the letter of the right one (A for the first). `gold_kind` is the form of the gold, one of
+    GOLD_KINDS. `images` are encoded files, or paths relative to the file of samples.
     `response` is a worked response, where the source has one. `extra` holds what else the source says, as JSON values.
 
     Raises:
-        ValueError: an empty field, a gold that names no option, an unknown kind, or other than one `<image>` an image.
+        ValueError: an empty field, a gold that names no option, an unknown gold kind, or not one `<image>` per image.
     """
 
     id: str
@@ -43,7 +48,8 @@ class Sample:
 
     def __post_init__(self) -> None:
         for name in ("id", "source", "question", "gold"):
-            if not getattr(self, name).strip():
+            value = getattr(self, name)
+            if not isinstance(value, str) or not value.strip():
                 raise ValueError(f"`{name}` is empty")
         if self.gold_kind not in GOLD_KINDS:
             raise ValueError(f"unknown gold kind {self.gold_kind!r}; known are {', '.join(GOLD_KINDS)}")
@@ -61,15 +67,16 @@ class Sample:
 
     @property
     def prompt(self) -> str:
-        """The user's text: images first, unless the question already says where they go."""
-        return self._example(self.images).prompt
+        """The user's text with an `<image>` for each image: these come first, unless the question places them."""
+        return with_image_places(self.text, len(self.images))
 
-    def example(self, folder: str | Path) -> Example:
-        """The sample as the bundle from which verl's rows are made; image paths are read from `folder`."""
-        return self._example(tuple(read_image(image, folder) for image in self.images))
+    def read_images(self, folder: str | Path) -> tuple[bytes, ...]:
+        """The encoded images; those that are paths are read from `folder`.
 
-    def _example(self, images: tuple) -> Example:
-        return Example(self.id, self.text, self.gold, images, self.response, self.source, self.gold_kind, self.options)
+        Raises:
+            ValueError: an image file does not exist.
+        """
+        return tuple(image_bytes(image, folder) for image in self.images)
 
 
 def letters(count: int) -> str:
@@ -83,17 +90,7 @@ def letters(count: int) -> str:
     return "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[:count]
 
 
-def read_image(image: bytes | str, folder: str | Path) -> bytes:
-    """Encoded bytes of an image of a sample that was read from a file in `folder`."""
-    if isinstance(image, bytes):
-        return image
-    path = Path(folder) / image
-    if not path.is_file():
-        raise ValueError(f"no such image file: {path}")
-    return path.read_bytes()
-
-
-def _schema():
+def _schema() -> pa.Schema:
     import pyarrow as pa
 
     text = pa.string()
@@ -104,7 +101,7 @@ def _schema():
     return pa.schema([(name, kinds.get(name, text)) for name in COLUMNS])
 
 
-def _row(sample: Sample) -> dict[str, Any]:
+def _row(sample: DataSample) -> dict[str, Any]:
     row = {name: getattr(sample, name) for name in COLUMNS}
     kinds = ("path" if isinstance(image, str) else "bytes" for image in sample.images)
     row["images"] = [
@@ -115,54 +112,45 @@ def _row(sample: Sample) -> dict[str, Any]:
     return row
 
 
-def _sample(row: Mapping[str, Any]) -> Sample:
-    images = tuple(image["path"] if image["bytes"] is None else image["bytes"] for image in row["images"])
-    return Sample(**{**row, "images": images, "options": tuple(row["options"]), "extra": json.loads(row["extra"])})
+def _sample(row: Mapping[str, Any]) -> DataSample:
+    images = tuple(image["path"] if image["bytes"] is None else image["bytes"] for image in row["images"] or ())
+    extra = json.loads(row["extra"] or "{}")
+    return DataSample(**{**row, "images": images, "options": tuple(row["options"] or ()), "extra": extra})
 
 
-class SampleWriter(BatchWriter):
+class SampleWriter(BatchWriter[DataSample]):
     """Writes samples to a parquet file in batches; see `BatchWriter`."""
 
     def __init__(self, path: str | Path):
-        super().__init__(path, _schema())
-
-    def add(self, sample: Sample) -> None:
-        super().add(_row(sample))
+        super().__init__(path, _schema(), _row)
 
 
 def is_sample_file(path: str | Path) -> bool:
-    """Is it a parquet file with the columns of samples?"""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    """Whether `path` is a parquet file with the columns of samples."""
     if not (Path(path).suffix == ".parquet" and Path(path).is_file()):
         return False
     try:
-        return set(COLUMNS) <= set(pq.read_schema(path).names)
-    except pa.ArrowInvalid:
-        return False
+        return set(COLUMNS) <= set(parquet_columns(path))
+    except ValueError:
+        return False  # no parquet, whatever its name says: the reader that it is meant for will say so
 
 
-def read_samples(path: str | Path, row_groups: Sequence[int] | None = None) -> Iterator[Sample]:
+def read_samples(path: str | Path, row_groups: Sequence[int] | None = None) -> Iterator[DataSample]:
     """Samples of a file (or of some of its row groups), in order, a small batch in memory at a time.
 
     Raises:
-        ValueError: the file is missing, is not parquet, or is not a file of samples.
+        ValueError: the file is missing, is not parquet, is not a file of samples, or holds a faulty one.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: no such data file")
-    try:
-        names = pq.read_schema(path).names
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path}: not a readable parquet file ({error})") from error
+    names = parquet_columns(path)
     missing = [name for name in COLUMNS if name not in names]
     if missing:
         raise ValueError(
             f"{path}: no file of samples: missing columns {', '.join(missing)}; it has {', '.join(names)}."
             " Make one with `python -m data_tools.convert`"
         )
-    yield from map(_sample, parquet_rows(path, COLUMNS, row_groups))
+    for row in parquet_rows(path, COLUMNS, row_groups):
+        try:
+            sample = _sample(row)
+        except ValueError as error:
+            raise ValueError(f"{path}, sample {row['id']}: {error}") from error
+        yield sample

@@ -4,12 +4,13 @@ DIR/{sft_train,sft_val,rl_train,rl_val,test}.parquet in verl's row formats and r
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_tools.formats.rows import chat_row, rl_row, write_rows
-from data_tools.miniature.questions import Question
+from data_tools.formats.rows import write_rows
+from data_tools.miniature.questions import WorldQuestion
 from data_tools.miniature.world import (
     MAX_LANGUAGE_PRIOR,
     SPLITS,
@@ -17,16 +18,14 @@ from data_tools.miniature.world import (
     WorldConfig,
     language_prior,
     make_questions,
-    to_examples,
+    to_rows,
 )
 
-DATA_SOURCE = "tiny_world"
 
-
-def report(splits: dict[str, list[Question]], prior: float) -> str:
-    """Rows per split by kind and answer type, and the language prior, as a table."""
+def report(splits: dict[str, list[WorldQuestion]], prior: float) -> str:
+    """Rows per split by kind of question and of gold, and the language prior on the test split, as a table of text."""
     lines = []
-    for title, column in (("kind", "kind"), ("answer type", "answer_type")):
+    for title, column in (("kind", "kind"), ("kind of gold", "gold_kind")):
         counts = {split: Counter(getattr(q, column) for q in splits[split]) for split in SPLITS}
         names = sorted(set().union(*counts.values()))
         lines.append(f"{title:<22}" + "".join(f"{split:>11}" for split in SPLITS))
@@ -40,7 +39,8 @@ def make_world(config: WorldConfig, out: Path) -> str:
     """Write every split under `out`; returns the report.
 
     Raises:
-        ValueError: the answers can be guessed from the question text too often (nothing is written then).
+        ValueError: the golds can be guessed from the question text too often (nothing is written then), or the world
+            has not that many questions.
     """
     from tqdm import tqdm
 
@@ -51,21 +51,20 @@ def make_world(config: WorldConfig, out: Path) -> str:
     if prior >= MAX_LANGUAGE_PRIOR:
         raise ValueError(
             f"language prior on test is {prior:.1%}, the limit is {MAX_LANGUAGE_PRIOR:.0%}: "
-            f"too few test rows ({config.test}) or unbalanced answers"
+            f"too few test rows ({config.test}) or unbalanced golds"
         )
     for split in tqdm(SPLITS, desc="drawing and writing", unit="file"):
-        examples = to_examples(splits[split], split, config)
-        if split.startswith("sft"):
-            rows = [chat_row(example) for example in examples]
-        else:
-            rows = [rl_row(e, index=i, split=split, data_source=DATA_SOURCE) for i, e in enumerate(examples)]
-        write_rows(rows, out / f"{split}.parquet")
+        write_rows(to_rows(splits[split], split, config), out / f"{split}.parquet")
     return report(splits, prior)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     defaults = WorldConfig()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m data_tools.miniature.data",
+        description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the parquet files")
     parser.add_argument("--seed", type=int, default=defaults.seed, help="equal seeds give equal files")
     for split in reversed(SPLITS):
@@ -81,9 +80,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     out = options.pop("out")
     try:
         print(make_world(WorldConfig(**options), out))
-    except ValueError as error:
-        parser.exit(1, f"error: {error}\n")
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -8,12 +8,20 @@ weights. Its byte-level BPE tokenizer is trained on the text of the data of the 
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from data_tools.formats.rows import read_rows
+from avar_rl.runtime.files import read_parquet, replacing
+
+if TYPE_CHECKING:
+    from transformers import (
+        PreTrainedTokenizerFast,
+        Qwen2_5_VLConfig,
+        Qwen2_5_VLForConditionalGeneration,
+        Qwen2_5_VLProcessor,
+    )
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",
@@ -57,7 +65,7 @@ LAYERS = 4
 INIT_STD = 0.06
 
 
-def make_tokenizer(texts: Iterable[str], vocab_size: int = 512):
+def make_tokenizer(texts: Iterable[str], vocab_size: int = 512) -> PreTrainedTokenizerFast:
     """Byte-level BPE with Qwen's pre-tokenizer and special tokens; `vocab_size` is an upper bound."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -92,11 +100,17 @@ def make_tokenizer(texts: Iterable[str], vocab_size: int = 512):
     return tokenizer
 
 
-def make_config(tokenizer):
+def _ids(tokenizer: PreTrainedTokenizerFast, *tokens: str) -> list[int]:
+    found = tokenizer.convert_tokens_to_ids(list(tokens))
+    assert isinstance(found, list)  # one id for each of a list of tokens
+    return found
+
+
+def make_config(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
     """Qwen2.5-VL's configuration at miniature size; the vocabulary is exactly the tokenizer's."""
     from transformers import Qwen2_5_VLConfig
 
-    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
+    ids = dict(zip(SPECIAL_TOKENS, _ids(tokenizer, *SPECIAL_TOKENS), strict=True))
     text = dict(
         vocab_size=len(tokenizer),
         hidden_size=HIDDEN,
@@ -137,9 +151,10 @@ def make_config(tokenizer):
     )
 
 
-def make_processor(tokenizer):
-    """84x84 pixels pass unchanged (6x6 patches, 9 tokens); at most 64 tokens per image."""
-    from transformers import Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
+def make_processor(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLProcessor:
+    """Qwen2.5-VL's processor: 84x84 pixels pass unchanged (6x6 patches, 9 tokens), no image gets over 64 tokens."""
+    from transformers import Qwen2_5_VLProcessor, Qwen2VLImageProcessor
+    from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
     size = {"shortest_edge": 56 * 56, "longest_edge": 224 * 224}
     return Qwen2_5_VLProcessor(
@@ -150,59 +165,72 @@ def make_processor(tokenizer):
     )
 
 
-def make_model(tokenizer, seed: int):
-    """Random weights (float32) that depend on `seed` only."""
+def make_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen2_5_VLForConditionalGeneration:
+    """The model with random weights (float32) that depend on `seed` only; torch's own random state is left alone."""
     import torch
     from transformers import GenerationConfig, Qwen2_5_VLForConditionalGeneration
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Qwen2_5_VLForConditionalGeneration(make_config(tokenizer)).float()
-    end, pad = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+    end, pad = _ids(tokenizer, "<|im_end|>", "<|endoftext|>")
     model.generation_config = GenerationConfig(eos_token_id=[end, pad], pad_token_id=pad)
     return model
 
 
 def corpus(data: Path) -> list[str]:
-    """All text of the SFT rows: questions and responses."""
-    rows = read_rows(data / "sft_train.parquet", columns=["messages"])
+    """All text of the SFT rows in folder `data`: questions and responses, without image places.
+
+    Raises:
+        ValueError: sft_train.parquet is missing or no readable data file.
+    """
+    try:
+        rows = read_parquet(data / "sft_train.parquet", columns=["messages"])
+    except ValueError as error:
+        raise ValueError(f"{error}; make it with `python -m data_tools.miniature.data --out {data}`") from error
     return [turn["content"].replace("<image>", "") for row in rows for turn in row["messages"]]
 
 
 def save(out: Path, texts: Iterable[str], seed: int) -> int:
-    """Write model, processor and generation config to `out`; returns the number of parameters.
+    """Writes model, processor and generation config to the folder `out`, whole or not at all.
 
-    Everything is written beside `out` first, so that an interrupted run leaves no half model under its name.
+    `texts` train the tokenizer, `seed` decides the weights. Returns the number of parameters.
     """
     tokenizer = make_tokenizer(texts)
     model = make_model(tokenizer, seed)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(out) as partial:
         model.save_pretrained(partial)
         make_processor(tokenizer).save_pretrained(partial)
-        shutil.rmtree(out, ignore_errors=True)
-        os.replace(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return sum(p.numel() for p in model.parameters())
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+def check_out(out: Path) -> None:
+    """Raises ValueError where the folder `out` holds something that is not a model, which must not be replaced."""
+    if out.is_file():
+        raise ValueError(f"{out} is a file; --out names the folder of the model")
+    if out.exists() and any(out.iterdir()) and not (out / "config.json").is_file():
+        raise ValueError(f"{out} exists and is not a model folder; choose another --out")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m data_tools.miniature.model",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of the model; a model there is replaced")
     parser.add_argument("--data", type=Path, required=True, help="folder made by data_tools.miniature.data")
     parser.add_argument("--seed", type=int, default=0, help="seed of the weights (default 0)")
     args = parser.parse_args(argv)
-    if args.out.exists() and any(args.out.iterdir()) and not (args.out / "config.json").is_file():
-        parser.exit(1, f"error: {args.out} exists and is not a model folder; choose another --out\n")
     try:
-        texts = corpus(args.data)
-    except ValueError as error:
-        parser.exit(1, f"error: {error}; make it with `python -m data_tools.miniature.data --out {args.data}`\n")
-    parameters = save(args.out, texts, args.seed)
+        check_out(args.out)
+        parameters = save(args.out, corpus(args.data), args.seed)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     print(f"{args.out}: Qwen2.5-VL of {parameters / 1e6:.2f}M parameters, seed {args.seed}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -1,5 +1,5 @@
-r"""Question families of the miniature world. Each family draws its answer first and then a scene that has it, so that
-answers are balanced per question text and the text alone says little.
+r"""Question families of the miniature world. Each family draws its gold answer first and then a scene that has it, so
+that golds are balanced per question text and the text alone says little.
 
 Where there is something to enumerate a question has two chains of thought, both anchored in the image: `thought` looks
 at every cell before it concludes; `glance` concludes at once and is right less often. A cold start on a mixture of the
@@ -8,7 +8,6 @@ two leaves reinforcement something to find out: that looking pays.
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -27,34 +26,39 @@ MAX_SHAPES = 5  # in a counting question: keeps responses under 60 tokens
 
 
 @dataclass(frozen=True)
-class Question:
+class WorldQuestion:
     """A question about a scene (None: text-only), its gold answer, and the thought that leads there.
 
-    `glance` is the short thought where the family has one, else None. `options`: the texts of a choice, A first.
+    `kind` is its family. `gold_kind` is the form of the gold: integer, fraction, expression, choice or yes/no. `text`
+    names the options where there are any. `glance` is the short thought where the family has one, else None.
+    `options`: the texts of a choice, A first.
     """
 
     kind: str
-    answer_type: str  # integer, fraction, expression, choice, yes/no
+    gold_kind: str
     text: str
-    answer: str
+    gold: str
     thought: str
     scene: Scene | None
     glance: str | None = None
     options: tuple[str, ...] = ()
 
     def response(self, *, glance: bool = False) -> str:
+        """The worked response: with the short thought where `glance` asks for one that there is, else the long one."""
         thought = self.glance if glance and self.glance else self.thought
-        return f"<think>{thought}</think><answer>{self.answer}</answer>"
+        return f"<think>{thought}</think><answer>{self.gold}</answer>"
 
 
-Family = Callable[[random.Random], Question]
+Family = Callable[[random.Random], WorldQuestion]  # draws one question
 
 
 def latex_fraction(value: Fraction) -> str:
+    """The fraction in LaTeX, in lowest terms; a whole number without a denominator."""
     return str(value.numerator) if value.denominator == 1 else rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
 
 
 def latex_pi(factor: int) -> str:
+    """The multiple of pi in LaTeX, for a factor of at least 1."""
     return r"\pi" if factor == 1 else rf"{factor}\pi"
 
 
@@ -69,7 +73,7 @@ def _listing(scene: Scene, attribute: str, note: Callable[[str], str] = lambda v
     """
     values = {(shape.row, shape.column): getattr(shape, attribute) for shape in scene.shapes}
     seen = {cell: f"{value}{note(value)}" for cell, value in values.items()}
-    cells = itertools.product(range(GRID), repeat=2)
+    cells = [(row, column) for row in range(GRID) for column in range(GRID)]
     listed = " ".join(f"{name} {seen.get(cell, '-')}" for name, cell in zip(CELLS, cells, strict=True))
     return f"Looking at the image: {listed}."
 
@@ -105,27 +109,32 @@ def _figures(rng: random.Random, forms: list[str]) -> list[tuple[str, str]]:
     return [(rng.choice(COLOUR_NAMES), form) for form in forms]
 
 
-def count_form(rng: random.Random) -> Question:
+def count_form(rng: random.Random) -> WorldQuestion:
+    """How many circles (squares, triangles) there are: 0 to 4."""
     form, count = rng.choice(FORMS), rng.randint(0, 4)
     others = [f for f in FORMS if f != form]
     forms = [form] * count + [rng.choice(others) for _ in range(rng.randint(max(1, 2 - count), MAX_SHAPES - count))]
     scene = place(rng, _figures(rng, forms))
     seen = f"I see {_plural(count, form)}."
     thought = f"{_listing(scene, 'form', _running_count(form))} {seen}"
-    return Question("count_form", "integer", f"How many {form}s?", str(count), thought, scene, _glance(seen))
+    return WorldQuestion("count_form", "integer", f"How many {form}s?", str(count), thought, scene, _glance(seen))
 
 
-def count_colour(rng: random.Random) -> Question:
+def count_colour(rng: random.Random) -> WorldQuestion:
+    """How many shapes are of a colour: 0 to 4."""
     colour, count = rng.choice(COLOUR_NAMES), rng.randint(0, 4)
     others = [c for c in COLOUR_NAMES if c != colour]
     colours = [colour] * count + [rng.choice(others) for _ in range(rng.randint(max(1, 2 - count), MAX_SHAPES - count))]
     scene = place(rng, [(c, rng.choice(FORMS)) for c in colours])
     seen = f"I see {count} {colour}."
     thought = f"{_listing(scene, 'colour', _running_count(colour))} {seen}"
-    return Question("count_colour", "integer", f"How many {colour} shapes?", str(count), thought, scene, _glance(seen))
+    return WorldQuestion(
+        "count_colour", "integer", f"How many {colour} shapes?", str(count), thought, scene, _glance(seen)
+    )
 
 
-def compare(rng: random.Random) -> Question:
+def compare(rng: random.Random) -> WorldQuestion:
+    """Whether one form is there more often than another: yes or no, each in half of the questions."""
     more, less = rng.sample(FORMS, 2)
     yes = rng.random() < 0.5
     high, low = rng.choice([(2, 1), (3, 1), (3, 2), (1, 0), (2, 0)])
@@ -134,24 +143,24 @@ def compare(rng: random.Random) -> Question:
     scene = place(rng, _figures(rng, [more] * counts[0] + [less] * counts[1] + rest))
     seen = f"I see {_plural(counts[0], more)} and {_plural(counts[1], less)}."
     thought = f"{_listing(scene, 'form', _running_count(more, less))} {seen}"
-    answer = "yes" if yes else "no"
+    gold = "yes" if yes else "no"
     text = f"Are there more {more}s than {less}s?"
-    return Question("compare", "yes/no", text, answer, thought, scene, _glance(seen))
+    return WorldQuestion("compare", "yes/no", text, gold, thought, scene, _glance(seen))
 
 
-def position(rng: random.Random) -> Question:
+def position(rng: random.Random) -> WorldQuestion:
     """The colour of the only shape in a row or column, as a choice; the other lines hold distractors."""
     axis, line = rng.choice(("row", "column")), rng.randrange(GRID)
     scene = place(rng, _figures(rng, [rng.choice(FORMS) for _ in range(rng.randint(3, 6))]))
     found = [shape for shape in scene.shapes if getattr(shape, axis) == line]
     if len(found) != 1:
         return position(rng)
-    answer = LETTERS[COLOUR_NAMES.index(found[0].colour)]
+    gold = LETTERS[COLOUR_NAMES.index(found[0].colour)]
     where = f"{LINES[axis][line]} {axis}"
-    seen = f"The {where} has {found[0].colour}, {answer}."
+    seen = f"The {where} has {found[0].colour}, {gold}."
     text = f"What colour is the shape in the {where}? {OPTIONS}"
     thought = f"{_listing(scene, 'colour')} {seen}"
-    return Question("position", "choice", text, answer, thought, scene, _glance(seen), COLOUR_NAMES)
+    return WorldQuestion("position", "choice", text, gold, thought, scene, _glance(seen), COLOUR_NAMES)
 
 
 def _block_scene(rng: random.Random, height: int, width: int) -> Scene:
@@ -160,37 +169,39 @@ def _block_scene(rng: random.Random, height: int, width: int) -> Scene:
     return place(rng, _figures(rng, [rng.choice(FORMS) for _ in range(rng.randint(0, min(3, free)))]), block)
 
 
-def rectangle(rng: random.Random) -> Question:
+def rectangle(rng: random.Random) -> WorldQuestion:
+    """Area, perimeter or share of the grid of a white rectangle. Its kind is one of area, perimeter, grid_share."""
     height, width = rng.randint(1, GRID), rng.randint(1, GRID)
     scene = _block_scene(rng, height, width)
     seen = f"Looking at the image: the rectangle is {width} wide and {height} tall."
     area, perimeter = width * height, 2 * (width + height)
     kind = rng.choice(("area", "perimeter", "grid_share"))
     if kind == "area":
-        text, answer, step = "What is the area of the rectangle?", str(area), f"{width} * {height} = {area}."
+        text, gold, step = "What is the area of the rectangle?", str(area), f"{width} * {height} = {area}."
     elif kind == "perimeter":
-        text, answer = "What is the perimeter of the rectangle?", str(perimeter)
+        text, gold = "What is the perimeter of the rectangle?", str(perimeter)
         step = f"2 * {width + height} = {perimeter}."
     else:
-        text, answer = "What fraction of the grid is white?", latex_fraction(Fraction(area, GRID * GRID))
+        text, gold = "What fraction of the grid is white?", latex_fraction(Fraction(area, GRID * GRID))
         step = f"{width} * {height} = {area} of {GRID * GRID}."
-    answer_type = "fraction" if kind == "grid_share" else "integer"
-    return Question(kind, answer_type, text, answer, f"{seen} {step}", scene)
+    gold_kind = "fraction" if kind == "grid_share" else "integer"
+    return WorldQuestion(kind, gold_kind, text, gold, f"{seen} {step}", scene)
 
 
-def circle(rng: random.Random) -> Question:
-    """A white bar shows the radius, in cells."""
+def circle(rng: random.Random) -> WorldQuestion:
+    """Area or circumference of a circle whose radius, in cells, a white bar shows."""
     radius = rng.randint(1, GRID)
     scene = _block_scene(rng, *rng.choice(((1, radius), (radius, 1))))
     what = rng.choice(("area", "circumference"))
-    answer = latex_pi(radius * radius if what == "area" else 2 * radius)
+    gold = latex_pi(radius * radius if what == "area" else 2 * radius)
     step = f"{radius} * {radius}" if what == "area" else f"2 * {radius}"
     thought = f"Looking at the image: the bar is {radius} long. {step} times pi."
     text = f"The bar is the radius of a circle. What is its {what}?"
-    return Question(f"circle_{what}", "expression", text, answer, thought, scene)
+    return WorldQuestion(f"circle_{what}", "expression", text, gold, thought, scene)
 
 
-def shape_share(rng: random.Random) -> Question:
+def shape_share(rng: random.Random) -> WorldQuestion:
+    """Which fraction of the shapes is of a colour, in lowest terms."""
     colour = rng.choice(COLOUR_NAMES)
     shares = [Fraction(1, 2), *(Fraction(n, d) for n, d in ((1, 3), (2, 3), (1, 4), (3, 4), (1, 5), (2, 5), (3, 5)))]
     share = rng.choice(shares)
@@ -201,17 +212,17 @@ def shape_share(rng: random.Random) -> Question:
     scene = place(rng, [(c, rng.choice(FORMS)) for c in colours])
     thought, glance = _listing(scene, "colour", _running_share(colour)), _glance(f"I see {count} of {total}.")
     text = f"What fraction of the shapes is {colour}?"
-    return Question("shape_share", "fraction", text, latex_fraction(share), thought, scene, glance)
+    return WorldQuestion("shape_share", "fraction", text, latex_fraction(share), thought, scene, glance)
 
 
-def arithmetic(rng: random.Random) -> Question:
-    """Text-only: keeps the image-free path of training in use."""
+def arithmetic(rng: random.Random) -> WorldQuestion:
+    """A sum, difference or product, without a scene: it keeps the image-free path of training in use."""
     sign, a, b = rng.choice("+-*"), rng.randint(1, 20), rng.randint(1, 20)
     if sign == "-":
         a, b = max(a, b), min(a, b)
     result = {"+": a + b, "-": a - b, "*": a * b}[sign]
     sum_text = f"{a} {sign} {b}"
-    return Question("arithmetic", "integer", f"What is {sum_text}?", str(result), f"{sum_text} = {result}.", None)
+    return WorldQuestion("arithmetic", "integer", f"What is {sum_text}?", str(result), f"{sum_text} = {result}.", None)
 
 
 # Family -> share of the image questions. The enumerating families have the most to gain from reinforcement.

@@ -9,15 +9,15 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_tools.formats.sample import Sample, SampleWriter
-from data_tools.miniature.questions import Question
+from data_tools.formats.sample import DataSample, SampleWriter
+from data_tools.miniature.questions import WorldQuestion
 from data_tools.miniature.scenes import render
 from data_tools.miniature.world import WorldConfig, make_questions
 
 KINDS = {"integer": "number", "fraction": "number", "expression": "expression", "choice": "choice", "yes/no": "words"}
 
 
-def questions(seed: int, rows: int) -> list[Question]:
+def questions(seed: int, rows: int) -> list[WorldQuestion]:
     """The first `rows` questions of the world's cold start under `seed`.
 
     Raises:
@@ -26,11 +26,11 @@ def questions(seed: int, rows: int) -> list[Question]:
     return make_questions(WorldConfig(seed=seed, sft_train=rows))["sft_train"]
 
 
-def to_sample(index: int, question: Question) -> Sample:
+def to_sample(index: int, question: WorldQuestion) -> DataSample:
     """The question as a sample with its drawn image; its id is its place among the questions."""
     images = (render(question.scene),) if question.scene else ()
-    kind = KINDS[question.answer_type]
-    return Sample(f"{index:06d}", question.kind, question.text, question.answer, kind, images)
+    kind = KINDS[question.gold_kind]
+    return DataSample(f"{index:06d}", question.kind, question.text, question.gold, kind, images)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

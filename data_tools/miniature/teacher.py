@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from avar_rl.runtime.files import write_whole
 from avar_rl.runtime.settings import NotNegative, Share, parse, settings
 from data_tools.miniature import teacher_texts as tiny_texts
-from data_tools.miniature.questions import Question
+from data_tools.miniature.questions import WorldQuestion
 from data_tools.miniature.scenes import Scene, render
 from data_tools.miniature.source import questions
 
@@ -49,9 +49,9 @@ class Manners:
 class OfflineTeacher:
     """What the teacher says of the questions that it knows; `say` is a pure function of the request."""
 
-    def __init__(self, known: Sequence[Question], manners: Manners):
+    def __init__(self, known: Sequence[WorldQuestion], manners: Manners):
         self.manners = manners
-        self._by_scene: dict[Scene, Question] = {q.scene: q for q in known if q.scene}
+        self._by_scene: dict[Scene, WorldQuestion] = {q.scene: q for q in known if q.scene}
         self._by_text = {q.text: q for q in known if not q.scene}
         self._by_image = {hashlib.sha256(render(scene)).digest(): scene for scene in self._by_scene}
 
@@ -71,7 +71,7 @@ class OfflineTeacher:
             return self._anchor(question, text, bad, rng), "stop"
         raise KeyError(model)
 
-    def _question(self, text: str) -> Question | None:
+    def _question(self, text: str) -> WorldQuestion | None:
         """What a text teacher can tell from a description; None where that fits no scene of the world."""
         scene = tiny_texts.read_description(text)
         if scene:
@@ -86,19 +86,19 @@ class OfflineTeacher:
         text = tiny_texts.describe(tiny_texts.wrong_scene(scene, rng) if fault == "wrong" else scene)
         return (text[: len(text) // 2], "length") if fault == "cut_off" else (text, "stop")
 
-    def _reason(self, question: Question | None, bad: bool, rng: random.Random) -> tuple[str, str]:
+    def _reason(self, question: WorldQuestion | None, bad: bool, rng: random.Random) -> tuple[str, str]:
         if question is None:
             return tiny_texts.respond("This does not settle it. I guess.", "0"), "stop"
         fault = rng.choice(("wrong", "format", "cut_off", "refusal")) if bad else None
         if fault == "refusal":
             return "I cannot answer this.", "stop"
         wrong = fault == "wrong"
-        text = tiny_texts.reasoning(question, tiny_texts.wrong_answer(question, rng) if wrong else question.answer)
+        text = tiny_texts.reasoning(question, tiny_texts.wrong_answer(question, rng) if wrong else question.gold)
         if fault == "format":
             text = text.replace("<answer>", "").replace("</answer>", "")
         return (text[: len(text) // 2], "length") if fault == "cut_off" else (text, "stop")
 
-    def _anchor(self, question: Question | None, text: str, bad: bool, rng: random.Random) -> str:
+    def _anchor(self, question: WorldQuestion | None, text: str, bad: bool, rng: random.Random) -> str:
         from rewards.shipped.accuracy import extract_answer  # imports the grader: a second that --help need not wait
 
         answer = extract_answer(text) or ""

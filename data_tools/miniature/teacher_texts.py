@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import re
 
-from data_tools.miniature.questions import LETTERS, LINES, Question
+from data_tools.miniature.questions import LETTERS, LINES, WorldQuestion
 from data_tools.miniature.scenes import COLOURS, FORMS, GRID, Block, Scene, Shape
 
 _CELL = re.compile(r"(top|middle|bottom) (left|middle|right): (?:a|an) (\w+) (\w+)")
@@ -58,7 +58,7 @@ def wrong_scene(scene: Scene, rng: random.Random) -> Scene:
     return Scene((), Block(0, 0, b.width, b.height) if b.width != b.height else Block(0, 0, 1, b.width % GRID + 1))
 
 
-def reasoning(question: Question, answer: str) -> str:
+def reasoning(question: WorldQuestion, answer: str) -> str:
     """A long thought over the description, with a check, as a text teacher would write it."""
     if question.scene is None:
         return respond(question.thought, answer)
@@ -67,7 +67,7 @@ def reasoning(question: Question, answer: str) -> str:
     return respond(f"{start} {question.thought} {check} So the answer is {answer}.", answer)
 
 
-def anchored(question: Question, answer: str, rng: random.Random, glance_share: float) -> str:
+def anchored(question: WorldQuestion, answer: str, rng: random.Random, glance_share: float) -> str:
     """The thought as direct perception: the world's own chain of thought, with openings that vary."""
     thought = question.thought
     if question.glance is not None and rng.random() < glance_share:
@@ -80,18 +80,18 @@ def respond(thought: str, answer: str) -> str:
     return f"<think>{thought}</think><answer>{answer}</answer>"
 
 
-def wrong_answer(question: Question, rng: random.Random) -> str:
+def wrong_answer(question: WorldQuestion, rng: random.Random) -> str:
     """A wrong answer that looks like the gold one: another letter, the other of yes and no, another number."""
-    if question.answer_type == "choice":
-        return rng.choice([letter for letter in LETTERS if letter != question.answer])
-    if question.answer_type == "yes/no":
-        return "no" if question.answer == "yes" else "yes"
-    if question.answer_type == "expression":
+    if question.gold_kind == "choice":
+        return rng.choice([letter for letter in LETTERS if letter != question.gold])
+    if question.gold_kind == "yes/no":
+        return "no" if question.gold == "yes" else "yes"
+    if question.gold_kind == "expression":
         return r"7\pi"
-    return str(rng.choice([n for n in range(41, 60) if str(n) != question.answer]))
+    return str(rng.choice([n for n in range(41, 60) if str(n) != question.gold]))
 
 
-def spoiled(fault: str, question: Question, answer: str, rng: random.Random) -> str:
+def spoiled(fault: str, question: WorldQuestion, answer: str, rng: random.Random) -> str:
     """An anchored response with a fault that a filter must catch.
 
     Args:

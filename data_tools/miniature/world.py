@@ -6,13 +6,15 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from data_tools.formats.rows import Example
-from data_tools.miniature.questions import Family, Question, family_plan
+from data_tools.formats.rows import chat_row, rl_row
+from data_tools.miniature.questions import Family, WorldQuestion, family_plan
 from data_tools.miniature.scenes import render
 
 MAX_LANGUAGE_PRIOR = 0.35
 MAX_REDRAWS = 1000
+SOURCE = "tiny_world"  # the name of this data set
 # Splits are drawn in this order, so the held-out ones do not depend on how many training rows are asked for.
 SPLITS = ("test", "rl_val", "sft_val", "rl_train", "sft_train")
 TRAINING_SPLITS = ("rl_train", "sft_train")
@@ -21,7 +23,7 @@ TRAINING_SPLITS = ("rl_train", "sft_train")
 @dataclass(frozen=True)
 class WorldConfig:
     """Rows per split; the share of text-only rows in the training splits (held-out splits are all images); and of the
-    questions with two chains of thought, the share whose SFT rows show the short one (`Question.glance`)."""
+    questions with two chains of thought, the share whose SFT rows show the short one (`WorldQuestion.glance`)."""
 
     seed: int = 0
     sft_train: int = 8000
@@ -44,10 +46,16 @@ class WorldConfig:
 
 def make_questions(
     config: WorldConfig, progress: Callable[[int], object] = lambda n: None
-) -> dict[str, list[Question]]:
-    """Questions of every split. No scene (and no arithmetic question) occurs twice, within a split or across splits."""
+) -> dict[str, list[WorldQuestion]]:
+    """The questions of every split; no scene (and no arithmetic question) occurs twice, in one split or in two.
+
+    `progress` is called with 1 after each question.
+
+    Raises:
+        ValueError: the world has not that many different questions.
+    """
     seen: set[object] = set()
-    splits: dict[str, list[Question]] = {}
+    splits: dict[str, list[WorldQuestion]] = {}
     for split in SPLITS:
         # One generator per split: a string seed is hashed stably by `random`, unlike hash().
         rng = random.Random(f"{config.seed}/{split}")
@@ -59,7 +67,7 @@ def make_questions(
     return splits
 
 
-def _unseen(family: Family, rng: random.Random, seen: set[object]) -> Question:
+def _unseen(family: Family, rng: random.Random, seen: set[object]) -> WorldQuestion:
     """A question of `family` whose scene (or text, without a scene) is not in `seen`, which it joins."""
     for _ in range(MAX_REDRAWS):
         question = family(rng)
@@ -70,38 +78,50 @@ def _unseen(family: Family, rng: random.Random, seen: set[object]) -> Question:
     raise ValueError(f"{family.__name__}: no unseen question in {MAX_REDRAWS} draws; ask for fewer rows")
 
 
-def to_examples(questions: Sequence[Question], split: str, config: WorldConfig) -> list[Example]:
+def to_rows(questions: Sequence[WorldQuestion], split: str, config: WorldConfig) -> list[dict[str, Any]]:
+    """The questions of `split` in verl's formats, scenes drawn as PNG: chat rows for the SFT splits, else RL rows."""
     rng = random.Random(f"{config.seed}/{split}/glance")
-    return [
-        Example(
-            id=f"{split}-{index:05d}",
-            question=q.text,
-            answer=q.answer,
-            images=(render(q.scene),) if q.scene else (),
-            response=q.response(glance=rng.random() < config.glance_share),
-            kind=q.kind,
-            answer_type=q.answer_type,
-            options=q.options,
+    rows = []
+    for index, question in enumerate(questions):
+        id, images = f"{split}-{index:05d}", (render(question.scene),) if question.scene else ()
+        if split.startswith("sft"):
+            response = question.response(glance=rng.random() < config.glance_share)
+            rows.append(chat_row(id=id, question=question.text, response=response, images=images))
+            continue
+        row = rl_row(
+            id=id,
+            source=SOURCE,
+            question=question.text,
+            gold=question.gold,
+            images=images,
+            kind=question.kind,
+            gold_kind=question.gold_kind,
+            options=question.options,
+            index=index,
+            split=split,
         )
-        for index, q in enumerate(questions)
-    ]
+        rows.append(row)
+    return rows
 
 
-def language_prior(train: Sequence[Question], test: Sequence[Question]) -> float:
-    """Accuracy on `test` of the most frequent training answer per question text: what a blind model can reach.
+def language_prior(train: Sequence[WorldQuestion], test: Sequence[WorldQuestion]) -> float:
+    """Accuracy on `test` (0 to 1) of the most frequent training gold per question text: what a blind model can reach.
 
-    A text never seen in training gets the most frequent answer overall. Text-only questions are left out.
+    A text never seen in training gets the most frequent gold overall. Text-only questions are left out.
+
+    Raises:
+        ValueError: the training or the test questions hold no image question.
     """
-    answers: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    golds: defaultdict[str, Counter[str]] = defaultdict(Counter)
     overall: Counter[str] = Counter()
     for question in train:
         if question.scene:
-            answers[question.text][question.answer] += 1
-            overall[question.answer] += 1
+            golds[question.text][question.gold] += 1
+            overall[question.gold] += 1
     if not overall:
         raise ValueError("language prior: the training questions hold no image question")
     asked = [q for q in test if q.scene]
     if not asked:
         raise ValueError("language prior: the test questions hold no image question")
-    hits = [answers.get(q.text, overall).most_common(1)[0][0] == q.answer for q in asked]
+    hits = [golds.get(q.text, overall).most_common(1)[0][0] == q.gold for q in asked]
     return sum(hits) / len(hits)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from data_tools.convert.__main__ import main
-from data_tools.formats.sample import Sample, SampleWriter, read_image, read_samples
+from data_tools.formats.sample import DataSample, SampleWriter, read_samples
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +91,7 @@ def test_a_sample_holds_what_the_row_held(tmp_path):
     argv = ["--data", table(tmp_path / "a.parquet", rows), "--options-column", "choices", "--response-column", "why"]
     assert convert(out, *argv) == 0
     (sample,) = read_samples(out / "train.parquet")
-    assert sample == Sample(
+    assert sample == DataSample(
         "columns-train-000000",
         "columns",
         "How many? 1",
@@ -102,8 +102,7 @@ def test_a_sample_holds_what_the_row_held(tmp_path):
         "<think>.</think><answer>B</answer>",
     )
     assert sample.prompt == "<image>How many? 1\n(A) red\n(B) blue"
-    example = sample.example(out)
-    assert (example.prompt, example.answer, example.answer_type) == (sample.prompt, "B", "choice")
+    assert sample.read_images(out) == (drawing(1),)
 
 
 def test_jsonl_with_paths_and_several_images(tmp_path):
@@ -123,12 +122,13 @@ def test_images_as_paths_are_stored_once_each(tmp_path):
     out = tmp_path / "out"
     assert convert(out, "--data", table(tmp_path / "a.parquet", rows), "--images", "paths") == 0
     first, second, third = read_samples(out / "train.parquet")
-    assert first.images == second.images and first.images[0].startswith("images/")
+    (place,), (other,) = first.images, third.images
+    assert first.images == second.images and isinstance(place, str) and place.startswith("images/")
     assert len(list((out / "images").iterdir())) == 2
-    assert read_image(first.images[0], out) == drawing(0)
-    assert third.images[0].endswith(".png") and third.example(out).images[0].startswith(b"\x89PNG")
+    assert first.read_images(out) == (drawing(0),)
+    assert isinstance(other, str) and other.endswith(".png") and third.read_images(out)[0].startswith(b"\x89PNG")
     with pytest.raises(ValueError, match="no such image file: /nowhere/images"):
-        first.example("/nowhere")
+        first.read_images("/nowhere")
 
 
 def test_an_image_of_an_earlier_split_is_a_leak(tmp_path):
@@ -270,7 +270,21 @@ def test_rows_are_written_in_small_groups(tmp_path, monkeypatch):
 )
 def test_a_sample_is_checked(changes, fault):
     with pytest.raises(ValueError, match=fault):
-        Sample(**{"id": "1", "source": "s", "question": "?", "gold": "A", "gold_kind": "choice"} | changes)
+        DataSample(**{"id": "1", "source": "s", "question": "?", "gold": "A", "gold_kind": "choice"} | changes)
+
+
+def test_a_faulty_sample_in_a_file_is_named(tmp_path):
+    columns = {"options": None, "gold": "1", "gold_kind": "number", "images": [], "response": None, "extra": None}
+    rows = [
+        {"id": "a", "source": "s", "question": "?"} | columns,
+        {"id": "b", "source": "s", "question": None} | columns,
+    ]
+    schema = SampleWriter(tmp_path / "x")._schema
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), tmp_path / "a.parquet")
+    samples = read_samples(tmp_path / "a.parquet")
+    assert next(samples) == DataSample("a", "s", "?", "1", "number")
+    with pytest.raises(ValueError, match=r"a\.parquet, sample b: `question` is empty"):
+        next(samples)
 
 
 def test_files_that_hold_no_samples(tmp_path):
@@ -282,7 +296,7 @@ def test_files_that_hold_no_samples(tmp_path):
 
 
 def test_a_failed_writer_leaves_nothing(tmp_path):
-    sample = Sample("1", "s", "?", "A", "choice")
+    sample = DataSample("1", "s", "?", "A", "choice")
     with pytest.raises(RuntimeError), SampleWriter(tmp_path / "a.parquet") as writer:
         writer.add(sample)
         raise RuntimeError

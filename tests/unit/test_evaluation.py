@@ -16,8 +16,9 @@ from avar_rl.evaluation.result import STAGE_KEYS, figures, grade, print_table, w
 from avar_rl.evaluation.same_text import _difference
 from avar_rl.evaluation.summary import summarise
 from avar_rl.evaluation.visual_attention import measure
+from avar_rl.runtime.files import read_parquet
 from avar_rl.vas import VasSummary
-from data_tools.formats.rows import read_rows, write_rows
+from data_tools.formats.rows import write_rows
 
 
 def test_models_have_names():
@@ -149,7 +150,7 @@ def test_questions_of_the_miniature_world(tiny_world):
     processor = load_processor(tiny_world / "base")
     path = tiny_world / "data" / "test.parquet"
     data = load_questions(path, processor, limit=5)
-    rows = read_rows(path)[:5]
+    rows = read_parquet(path)[:5]
     assert [list(q.options) for q in data.questions] == [row["extra_info"]["options"] for row in rows]
     assert [q.gold for q in data.questions] == [row["reward_model"]["ground_truth"] for row in rows]
     text = data.questions[0].text(processor)
@@ -166,7 +167,7 @@ def test_bad_data_is_named(tiny_world, tmp_path):
         load_questions(tiny_world / "data" / "sft_val.parquet", processor)
     with pytest.raises(ValueError, match="limit is 0"):
         load_questions(tiny_world / "data" / "test.parquet", processor, limit=0)
-    rows = read_rows(tiny_world / "data" / "test.parquet")[:4]
+    rows = read_parquet(tiny_world / "data" / "test.parquet")[:4]
     rows[1]["reward_model"]["ground_truth"] = "((("
     rows[3]["images"] = []
     write_rows(rows, tmp_path / "faulty.parquet")

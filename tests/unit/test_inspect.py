@@ -2,11 +2,15 @@
 
 import io
 import re
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from data_tools.formats.sample import Sample, SampleWriter
+from data_tools.formats.rows import chat_row, rl_row, write_rows
+from data_tools.formats.sample import DataSample, SampleWriter
 from data_tools.inspect import contact_sheet, inspect, main, quantiles
 
 
@@ -16,16 +20,26 @@ def png(width: int, height: int = 30) -> bytes:
     return file.getvalue()
 
 
-def file_of(path, *samples: Sample):
+def file_of(path, *samples: DataSample):
     with SampleWriter(path) as writer:
         for sample in samples:
             writer.add(sample)
     return path
 
 
-def sample(i: int, **changes) -> Sample:
-    plain = {"question": "What?", "gold": "7", "gold_kind": "number", "images": (png(40 + i),)}
-    return Sample(**{"id": f"s-{i}", "source": "s"} | plain | changes)
+def sample(i: int, **changes: Any) -> DataSample:
+    plain: dict[str, Any] = {"question": "What?", "gold": "7", "gold_kind": "number", "images": (png(40 + i),)}
+    return DataSample(id=f"s-{i}", source="s", **plain | changes)
+
+
+def rl(i: int, **changes: Any) -> dict[str, Any]:
+    plain: dict[str, Any] = {"question": f"How many? {i}", "gold": "7", "images": (png(40 + i),), "kind": "count"}
+    return rl_row(**{"id": f"r-{i}", "source": "s", "index": i, "split": "test"} | plain | changes)
+
+
+def chat(i: int, **changes: Any) -> dict[str, Any]:
+    response = "<think>Looking.</think><answer>7</answer>"
+    return chat_row(**{"id": f"c-{i}", "question": "How many?", "response": response, "images": (png(40),)} | changes)
 
 
 def test_counts_and_measures(tmp_path, capsys):
@@ -33,19 +47,21 @@ def test_counts_and_measures(tmp_path, capsys):
     path = file_of(tmp_path / "a.parquet", sample(0), sample(1), sample(2, **choice, response="<think>"))
     findings = inspect(path, None, 0, 0, None)
     assert findings.rows == 3 and findings.faults == []
-    assert findings.counts["answer"] == {"number": 2, "choice": 1}
-    assert findings.counts["images a row"] == {"1": 2, "0": 1} and findings.counts["options"] == {"0": 2, "2": 1}
+    assert findings.counts["gold kind"] == {"number": 2, "choice": 1}
+    assert findings.counts["images per row"] == {"1": 2, "0": 1} and findings.counts["options"] == {"0": 2, "2": 1}
     assert findings.measures["image width"] == [40, 41] and findings.measures["image height"] == [30, 30]
     assert findings.measures["question, characters"] == [5, 5, 17]  # "What?\n(A) a\n(B) b"
     assert main([str(path)]) == 0
-    assert "number: 2, choice: 1" in capsys.readouterr().out
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["│", "gold", "kind", "│", "number", "│", "2", "│"] in printed
+    assert ["│", "s-2", "│", "What?", "(A)", "a", "(B)", "b", "│", "B", "│"] in printed
 
 
 def test_lengths_are_the_processors(tiny_world, tmp_path):
-    from data_tools.formats.rows import read_rows
+    from avar_rl.runtime.files import read_parquet
     from data_tools.validate import load_processor, structured_turns
 
-    row = read_rows(tiny_world / "data" / "test.parquet")[0]
+    row = read_parquet(tiny_world / "data" / "test.parquet")[0]
     image = row["images"][0]["bytes"]
     question = row["extra_info"]["question"]
     path = file_of(tmp_path / "a.parquet", sample(0, question=question, images=(image,), response="red"))
@@ -88,10 +104,10 @@ def test_the_contact_sheet_escapes_what_the_data_says(tmp_path):
     page = contact_sheet(findings, "a & b")
     assert hostile not in page and page.count("&lt;script&gt;") == 8 and "<title>a &amp; b</title>" in page
     assert len(re.findall(r'<img src="data:image/jpeg;base64,[A-Za-z0-9+/=]+"', page)) == 8
-    chosen = {entry["sample"].id for entry in findings.sheet}
+    chosen = {entry.row.id for entry in findings.sheet}
     assert len(chosen) == 8 and not chosen <= {f"s-{i}" for i in range(8)}
     again, other = (inspect(path, None, 8, seed, None) for seed in (0, 1))
-    assert {e["sample"].id for e in again.sheet} == chosen != {e["sample"].id for e in other.sheet}
+    assert {e.row.id for e in again.sheet} == chosen != {e.row.id for e in other.sheet}
 
 
 def test_hashes_have_a_line_an_image(tmp_path):
@@ -102,11 +118,92 @@ def test_hashes_have_a_line_an_image(tmp_path):
     assert (tmp_path / "h.html").stat().st_size > 1000
 
 
-@pytest.mark.parametrize(("name", "fault"), [("none.parquet", "no such data file"), ("empty.parquet", "no samples")])
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [("none.parquet", "no such data file"), ("empty.parquet", "holds no rows"), ("text.parquet", "not a readable")],
+)
 def test_mistakes(tmp_path, capsys, name, fault):
     file_of(tmp_path / "empty.parquet")
+    (tmp_path / "text.parquet").write_text("not parquet")
     assert main([str(tmp_path / name)]) == 2
-    assert fault in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert fault in printed.err and printed.err.splitlines()[-1].startswith("error: ") and printed.out == ""
+
+
+def test_a_file_of_other_columns_is_refused_with_what_each_format_needs(tmp_path, capsys):
+    pq.write_table(pa.table({"prompt": ["a"], "answer": ["b"]}), tmp_path / "other.parquet")
+    assert main([str(tmp_path / "other.parquet")]) == 2
+    printed = capsys.readouterr().err
+    assert (
+        "missing columns data_source, images, reward_model; it has prompt, answer. RL rows need data_source" in printed
+    )
+    assert "chat rows need messages, images" in printed and "samples, as `python -m data_tools.convert`" in printed
+    assert main([str(file_of(tmp_path / "a.parquet", sample(0))), "--rows", "-1"]) == 2
+    assert "--rows is -1; it must be at least 0" in capsys.readouterr().err
+
+
+def test_rl_rows_are_counted_measured_and_shown(tmp_path, capsys):
+    options = {"question": "Which? A) red B) blue", "gold": "B", "options": ("red", "blue"), "kind": "", "images": ()}
+    rows = [rl(0), rl(1, gold_kind="integer"), rl(2, **options), rl(3, question="How many? 0", images=(png(40),))]
+    write_rows(rows, tmp_path / "rl.parquet")
+    findings = inspect(tmp_path / "rl.parquet", None, 4, 0, None)
+    assert findings.counts["source"] == {"s": 4} and findings.counts["kind"] == {"count": 3}
+    assert findings.counts["gold kind"] == {"number": 2, "integer": 1, "choice": 1}  # as the row says, else by its form
+    assert findings.counts["options"] == {"0": 3, "2": 1} and findings.counts["response"] == {"no": 4}
+    assert findings.measures["question, characters"] == [11, 11, 21, 11]  # "How many? 0", "Which? A) red B) blue"
+    assert findings.measures["image width"] == [40, 41, 40]
+    assert findings.repeats == ["r-3"] and findings.faults == []
+    assert "Which? A) red B) blue" in contact_sheet(findings, "rl")
+    assert main([str(tmp_path / "rl.parquet")]) == 0
+    assert "1 rows repeat an earlier one: r-3" in capsys.readouterr().out
+
+
+def test_chat_rows_are_counted_measured_and_shown(tmp_path):
+    other = "<think>Glancing.</think><answer>7</answer>"
+    write_rows([chat(0), chat(1), chat(2, response=other)], tmp_path / "chat.parquet")
+    findings = inspect(tmp_path / "chat.parquet", None, 3, 0, None)
+    assert findings.counts["gold kind"] == {"number": 3} and findings.counts["response"] == {"yes": 3}
+    assert "source" not in findings.counts and "kind" not in findings.counts
+    assert findings.measures["question, characters"] == [9, 9, 9]
+    assert findings.repeats == ["c-1"]  # c-2 asks the same and has another response
+    assert "Glancing." in contact_sheet(findings, "chat")
+
+
+def test_faults_of_training_rows_are_named(tmp_path, capsys):
+    rows = [rl(0, gold="a + * b"), rl(1, images=(b"broken",)), rl(2, question="<image> and <image>?"), rl(3)]
+    rows[3]["images"] = [{"bytes": None}]
+    write_rows(rows, tmp_path / "rl.parquet")
+    assert main([str(tmp_path / "rl.parquet")]) == 1
+    printed = capsys.readouterr().out
+    assert "r-0: the gold answer 'a + * b' in reward_model.ground_truth cannot be scored" in printed
+    assert "r-1: image: cannot be read" in printed
+    assert "r-2: `<image>` stands 2 times in `prompt`, but the row has 1 images" in printed
+    assert "r-3: image: an image is neither bytes nor the path of a file" in printed and "4 faults" in printed
+    write_rows([chat(0, response="7"), chat(1)], tmp_path / "chat.parquet")
+    assert main([str(tmp_path / "chat.parquet")]) == 1
+    assert "c-0: no gold answer in <answer></answer> of the last assistant turn" in capsys.readouterr().out
+
+
+def test_no_number_is_lost_at_80_columns(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    long = "How many of the many things that this very long question speaks of are there in the picture? " * 3
+    rows = [rl(i, question=f"{long}{i}", source="a source with a name as long as a line " * 3) for i in range(3)]
+    write_rows(rows, tmp_path / "rl.parquet")
+    assert main([str(tmp_path / "rl.parquet")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    (sources,) = [line for line in lines if "a source with a name" in line]
+    assert sources.split()[-2] == "3"
+    (widths,) = [line for line in lines if "image width" in line]
+    assert widths.split()[3:] == ["│", "40", "│", "40", "│", "41", "│", "41", "│", "42", "│"]
+
+
+def test_rows_of_the_miniature_are_measured_by_its_processor(tiny_world):
+    data, base = tiny_world / "data", str(tiny_world / "base")
+    for name in ("test", "sft_val"):
+        findings = inspect(data / f"{name}.parquet", base, 0, 0, None)
+        assert findings.faults == [] and len(findings.measures["prompt, tokens"]) == findings.rows
+    assert len(findings.measures["response, tokens"]) == 128
 
 
 def test_quantiles():

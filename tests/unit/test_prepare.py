@@ -4,8 +4,8 @@ import json
 import pytest
 from PIL import Image
 
-from data_tools.formats.rows import read_rows
-from data_tools.formats.sample import Sample, SampleWriter
+from avar_rl.runtime.files import read_parquet
+from data_tools.formats.sample import DataSample, SampleWriter
 from data_tools.prepare import Split, main
 
 
@@ -50,7 +50,7 @@ def number(id_: str) -> int:
 
 
 def ids(path) -> set[str]:
-    return {row.get("id") or row["extra_info"]["id"] for row in read_rows(path)}
+    return {row.get("id") or row["extra_info"]["id"] for row in read_parquet(path)}
 
 
 def test_parquet_with_bytes_gives_all_files_and_disjoint_splits(tmp_path, capsys):
@@ -61,12 +61,12 @@ def test_parquet_with_bytes_gives_all_files_and_disjoint_splits(tmp_path, capsys
     assert [len(names[n]) for n in ("rl_train", "rl_val", "test")] == [5, 2, 3]  # 10 - 2 - 3 = 5
     assert names["sft_train"] == names["rl_train"] and names["sft_val"] == names["rl_val"]
     assert not names["test"] & (names["rl_train"] | names["rl_val"])
-    row = read_rows(out / "test.parquet")[0]
+    row = read_parquet(out / "test.parquet")[0]
     i = number(row["extra_info"]["id"])
     assert row["prompt"] == [{"role": "user", "content": f"<image>What is {i}?"}]
     assert row["images"] == [{"bytes": png(i)}]
     assert row["reward_model"]["ground_truth"] == str(i)
-    chat = read_rows(out / "sft_val.parquet")[0]
+    chat = read_parquet(out / "sft_val.parquet")[0]
     assert chat["messages"][1]["content"].endswith(f"<answer>{number(chat['id'])}</answer>")
     assert "10 rows, 0 of them duplicates" in capsys.readouterr().out
 
@@ -77,7 +77,7 @@ def test_json_with_image_paths_beside_the_file(tmp_path, suffix):
         (tmp_path / f"{i}.png").write_bytes(png(i))
     source = write_source(tmp_path, suffix, rows_with(lambda i: f"{i}.png"))
     assert main([str(source), str(tmp_path / "out"), *ARGV, "--images-column", "pictures"]) == 0
-    row = read_rows(tmp_path / "out" / "rl_train.parquet")[0]
+    row = read_parquet(tmp_path / "out" / "rl_train.parquet")[0]
     assert row["images"] == [{"bytes": png(number(row["extra_info"]["id"]))}]
     assert not (tmp_path / "out" / "sft_train.parquet").exists()
 
@@ -92,7 +92,7 @@ def test_parquet_with_an_image_feature_is_not_encoded_again(tmp_path):
     datasets.Dataset.from_list(rows, features=features).to_parquet(tmp_path / "source.parquet")
     out = tmp_path / "out"
     assert main([str(tmp_path / "source.parquet"), str(out), *ARGV, "--images-column", "pictures"]) == 0
-    row = read_rows(out / "test.parquet")[0]
+    row = read_parquet(out / "test.parquet")[0]
     assert row["images"] == [{"bytes": png(number(row["extra_info"]["id"]))}]
 
 
@@ -101,14 +101,14 @@ def test_text_only_source_and_duplicates(tmp_path, capsys):
     source = write_source(tmp_path, ".jsonl", rows + rows[:4])
     assert main([str(source), str(tmp_path / "out"), *ARGV]) == 0
     assert "14 rows, 4 of them duplicates" in capsys.readouterr().out
-    assert read_rows(tmp_path / "out" / "test.parquet")[0]["images"] == []
+    assert read_parquet(tmp_path / "out" / "test.parquet")[0]["images"] == []
 
 
 def test_the_seed_decides_the_split(tmp_path):
     source = write_source(tmp_path, ".jsonl", rows_with(lambda i: None, 40))
     for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
         assert main([str(source), str(tmp_path / name), *ARGV, "--seed", seed]) == 0
-    a, b, c = (read_rows(tmp_path / name / "rl_train.parquet") for name in "abc")
+    a, b, c = (read_parquet(tmp_path / name / "rl_train.parquet") for name in "abc")
     assert a == b and [r["extra_info"]["id"] for r in a] != [r["extra_info"]["id"] for r in c]
 
 
@@ -116,14 +116,15 @@ def test_the_seed_decides_the_split(tmp_path):
     ("options", "fault"),
     [
         (["--images-column", "photo"], "no column photo; it has q, a, pictures, r"),
+        (["--val-rows", "-1"], "--val-rows is -1; it must be at least 0"),
         (["--test-rows", "8"], "leave none for training after 2 for validation and 8 for test"),
         (["--images-column", "pictures"], "row 0: image 0: no such image file"),
     ],
 )
 def test_wrong_options(tmp_path, capsys, options, fault):
     source = write_source(tmp_path, ".jsonl", rows_with(lambda i: "none.png"))
-    assert main([str(source), str(tmp_path / "out"), *ARGV, *options]) == 1
-    assert fault in capsys.readouterr().out
+    assert main([str(source), str(tmp_path / "out"), *ARGV, *options]) == 2
+    assert fault in capsys.readouterr().err
     assert not list((tmp_path / "out").glob("*.parquet"))
     assert not list((tmp_path / "out").glob(".*"))
 
@@ -136,8 +137,8 @@ def test_wrong_sources(tmp_path, capsys):
         ("table.csv", "unknown kind of file"),
         ("broken.parquet", "cannot load it"),
     ]:
-        assert main([str(tmp_path / source), str(tmp_path / "out"), *ARGV]) == 1
-        assert fault in capsys.readouterr().out
+        assert main([str(tmp_path / source), str(tmp_path / "out"), *ARGV]) == 2
+        assert fault in capsys.readouterr().err
 
 
 def test_a_bad_row_stops_with_its_number(tmp_path, capsys):
@@ -148,8 +149,8 @@ def test_a_bad_row_stops_with_its_number(tmp_path, capsys):
     ]:
         bad = [row | ({column: value} if i == 7 else {"a": str(row["a"])}) for i, row in enumerate(rows)]
         source = write_source(tmp_path, ".jsonl", bad)
-        assert main([str(source), str(tmp_path / "out"), *ARGV]) == 1
-        assert fault in capsys.readouterr().out
+        assert main([str(source), str(tmp_path / "out"), *ARGV]) == 2
+        assert fault in capsys.readouterr().err
 
 
 def test_a_file_of_samples_needs_no_columns_and_gives_sft_rows_where_it_has_responses(tmp_path, capsys):
@@ -158,14 +159,17 @@ def test_a_file_of_samples_needs_no_columns_and_gives_sft_rows_where_it_has_resp
         with SampleWriter(tmp_path / f"{name}.parquet") as writer:
             for i in range(10):
                 (tmp_path / "images" / f"{i}.png").write_bytes(png(i))
-                sample = Sample(f"s-{i}", "s", f"How many? {i}", "1", "number", (f"images/{i}.png",), response=response)
+                sample = DataSample(
+                    f"s-{i}", "s", f"How many? {i}", "1", "number", (f"images/{i}.png",), response=response
+                )
                 writer.add(sample)
         argv = [str(tmp_path / f"{name}.parquet"), str(tmp_path / name), "--val-rows", "2", "--test-rows", "3"]
         assert main(argv) == 0
-    row = read_rows(tmp_path / "with" / "test.parquet")[0]
+    row = read_parquet(tmp_path / "with" / "test.parquet")[0]
     i = int(row["extra_info"]["id"][-1])
     assert (row["data_source"], row["images"]) == ("s", [{"bytes": png(i)}])
-    assert len(read_rows(tmp_path / "with" / "sft_train.parquet")) == 5
+    assert (row["extra_info"]["kind"], row["extra_info"]["gold_kind"]) == ("", "number")  # no families of questions
+    assert len(read_parquet(tmp_path / "with" / "sft_train.parquet")) == 5
     assert not (tmp_path / "without" / "sft_train.parquet").exists()
 
 

@@ -9,7 +9,7 @@ from email.utils import formatdate
 
 import pytest
 
-from data_tools.formats.sample import Sample, SampleWriter
+from data_tools.formats.sample import DataSample, SampleWriter
 from data_tools.miniature import teacher_texts as tiny_texts
 from data_tools.miniature.source import questions
 from data_tools.synthesis.calls.journal import Completion, Failure, Journal
@@ -20,7 +20,7 @@ from data_tools.synthesis.inputs.recipe import Endpoint, Recipe, SampleFile, Sta
 from data_tools.synthesis.inputs.selection import Row, SelectedRows
 
 PNG = b"\x89PNG\r\n"
-ROW = Row("s/1", Sample("1", "s", "How many?", "1", "number", images=(PNG,)), ".")
+ROW = Row("s/1", DataSample("1", "s", "How many?", "1", "number", images=(PNG,)), ".")
 STAGE = Stage("e", "model", "p.txt", sampling={"temperature": 0.2})
 PROMPT = Prompt(None, "Look: {question}")
 
@@ -183,7 +183,7 @@ def test_waits_follow_retry_after_else_they_double():
 def three(tmp_path):
     with SampleWriter(tmp_path / "three.parquet") as writer:
         for name in "abc":
-            writer.add(Sample(name, "s", "How many?", "1", "number"))
+            writer.add(DataSample(name, "s", "How many?", "1", "number"))
     return tmp_path / "three.parquet"
 
 
@@ -215,6 +215,6 @@ def test_files_that_are_no_source(tmp_path):
         names(tmp_path / "other.parquet")
     with SampleWriter(tmp_path / "twice.parquet") as writer:
         for _ in range(2):
-            writer.add(Sample("a", "s", "How many?", "1", "number"))
+            writer.add(DataSample("a", "s", "How many?", "1", "number"))
     with pytest.raises(ValueError, match="the id 'a' stands there 2 times"):
         names(tmp_path / "twice.parquet")

@@ -1,6 +1,6 @@
 import pytest
 
-from data_tools.formats.sample import Sample
+from data_tools.formats.sample import DataSample
 from data_tools.synthesis.calls.journal import Completion
 from data_tools.synthesis.inputs.recipe import Filters
 from data_tools.synthesis.outcomes.anchors import contradiction, find_anchors
@@ -15,7 +15,7 @@ from data_tools.synthesis.outcomes.filters import (
 )
 
 DESCRIPTION = "A triangle ABC with a red circle inside. AB = 5, angle C is 90. A blue square lies on the left."
-SAMPLE = Sample("1", "s", "How many circles?", "1", "number", images=(b"\x89PNG",))
+SAMPLE = DataSample("1", "s", "How many circles?", "1", "number", images=(b"\x89PNG",))
 LIMITS = Filters(min_anchors=1, max_tokens=50)
 GOOD = "<think>Looking at the triangle ABC, one red circle lies inside.</think><answer>1</answer>"
 
@@ -71,13 +71,13 @@ def test_length_and_cut_off():
 
 
 def test_a_row_without_image_needs_no_anchor():
-    text_only = Sample("1", "s", "What is 1 + 0?", "1", "number")
+    text_only = DataSample("1", "s", "What is 1 + 0?", "1", "number")
     assert reject_response(said(thinking("1 + 0 = 1.")), text_only, "", LIMITS, tokens=9) is None
     assert named(reject_response(said(thinking("1 + 0 = 2.", "2")), text_only, "", LIMITS, tokens=9)) == "wrong_answer"
 
 
 def test_a_question_about_a_caption_may_be_answered_so():
-    asked = Sample("1", "s", "Does the caption fit?", "yes", "words", images=(b"\x89PNG",))
+    asked = DataSample("1", "s", "Does the caption fit?", "yes", "words", images=(b"\x89PNG",))
     text = thinking("Looking at the red circle, the caption fits.", "yes")
     assert reject_response(said(text), asked, DESCRIPTION, LIMITS, tokens=9) is None
     assert reject_response(said(text), SAMPLE, DESCRIPTION, LIMITS, tokens=9) is not None
@@ -90,11 +90,11 @@ def test_earlier_stages():
     assert reject_reasoning(said(r"So it is \boxed{1}"), SAMPLE) is None
     assert named(reject_reasoning(said("It is 1"), SAMPLE)) == "format"
     assert named(reject_reasoning(said("<answer>3</answer>"), SAMPLE)) == "wrong_answer"
-    choice = Sample("2", "s", "Which?", "B", "choice", options=("red", "blue"))
+    choice = DataSample("2", "s", "Which?", "B", "choice", options=("red", "blue"))
     assert reject_reasoning(said("<answer>blue</answer>"), choice) is None
     assert named(reject_reasoning(said("<answer>red</answer>"), choice)) == "wrong_answer"
     assert reject_sample(SAMPLE) is None
-    assert named(reject_sample(Sample("1", "s", "q", "a + * b", "expression"))) == "undecidable"
+    assert named(reject_sample(DataSample("1", "s", "q", "a + * b", "expression"))) == "undecidable"
 
 
 @pytest.mark.parametrize(

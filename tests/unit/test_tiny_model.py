@@ -4,23 +4,28 @@ import pytest
 import torch
 from PIL import Image
 
-from data_tools.formats.rows import chat_row, read_rows, write_rows
-from data_tools.miniature.model import SPECIAL_TOKENS, main, make_model, make_tokenizer, save
-from data_tools.miniature.world import WorldConfig, make_questions, to_examples
+from avar_rl.runtime.files import read_parquet
+from data_tools.formats.rows import write_rows
+from data_tools.miniature.model import SPECIAL_TOKENS, corpus, main, make_model, make_tokenizer, save
+from data_tools.miniature.world import WorldConfig, make_questions, to_rows
 
 WORLD = WorldConfig(sft_train=400, sft_val=1, rl_train=1, rl_val=1, test=1)
 
 
 @pytest.fixture(scope="module")
-def examples():
-    return to_examples(make_questions(WORLD)["sft_train"], "sft_train", WORLD)
+def rows():
+    return to_rows(make_questions(WORLD)["sft_train"], "sft_train", WORLD)
+
+
+def texts(row) -> list[str]:
+    return [turn["content"].replace("<image>", "") for turn in row["messages"]]
 
 
 @pytest.fixture(scope="module")
-def model_dir(examples, tmp_path_factory):
+def model_dir(rows, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
-    write_rows([chat_row(example) for example in examples], folder / "data" / "sft_train.parquet")
-    main(["--out", str(folder / "model"), "--data", str(folder / "data")])
+    write_rows(rows, folder / "data" / "sft_train.parquet")
+    assert main(["--out", str(folder / "model"), "--data", str(folder / "data")]) == 0
     return folder / "model"
 
 
@@ -55,8 +60,8 @@ def test_vocabulary_is_the_tokenizers(model, processor):
     assert model.config.text_config.vocab_size == len(processor.tokenizer) == model.lm_head.weight.shape[0]
 
 
-def test_one_image_is_nine_tokens_and_is_not_resized(processor, examples):
-    image = Image.open(io.BytesIO(examples[0].images[0]))
+def test_one_image_is_nine_tokens_and_is_not_resized(processor, rows):
+    image = Image.open(io.BytesIO(rows[0]["images"][0]["bytes"]))
     _, inputs = ask(processor, [image], "How many circles?")
     # 84 / 14 = 6 patches a side, merged 2 x 2: 3 * 3 = 9 tokens
     assert inputs["image_grid_thw"].tolist() == [[1, 6, 6]]
@@ -86,10 +91,10 @@ def test_template_takes_own_system_turn_and_video(processor):
     )
 
 
-def test_tokenizer_keeps_text_and_splits_digits(processor, examples):
+def test_tokenizer_keeps_text_and_splits_digits(processor, rows):
     tokenizer = processor.tokenizer
-    for example in examples:
-        for text in (example.question, example.response):
+    for row in rows:
+        for text in texts(row):
             assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
     assert tokenizer.tokenize("16") == ["1", "6"]
     assert tokenizer.tokenize(" circle") == ["Ġcircle"]
@@ -99,8 +104,8 @@ def test_tokenizer_keeps_text_and_splits_digits(processor, examples):
     assert len(tokenizer("<think>")["input_ids"]) > 1, "think tags are ordinary text"
 
 
-def test_responses_are_short(processor, examples):
-    lengths = [len(processor.tokenizer(example.response)["input_ids"]) for example in examples]
+def test_responses_are_short(processor, rows):
+    lengths = [len(processor.tokenizer(texts(row)[1])["input_ids"]) for row in rows]
     assert max(lengths) <= 60
     assert 15 <= sum(lengths) / len(lengths) <= 40
 
@@ -112,8 +117,8 @@ def test_generation_stops_at_the_end_of_turn(model, processor):
     assert processor.tokenizer.eos_token_id == end
 
 
-def test_the_image_reaches_the_answer(model, processor, examples):
-    pictures = [Image.open(io.BytesIO(e.images[0])) for e in examples if e.images][:2]
+def test_the_image_reaches_the_answer(model, processor, rows):
+    pictures = [Image.open(io.BytesIO(row["images"][0]["bytes"])) for row in rows if row["images"]][:2]
     _, inputs = ask(processor, pictures[:1], "How many circles?")
     _, others = ask(processor, pictures[1:], "How many circles?")
     with torch.no_grad():
@@ -126,8 +131,8 @@ def test_text_only_prompt_runs(model, processor):
         assert torch.isfinite(model(**inputs).logits).all()
 
 
-def test_weights_depend_on_the_seed_only(model, examples):
-    tokenizer = make_tokenizer([text for e in examples for text in (e.question, e.response)])
+def test_weights_depend_on_the_seed_only(model, rows):
+    tokenizer = make_tokenizer([text for row in rows for text in texts(row)])
     state = torch.get_rng_state()
     zero, again, one = (make_model(tokenizer, seed).lm_head.weight for seed in (0, 0, 1))
     assert torch.equal(zero, again) and not torch.equal(zero, one)
@@ -146,19 +151,16 @@ def test_a_model_is_replaced_whole(model_dir, tmp_path):
 
 def test_refuses_to_replace_other_folders_and_missing_data(tmp_path, capsys):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(SystemExit) as stop:
-        main(["--out", str(tmp_path), "--data", str(tmp_path)])
-    assert stop.value.code == 1 and "is not a model folder" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        main(["--out", str(tmp_path / "new"), "--data", str(tmp_path)])
-    assert "no such data file" in capsys.readouterr().err
+    assert main(["--out", str(tmp_path), "--data", str(tmp_path)]) == 2
+    assert "is not a model folder" in capsys.readouterr().err
+    assert main(["--out", str(tmp_path / "notes.txt"), "--data", str(tmp_path)]) == 2
+    assert "notes.txt is a file" in capsys.readouterr().err
+    assert main(["--out", str(tmp_path / "new"), "--data", str(tmp_path)]) == 2
+    printed = capsys.readouterr().err
+    assert "no such data file; make it with `python -m data_tools.miniature.data --out" in printed
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 def test_corpus_is_what_the_rows_say(model_dir):
-    rows = read_rows(model_dir.parent / "data" / "sft_train.parquet")
-    from data_tools.miniature.model import corpus
-
-    texts = corpus(model_dir.parent / "data")
-    assert len(texts) == 2 * len(rows)
-    assert not any("<image>" in text for text in texts)
+    rows = read_parquet(model_dir.parent / "data" / "sft_train.parquet")
+    assert corpus(model_dir.parent / "data") == [text for row in rows for text in texts(row)]

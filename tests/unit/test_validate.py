@@ -5,7 +5,8 @@ import shutil
 import pytest
 from PIL import Image
 
-from data_tools.formats.rows import Example, chat_row, read_rows, rl_row, write_rows
+from avar_rl.runtime.files import read_parquet
+from data_tools.formats.rows import chat_row, rl_row, write_rows
 from data_tools.miniature.model import save
 from data_tools.validate import check_row, load_processor, main, token_length, validate_rows
 
@@ -17,10 +18,10 @@ def png(width: int = 112, height: int = 112) -> bytes:
 
 
 RESPONSE = "<think>Looking at the image: red circle.</think><answer>1</answer>"
-GOOD = Example("good", "How many circles?", "1", images=(png(),), response=RESPONSE)
-RL = rl_row(GOOD, index=0, split="test", data_source="tiny")
-CHAT = chat_row(GOOD)
-TEXT_ONLY = rl_row(Example("text", "What is 1 + 2?", "3"), index=1, split="test", data_source="tiny")
+QUESTION = "How many circles?"
+RL = rl_row(id="good", source="tiny", question=QUESTION, gold="1", images=(png(),), index=0, split="test")
+CHAT = chat_row(id="good", question=QUESTION, response=RESPONSE, images=(png(),))
+TEXT_ONLY = rl_row(id="text", source="tiny", question="What is 1 + 2?", gold="3", index=1, split="test")
 
 
 def number_or_letter(gold: str) -> None:
@@ -31,7 +32,7 @@ def number_or_letter(gold: str) -> None:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("validate") / "model"
-    save(folder, [GOOD.question, RESPONSE] * 5, seed=0)
+    save(folder, [QUESTION, RESPONSE] * 5, seed=0)
     return folder
 
 
@@ -47,7 +48,7 @@ def changed(row, **columns):
 @pytest.mark.parametrize("row", [RL, CHAT, TEXT_ONLY, {**RL, "extra_info": {"id": "own"}}, {**RL, "extra_info": None}])
 def test_good_rows_have_no_fault(processor, row):
     faults, length = check_row(row, processor, number_or_letter)
-    assert faults == [] and length > 10
+    assert faults == [] and length is not None and length > 10
 
 
 @pytest.mark.parametrize(
@@ -63,17 +64,28 @@ def test_good_rows_have_no_fault(processor, row):
         (changed(RL, images=[{"bytes": png()[:60]}]), "image 0 cannot be read"),
         (changed(RL, images=[{"bytes": png()[:60] + bytes(40) + png()[100:]}]), "image 0 cannot be read"),
         (changed(RL, reward_model={"style": "rule", "ground_truth": " "}), "ground_truth is empty"),
-        (changed(RL, reward_model={"style": "rule", "ground_truth": None}), "no answer in reward_model.ground_truth"),
-        (changed(RL, reward_model=None), "no answer in reward_model.ground_truth"),
+        (
+            changed(RL, reward_model={"style": "rule", "ground_truth": None}),
+            "no gold answer in reward_model.ground_truth",
+        ),
+        (changed(RL, reward_model=None), "no gold answer in reward_model.ground_truth"),
         (changed(RL, reward_model={"style": "rule", "ground_truth": "??"}), "'??' in reward_model.ground_truth cannot"),
         (changed(RL, extra_info={"options": "red, blue"}), "extra_info.options is 'red, blue'; it must be a list"),
         (changed(RL, extra_info={"options": ["red", None]}), "extra_info.options is ['red', None]"),
+        (changed(RL, extra_info="red"), "`extra_info` is a str; it must be a mapping"),
+        (changed(RL, reward_model={"style": "rule", "ground_truth": 3}), "is a int; it must be a text"),
+        (changed(RL, prompt="How many?"), "`prompt` is a str; it must be a list of {role, content}"),
+        (changed(RL, images=["a.png"]), "`images` is a list; it must be a list of {bytes}"),
+        (changed(RL, prompt=[None]), "turn 0 of `prompt` has no role or no text"),
         (changed(RL, prompt=[]), "`prompt` is empty"),
         (changed(RL, prompt=[{"role": "user", "content": " "}]), "turn 0 of `prompt` has no role or no text"),
-        (changed(CHAT, messages=CHAT["messages"][:1]), "no answer in <answer></answer> of the last assistant turn"),
+        (
+            changed(CHAT, messages=CHAT["messages"][:1]),
+            "no gold answer in <answer></answer> of the last assistant turn",
+        ),
         (
             changed(CHAT, messages=[CHAT["messages"][0], {"role": "assistant", "content": "<answer> </answer>"}]),
-            "the answer in <answer></answer> of the last assistant turn is empty",
+            "the gold answer in <answer></answer> of the last assistant turn is empty",
         ),
     ],
 )
@@ -118,7 +130,7 @@ def test_overlong_rows_are_dropped_where_asked_and_counted(tmp_path, model, caps
     big = changed(RL, images=[{"bytes": png(224, 224)}])  # 8 x 8 = 64 image tokens instead of 16
     kept = tmp_path / "kept.parquet"
     assert run(tmp_path, model, [RL, big, TEXT_ONLY], "--overlong", "drop", "--out", str(kept), limit=70) == 0
-    assert read_rows(kept) == [RL, TEXT_ONLY]
+    assert read_parquet(kept) == [RL, TEXT_ONLY]
     assert "3 rows, 0 faults, 1 over 70 tokens (policy: drop)" in capsys.readouterr().out
     assert run(tmp_path, model, [big], "--overlong", "drop", "--out", str(kept), limit=70) == 1
     assert "all 1 rows are over the limit" in capsys.readouterr().out
@@ -145,17 +157,21 @@ def test_unscorable_gold_is_found_by_the_real_grader(tmp_path, model, capsys):
     assert "is empty" in capsys.readouterr().out
 
 
-def test_missing_file_and_columns(tmp_path, model, capsys):
+def test_mistakes_are_one_sentence_and_status_2(tmp_path, model, capsys):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    argv = ["--model", str(model), "--max-prompt-length", "100"]
-    assert main([str(tmp_path / "none.parquet"), *argv]) == 1
-    assert "no such data file" in capsys.readouterr().out
     pq.write_table(pa.table({"prompt": ["a"], "answer": ["b"]}), tmp_path / "columns.parquet")
-    assert main([str(tmp_path / "columns.parquet"), *argv]) == 1
-    printed = capsys.readouterr().out
-    assert "missing columns data_source, images, reward_model; it has prompt, answer" in printed
+    write_rows([RL], tmp_path / "rows.parquet")
+    missing = "missing columns data_source, images, reward_model; it has prompt, answer"
+    for name, folder, fault in [
+        ("none.parquet", model, "no such data file"),
+        ("columns.parquet", model, missing),
+        ("rows.parquet", tmp_path, "holds no processor"),
+    ]:
+        assert main([str(tmp_path / name), "--model", str(folder), "--max-prompt-length", "100"]) == 2
+        printed = capsys.readouterr()
+        assert fault in printed.err and printed.err.startswith("error: ") and printed.out == ""
 
 
 def test_model_without_processor(tmp_path, model):

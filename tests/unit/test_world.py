@@ -8,7 +8,7 @@ import pytest
 from data_tools.miniature.data import main, make_world
 from data_tools.miniature.questions import (
     FAMILIES,
-    Question,
+    WorldQuestion,
     _listing,
     _running_count,
     _running_share,
@@ -25,7 +25,7 @@ from data_tools.miniature.world import (
     WorldConfig,
     language_prior,
     make_questions,
-    to_examples,
+    to_rows,
 )
 
 SMALL = WorldConfig(sft_train=900, sft_val=60, rl_train=300, rl_val=60, test=240)
@@ -41,9 +41,10 @@ def questions(splits):
     return [question for split in splits.values() for question in split]
 
 
-def recomputed_answer(q: Question) -> str:
+def recomputed_gold(q: WorldQuestion) -> str:
     """The gold answer from the scene and the question's text alone, independently of the generator."""
-    shapes, block = q.scene.shapes, q.scene.block
+    assert q.scene is not None
+    shapes, bar = q.scene.shapes, q.scene.block or Block(0, 0, 0, 0)
     words = q.text.rstrip("?").split()
     match q.kind:
         case "count_form":
@@ -56,40 +57,40 @@ def recomputed_answer(q: Question) -> str:
         case "shape_share":
             return latex_fraction(Fraction(sum(s.colour == words[-1] for s in shapes), len(shapes)))
         case "position":
-            line_name, axis = re.search(r"(\w+) (row|column)", q.text).groups()
+            ((line_name, axis),) = re.findall(r"(\w+) (row|column)", q.text)
             line = {"top": 0, "left": 0, "middle": 1, "bottom": 2, "right": 2}[line_name]
             (shape,) = [s for s in shapes if getattr(s, axis) == line]
-            return re.search(rf"([A-D])\) {shape.colour}", q.text).group(1)
+            return q.text[q.text.index(f") {shape.colour}") - 1]
         case "area":
-            return str(len(block.cells()))
+            return str(len(bar.cells()))
         case "perimeter":
-            return str(2 * (block.height + block.width))
+            return str(2 * (bar.height + bar.width))
         case "grid_share":
-            return latex_fraction(Fraction(len(block.cells()), 9))
+            return latex_fraction(Fraction(len(bar.cells()), 9))
         case "circle_area":
-            return latex_pi(max(block.height, block.width) ** 2)
+            return latex_pi(max(bar.height, bar.width) ** 2)
         case "circle_circumference":
-            return latex_pi(2 * max(block.height, block.width))
+            return latex_pi(2 * max(bar.height, bar.width))
     raise AssertionError(q.kind)
 
 
-def test_answers_follow_from_scene_and_text(questions):
+def test_golds_follow_from_scene_and_text(questions):
     for question in questions:
         if question.scene:
-            assert question.answer == recomputed_answer(question), question
+            assert question.gold == recomputed_gold(question), question
 
 
 def test_chain_of_thought_anchors_and_ends_in_the_gold_answer(questions):
     for q in questions:
         for glance in (False, True):
             response = q.response(glance=glance)
-            assert re.fullmatch(r"<think>.+</think><answer>(.+)</answer>", response).group(1) == q.answer
+            assert re.findall(r"^<think>.+</think><answer>(.+)</answer>$", response) == [q.gold]
         assert (q.scene is None) or q.thought.startswith("Looking at the image: ")
 
 
 def test_choices_have_their_options(questions):
     for q in questions:
-        assert bool(q.options) == (q.answer_type == "choice")
+        assert bool(q.options) == (q.gold_kind == "choice")
         assert all(f"{letter}) {text}" in q.text for letter, text in zip("ABCD", q.options, strict=bool(q.options)))
 
 
@@ -104,12 +105,12 @@ def test_a_glance_concludes_without_listing(questions):
             assert q.response(glance=True) == q.response()
 
 
-def test_share_of_glances_in_the_examples(splits):
+def test_share_of_glances_in_the_chat_rows(splits):
     two = [q for q in splits["sft_train"] if q.glance]
 
     def glances(share: float) -> int:
         config = WorldConfig(glance_share=share)
-        return sum("Glancing" in example.response for example in to_examples(two, "sft_train", config))
+        return sum("Glancing" in row["messages"][1]["content"] for row in to_rows(two, "sft_train", config))
 
     assert (glances(0.0), glances(1.0)) == (0, len(two))
     assert abs(glances(0.4) - 0.4 * len(two)) < 4 * (0.24 * len(two)) ** 0.5  # four standard deviations
@@ -150,21 +151,22 @@ def test_hand_worked_measures():
 def test_circle_measures_the_bar():
     for seed in range(20):
         q = circle(random.Random(seed))
-        assert min(q.scene.block.height, q.scene.block.width) == 1
-        assert f"the bar is {max(q.scene.block.height, q.scene.block.width)} long" in q.thought
+        assert q.scene is not None and (bar := q.scene.block) is not None
+        assert min(bar.height, bar.width) == 1
+        assert f"the bar is {max(bar.height, bar.width)} long" in q.thought
 
 
 def test_arithmetic_is_right_and_has_no_image():
     for seed in range(50):
         q = arithmetic(random.Random(seed))
-        a, sign, b = re.search(r"(\d+) (.) (\d+)", q.text).groups()
-        assert int(q.answer) == {"+": int(a) + int(b), "-": int(a) - int(b), "*": int(a) * int(b)}[sign] >= 0
+        ((a, sign, b),) = re.findall(r"(\d+) (.) (\d+)", q.text)
+        assert int(q.gold) == {"+": int(a) + int(b), "-": int(a) - int(b), "*": int(a) * int(b)}[sign] >= 0
         assert q.scene is None
 
 
-def test_all_answer_types_and_families_in_test(splits):
-    types = {question.answer_type for question in splits["test"]}
-    assert types == {"integer", "fraction", "expression", "choice", "yes/no"}
+def test_all_gold_kinds_and_families_in_test(splits):
+    golds = {question.gold_kind for question in splits["test"]}
+    assert golds == {"integer", "fraction", "expression", "choice", "yes/no"}
     kinds = {question.kind for question in splits["test"]}
     assert {"count_form", "count_colour", "compare", "shape_share", "position", "perimeter", "grid_share"} <= kinds
 
@@ -190,7 +192,7 @@ def test_no_scene_is_in_two_splits(splits):
 def test_equal_seeds_give_equal_rows_and_others_do_not(splits):
     again = make_questions(SMALL)
     assert again == splits
-    assert to_examples(again["test"][:5], "test", SMALL) == to_examples(splits["test"][:5], "test", SMALL)
+    assert to_rows(again["test"][:5], "test", SMALL) == to_rows(splits["test"][:5], "test", SMALL)
     other = make_questions(WorldConfig(seed=1, sft_train=9, sft_val=9, rl_train=9, rl_val=9, test=240))
     assert other["test"] != splits["test"]
 
@@ -206,8 +208,8 @@ def test_language_prior_is_low(splits):
 
 
 def test_language_prior_by_hand():
-    def asked(text: str, answer: str) -> Question:
-        return Question("k", "integer", text, answer, "", Scene((Shape(0, 0, "red", "circle"),)))
+    def asked(text: str, gold: str) -> WorldQuestion:
+        return WorldQuestion("k", "integer", text, gold, "", Scene((Shape(0, 0, "red", "circle"),)))
 
     train = [asked("a", "1"), asked("a", "1"), asked("a", "2"), asked("b", "3")]
     # a -> 1 (right once of two), b -> 3 (wrong), unseen c -> 1, the most frequent overall (right): 2 of 4
@@ -258,8 +260,26 @@ def test_config_refuses(wrong):
 
 def test_command_line_writes_all_files_and_reports(tmp_path, capsys):
     argv = ["--sft-rows", "300", "--rl-rows", "100", "--test-rows", "100", "--sft-val-rows", "8", "--rl-val-rows", "8"]
-    main(["--out", str(tmp_path / "world"), *argv])
+    assert main(["--out", str(tmp_path / "world"), *argv]) == 0
     names = {path.name for path in (tmp_path / "world").iterdir()}
     assert names == {f"{split}.parquet" for split in ("sft_train", "sft_val", "rl_train", "rl_val", "test")}
     printed = capsys.readouterr().out
     assert "language prior on test" in printed and "yes/no" in printed
+    assert main(["--out", str(tmp_path / "none"), "--test-rows", "0"]) == 2
+    assert capsys.readouterr().err == "error: rows of test must be at least 1, not 0\n"
+
+
+def test_rl_rows_say_source_kind_and_gold(splits):
+    question = next(q for q in splits["test"] if q.kind == "position")
+    (row,) = to_rows([question], "test", SMALL)
+    assert row["data_source"] == "tiny_world" and row["reward_model"]["ground_truth"] == question.gold
+    assert row["prompt"] == [{"role": "user", "content": f"<image>{question.text}"}]
+    assert row["extra_info"] == {
+        "index": 0,
+        "split": "test",
+        "id": "test-00000",
+        "kind": "position",
+        "gold_kind": "choice",
+        "question": question.text,
+        "options": ["red", "green", "blue", "yellow"],
+    }

@@ -6,8 +6,7 @@ Vision Only), question (options stand in it; empty in the version Vision Only, w
 metadata, query_wo, query_cot; split testmini (3,940).
 """
 
-from data_tools.convert.load import numbered_objects
-from data_tools.convert.sources.source import IN_THE_IMAGE, Draft, Row, Source, kept, text_of
+from data_tools.convert.sources.source import IN_THE_IMAGE, Draft, Row, Source, kept, numbered_objects, text_of
 
 
 def draft(row: Row) -> Draft:

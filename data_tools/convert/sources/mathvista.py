@@ -6,8 +6,7 @@ metadata, query; splits testmini (1,000) and test (5,141, without answers: all r
 of numbered rows, with `image` only. Unit and precision are said in the question, as they decide the answer.
 """
 
-from data_tools.convert.load import numbered_objects
-from data_tools.convert.sources.source import Draft, Row, Source, kept, letter_of, listed, text_of
+from data_tools.convert.sources.source import Draft, Row, Source, kept, letter_of, listed, numbered_objects, text_of
 
 
 def draft(row: Row) -> Draft:

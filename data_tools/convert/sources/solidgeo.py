@@ -9,7 +9,6 @@ rule no gradable gold and get rejected as such.
 
 import re
 
-from data_tools.convert.load import numbered_objects
 from data_tools.convert.sources.source import (
     IN_THE_IMAGE,
     Draft,
@@ -18,6 +17,7 @@ from data_tools.convert.sources.source import (
     kept,
     listed,
     named_letter,
+    numbered_objects,
     place_images,
     text_of,
 )

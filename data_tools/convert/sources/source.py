@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,10 @@ class Draft:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
+def no_own_reader(path: Path) -> None:
+    """The reader of a source whose JSON files `datasets` can read."""
+
+
 @dataclass(frozen=True)
 class Source:
     """A data set. `splits` are the hub's names, what is held out first; `draft` raises ValueError for a bad row.
@@ -43,7 +48,18 @@ class Source:
     hub: str | None = None
     config: str | None = None
     splits: tuple[str, ...] = ("train",)
-    read: Callable[[Path], Iterable[Row] | None] = lambda path: None
+    read: Callable[[Path], Iterable[Row] | None] = no_own_reader
+
+
+def numbered_objects(path: Path) -> list[Row] | None:
+    """The rows of a JSON file that is one object of objects, {"0": {...}, "1": {...}}; None for any other file."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            content = json.load(file)
+    except ValueError:
+        return None  # JSON lines, or broken: for `datasets` to read or to refuse
+    nested = isinstance(content, dict) and content and all(isinstance(row, dict) for row in content.values())
+    return list(content.values()) if nested else None
 
 
 def text_of(row: Row, column: str) -> str:

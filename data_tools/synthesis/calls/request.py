@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from avar_rl.runtime.images import image_bytes
 from data_tools.formats.rows import IMAGE_PLACEHOLDER
-from data_tools.formats.sample import read_image
 from data_tools.synthesis.inputs.prompts import Prompt
 from data_tools.synthesis.inputs.recipe import Stage
 from data_tools.synthesis.inputs.selection import Row
@@ -58,7 +58,7 @@ def make_request(
 
 
 def _image(image: bytes | str, row: Row) -> bytes:
-    data = read_image(image, row.folder)
+    data = image_bytes(image, row.folder)
     _format(data)
     return data
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_tools.formats.sample import Sample, read_samples
+from data_tools.formats.sample import DataSample, read_samples
 from data_tools.synthesis.inputs.recipe import Recipe, SampleFile
 
 
@@ -17,7 +17,7 @@ class Row:
     """A sample and the name under which it is journalled, `source/id`; `folder`: where its image paths start."""
 
     name: str
-    sample: Sample
+    sample: DataSample
     folder: str
 
 

@@ -86,8 +86,8 @@ class Exporter:
                 writer = writers["val" if self._held_out(row) else "train"]
                 for number, candidate in enumerate(good):
                     name = row.name if number == 0 else f"{row.name}#{number}"
-                    example = replace(row.sample.example(row.folder), id=name, response=candidate.response)
-                    writer.add(chat_row(example))
+                    images, said = row.sample.read_images(row.folder), candidate.response
+                    writer.add(chat_row(id=name, question=row.sample.text, response=said, images=images))
                 line = {"row": row.name, "outcome": outcome, "reason": reason}
                 line["candidates"] = [_ended(candidate) for candidate in candidates]
                 lines.write(json.dumps(line, ensure_ascii=False) + "\n")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from data_tools.formats.sample import Sample
+from data_tools.formats.sample import DataSample
 from data_tools.synthesis.calls.journal import Completion
 from data_tools.synthesis.inputs.recipe import Filters
 from data_tools.synthesis.outcomes.anchors import find_anchors
@@ -76,7 +76,7 @@ def _right(answer: str, gold: str, options: tuple[str, ...]) -> bool:
     return accuracy(f"<answer>{answer}</answer>", gold, options=options) == 1.0
 
 
-def reject_sample(sample: Sample) -> FilterHit | None:
+def reject_sample(sample: DataSample) -> FilterHit | None:
     """A hit where the sample's gold answer cannot be graded: no call is to be paid for it."""
     try:
         check_gold(sample.gold)
@@ -98,7 +98,7 @@ def reject_description(done: Completion) -> FilterHit | None:
     return _reject_text(done)
 
 
-def _reject_answer(done: Completion, sample: Sample) -> FilterHit | None:
+def _reject_answer(done: Completion, sample: DataSample) -> FilterHit | None:
     answer, _ = stated_answer(done.text)  # a teacher says which of its numbers is the answer
     if answer is None or not answer.strip():
         return FilterHit("format", "no answer")
@@ -107,13 +107,13 @@ def _reject_answer(done: Completion, sample: Sample) -> FilterHit | None:
     return None
 
 
-def reject_reasoning(done: Completion, sample: Sample) -> FilterHit | None:
+def reject_reasoning(done: Completion, sample: DataSample) -> FilterHit | None:
     """A hit where a reasoning is cut off, refused, empty, without an answer, or has another answer than the gold's."""
     return _reject_text(done) or _reject_answer(done, sample)
 
 
 def reject_response(
-    done: Completion, sample: Sample, description: str, limits: Filters, tokens: int
+    done: Completion, sample: DataSample, description: str, limits: Filters, tokens: int
 ) -> FilterHit | None:
     """The first filter that a final response of `tokens` tokens does not pass, None where it passes all.
 
@@ -132,7 +132,7 @@ def reject_response(
     return found
 
 
-def _reject_sight(done: Completion, sample: Sample, description: str, limits: Filters) -> FilterHit | None:
+def _reject_sight(done: Completion, sample: DataSample, description: str, limits: Filters) -> FilterHit | None:
     asked = {match[0].lower() for match in _LEAK.finditer(sample.text)}  # the question itself may speak of a caption
     leaks = [match[0] for match in _LEAK.finditer(done.text) if match[0].lower() not in asked]
     if leaks:

@@ -1,0 +1,131 @@
+"""The rows of a data file in the one form that `data_tools.inspect` reports on, whatever their format is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_tools.convert.pipeline import gold_kind
+from data_tools.formats.rows import IMAGE_PLACEHOLDER, parquet_columns, parquet_rows, row_format
+from data_tools.formats.sample import COLUMNS, DataSample, read_samples
+from data_tools.validate import check_text, check_types, gold_of_chat, row_id
+from rewards.sample import row_options
+
+
+@dataclass(frozen=True)
+class InspectedRow:
+    """One row: a converted sample, an RL row or a chat row.
+
+    `text` is what the user says; `prompt` are the turns before the model's; `images` are encoded files, or paths
+    relative to the folder of the file. `source`, `kind` and `gold_kind` are empty where the row does not say them,
+    `gold` and `response` None where it has none. `faults` say what is wrong with it, images aside.
+    """
+
+    id: str
+    text: str = ""
+    prompt: Sequence[dict[str, str]] = ()
+    images: Sequence[Any] = ()
+    gold: str | None = None
+    source: str = ""
+    kind: str = ""
+    gold_kind: str = ""
+    options: Sequence[str] = ()
+    response: str | None = None
+    faults: Sequence[str] = ()
+
+
+def grade_gold(gold: str) -> None:
+    """Raises ValueError where a gold answer is no use: the grader refuses it, or does not find it equal to itself."""
+    from rewards.shipped.accuracy import accuracy
+
+    score = accuracy(f"<answer>{gold}</answer>", gold)
+    if score != 1.0:
+        raise ValueError(f"the gold answer {gold!r} is graded {score} against itself")
+
+
+def of_sample(sample: DataSample) -> InspectedRow:
+    """A converted sample as a row to report on."""
+    try:
+        grade_gold(sample.gold)
+        faults = []
+    except ValueError as error:
+        faults = [str(error)]
+    return InspectedRow(
+        id=sample.id,
+        text=sample.text,
+        prompt=[{"role": "user", "content": sample.prompt}],
+        images=sample.images,
+        gold=sample.gold,
+        source=sample.source,
+        gold_kind=sample.gold_kind,
+        options=sample.options,
+        response=sample.response,
+        faults=faults,
+    )
+
+
+def of_training_row(index: int, row: dict[str, Any]) -> InspectedRow:
+    """An RL row or a chat row as a row to report on; where it has no id, `index`, its place in the file, names it."""
+    id = row_id(row) or f"row {index}"
+    if faults := check_types(row):
+        return InspectedRow(id=id, faults=faults)
+    images = [(entry or {}).get("bytes") for entry in row["images"] or ()]
+    if faults := check_text(row, grade_gold):
+        return InspectedRow(id=id, images=images, faults=faults)
+    return _of_chat(id, row, images) if "messages" in row else _of_rl(id, row, images)
+
+
+def _of_rl(id: str, row: dict[str, Any], images: Sequence[Any]) -> InspectedRow:
+    extra, gold = row.get("extra_info") or {}, row["reward_model"]["ground_truth"]
+    options = row_options(extra)
+    return InspectedRow(
+        id=id,
+        text=_text(row["prompt"]),
+        prompt=row["prompt"],
+        images=images,
+        gold=gold,
+        source=str(row["data_source"] or ""),
+        kind=str(extra.get("kind") or ""),
+        gold_kind=str(extra.get("gold_kind") or gold_kind(gold, options)),
+        options=options,
+    )
+
+
+def _of_chat(id: str, row: dict[str, Any], images: Sequence[Any]) -> InspectedRow:
+    *prompt, response = row["messages"]
+    gold = gold_of_chat(row["messages"]) or ""
+    return InspectedRow(
+        id=id,
+        text=_text(prompt),
+        prompt=prompt,
+        images=images,
+        gold=gold,
+        gold_kind=gold_kind(gold, ()),
+        response=response["content"],
+    )
+
+
+def _text(turns: Sequence[dict[str, str]]) -> str:
+    return "\n".join(turn["content"].replace(IMAGE_PLACEHOLDER, "").strip() for turn in turns)
+
+
+def read_inspected(path: Path) -> Iterator[InspectedRow]:
+    """The rows of a parquet file in order, a small batch in memory at a time; its columns say which format it has.
+
+    Raises:
+        ValueError: no such file, no parquet, neither samples nor RL nor chat rows, or a faulty sample.
+    """
+    columns = parquet_columns(path)
+    if set(COLUMNS) <= set(columns):
+        yield from map(of_sample, read_samples(path))
+        return
+    try:
+        row_format(columns, path)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; samples, as `python -m data_tools.convert` writes them, {', '.join(COLUMNS)}"
+        ) from error
+    for index, row in enumerate(parquet_rows(path)):
+        yield of_training_row(index, row)
