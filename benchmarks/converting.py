@@ -17,6 +17,7 @@ import random
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
@@ -36,6 +37,7 @@ print(json.dumps({"seconds": time.perf_counter() - start, "cpu": time.process_ti
 
 
 def drawing(rng: random.Random) -> bytes:
+    """A PNG of lines and labels on white, 400 x 300 pixels."""
     from PIL import Image, ImageDraw
 
     image = Image.new("RGB", (400, 300), "white")
@@ -50,6 +52,7 @@ def drawing(rng: random.Random) -> bytes:
 
 
 def photo(rng: random.Random) -> bytes:
+    """A JPEG full of colour, 512 x 384 pixels."""
     import numpy as np
     from PIL import Image
 
@@ -60,8 +63,8 @@ def photo(rng: random.Random) -> bytes:
     return file.getvalue()
 
 
-def write(path: Path, rows: int, image, seed: int) -> float:
-    """A parquet file of `rows` rows in the schema of Geometry3K; returns the mean size of an image in kB."""
+def write(path: Path, rows: int, image: Callable[[random.Random], bytes], seed: int) -> float:
+    """Writes a parquet file of `rows` rows in the schema of Geometry3K; returns the mean size of an image in kB."""
     import pyarrow as pa
 
     from data_tools.formats.rows import BatchWriter
@@ -79,7 +82,8 @@ def write(path: Path, rows: int, image, seed: int) -> float:
     return size / rows / 1000
 
 
-def measure(data: Path, folder: Path, workers: int) -> dict:
+def measure(data: Path, folder: Path, workers: int) -> dict[str, float]:
+    """Converts the file `data` in a process of its own: seconds, seconds of processor time, rows written, peak MiB."""
     command = [sys.executable, "-c", CHILD, str(data), str(folder / "out"), str(workers)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     start = perf_counter()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import hashlib
 import io
 import random
 import sys
@@ -48,13 +49,15 @@ class SheetEntry:
 class Findings:
     """What a pass over the rows gathers: counts, measures (a number per row or image), faults, repeats, sheet entries.
 
-    `repeats` are ids of rows whose text, gold (response, in chat rows) and images are those of an earlier one.
+    `repeats` are ids of rows whose text, gold (response, in chat rows) and images are those of an earlier one;
+    `near_repeats` of others whose images are near-duplicates only, as `data_tools.convert` finds them.
     """
 
     counts: dict[str, Counter[str]] = field(default_factory=dict)
     measures: dict[str, list[int]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     repeats: list[str] = field(default_factory=list)
+    near_repeats: list[str] = field(default_factory=list)
     sheet: list[SheetEntry] = field(default_factory=list)
     rows: int = 0
 
@@ -134,16 +137,22 @@ def inspect(path: Path, model: str | None, sheet_rows: int, seed: int, hashes: P
     if sheet_rows < 0:
         raise ValueError(f"--rows is {sheet_rows}; it must be at least 0")
     processor = None if model is None else load_processor(model)
-    findings, rng, earlier = Findings(), random.Random(seed), Duplicates(shared_images=True)
-    lines = []
+    findings, rng, lines = Findings(), random.Random(seed), []
+    exact, earlier = set(), Duplicates(shared_images=True)
     for index, row in enumerate(tqdm(read_inspected(path), desc="inspecting", unit="row")):
         _enter_text(row, findings)
         pictures = _enter_pictures(row, path.parent, findings)
         prints = [picture.fingerprint for picture in pictures]
         lines += [f"{picture.hash.hex()}  # {row.id}" for picture in prints]
         whole = bool(row.text) and len(pictures) == len(row.images)
-        if whole and earlier.reason(row.text, row.response or row.gold or "", prints):
-            findings.repeats.append(row.id)
+        if whole:
+            said = row.response or row.gold or ""
+            key = hashlib.sha256(repr((row.text, said, [picture.digest for picture in prints])).encode()).digest()
+            if key in exact:
+                findings.repeats.append(row.id)
+            elif earlier.reason(row.text, said, prints):
+                findings.near_repeats.append(row.id)
+            exact.add(key)
         if whole and processor is not None:
             _enter_lengths(row, pictures, processor, findings)
         place = index if index < sheet_rows else rng.randrange(index + 1)  # reservoir sampling
@@ -181,9 +190,10 @@ def print_findings(findings: Findings, path: Path) -> None:
     for entry in sorted(findings.sheet, key=lambda entry: entry.index)[:SHOWN_ROWS]:
         rows.add_row(cut(entry.row.id), cut(entry.row.text), cut(entry.row.gold or ""))
     console().print(counts, measures, rows)
-    if findings.repeats:
-        ids = ", ".join(findings.repeats[:SHOWN_ROWS]) + (", …" if len(findings.repeats) > SHOWN_ROWS else "")
-        print(f"{len(findings.repeats)} rows repeat an earlier one: {ids}")
+    nearly = "repeat an earlier one with nearly its images"
+    for ids, what in ((findings.repeats, "repeat an earlier one"), (findings.near_repeats, nearly)):
+        if ids:
+            print(f"{len(ids)} rows {what}: {', '.join(ids[:SHOWN_ROWS])}{', …' if len(ids) > SHOWN_ROWS else ''}")
     for fault in findings.faults[:SHOWN]:
         print(fault)
     if len(findings.faults) > SHOWN:
@@ -192,7 +202,7 @@ def print_findings(findings: Findings, path: Path) -> None:
 
 
 def contact_sheet(findings: Findings, title: str) -> str:
-    """The contact sheet as HTML. What stands in the data is escaped."""
+    """The contact sheet as an HTML page with this title. What stands in the data is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(loader=PackageLoader("data_tools", "."), autoescape=True, undefined=StrictUndefined)

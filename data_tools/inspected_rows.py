@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,16 @@ from data_tools.formats.sample import COLUMNS, DataSample, read_samples
 from data_tools.validate import check_text, check_types, gold_of_chat, row_id
 from rewards.sample import row_options
 
+_MARKS = re.compile(rf"^(?:\s*{IMAGE_PLACEHOLDER})+")
+
 
 @dataclass(frozen=True)
 class InspectedRow:
     """One row: a converted sample, an RL row or a chat row.
 
-    `text` is what the user says; `prompt` are the turns before the model's; `images` are encoded files, or paths
-    relative to the folder of the file. `source`, `kind` and `gold_kind` are empty where the row does not say them,
-    `gold` and `response` None where it has none. `faults` say what is wrong with it, images aside.
+    `text` is what the user says, the question and its options; `prompt` are the turns before the model's; `images` are
+    encoded files, or paths relative to the folder of the file. `source`, `kind` and `gold_kind` are empty where the row
+    does not say them, `gold` and `response` None where it has none. `faults` say what is wrong with it, images aside.
     """
 
     id: str
@@ -54,7 +57,7 @@ def of_sample(sample: DataSample) -> InspectedRow:
         faults = [str(error)]
     return InspectedRow(
         id=sample.id,
-        text=sample.text,
+        text=_text([sample.text]),
         prompt=[{"role": "user", "content": sample.prompt}],
         images=sample.images,
         gold=sample.gold,
@@ -82,7 +85,7 @@ def _of_rl(id: str, row: dict[str, Any], images: Sequence[Any]) -> InspectedRow:
     options = row_options(extra)
     return InspectedRow(
         id=id,
-        text=_text(row["prompt"]),
+        text=_text(turn["content"] for turn in row["prompt"]),
         prompt=row["prompt"],
         images=images,
         gold=gold,
@@ -98,7 +101,7 @@ def _of_chat(id: str, row: dict[str, Any], images: Sequence[Any]) -> InspectedRo
     gold = gold_of_chat(row["messages"]) or ""
     return InspectedRow(
         id=id,
-        text=_text(prompt),
+        text=_text(turn["content"] for turn in prompt),
         prompt=prompt,
         images=images,
         gold=gold,
@@ -107,8 +110,9 @@ def _of_chat(id: str, row: dict[str, Any], images: Sequence[Any]) -> InspectedRo
     )
 
 
-def _text(turns: Sequence[dict[str, str]]) -> str:
-    return "\n".join(turn["content"].replace(IMAGE_PLACEHOLDER, "").strip() for turn in turns)
+def _text(contents: Iterable[str]) -> str:
+    """What was said, without the marks of images in front of it; marks inside say something about the question."""
+    return "\n".join(_MARKS.sub("", content).strip() for content in contents)
 
 
 def read_inspected(path: Path) -> Iterator[InspectedRow]:

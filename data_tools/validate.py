@@ -234,7 +234,8 @@ def validate_rows(rows: Sequence[Row], processor: Any, max_length: int, check_go
 def _print_report(report: ValidationReport, max_length: int, policy: str, path: Path) -> None:
     long_lines = [f"row {i} (id {id_}): {n} tokens, over the limit of {max_length}" for i, id_, n in report.overlong]
     lines = [str(fault) for fault in report.faults] + (long_lines if policy == "error" else [])
-    print("\n".join(lines[:MAX_PRINTED]))
+    for line in lines[:MAX_PRINTED]:
+        print(line)
     if len(lines) > MAX_PRINTED:
         print(f"... and {len(lines) - MAX_PRINTED} more")
     print(

@@ -64,7 +64,7 @@ def same_image(a: Fingerprint, b: Fingerprint) -> bool:
 
 
 def read_benchmark(path: str | Path) -> Images:
-    """The images of a list of hashes: one in hexadecimal a line, `#` starts a comment. `data_tools.inspect` writes it.
+    """The images of a file with a hexadecimal hash per line (`#` starts a comment), as `data_tools.inspect` writes it.
 
     Raises:
         ValueError: no such file, a line that is no hash (names it), or none at all.

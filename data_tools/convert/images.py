@@ -31,7 +31,7 @@ HASH_STEP = 4  # grey levels: less is noise
 
 
 class Fingerprint(NamedTuple):
-    """What is remembered of an image: the digest of its encoded bytes, and its `difference_hash`."""
+    """What is remembered of an image: the SHA-256 digest of its encoded bytes, and its `difference_hash`."""
 
     digest: bytes
     hash: bytes
@@ -39,7 +39,8 @@ class Fingerprint(NamedTuple):
 
 @dataclass(frozen=True)
 class Picture:
-    """`data` is the encoded image, `changes` names the rules that changed it."""
+    """An image that training may use: `data` is the encoded file, `suffix` its format (png, jpg, webp), `width` and
+    `height` are in pixels, `changes` names the rules that changed it."""
 
     data: bytes
     suffix: str
@@ -50,7 +51,7 @@ class Picture:
 
 
 def read_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Apply the rules above to an encoded image.
+    """What the rules of this module make of an encoded image of at most `max_pixels` pixels.
 
     Raises:
         ValueError: it cannot be read or used; says why.
@@ -144,7 +145,7 @@ def _made(data: bytes, suffix: str, width: int, height: int, changes: tuple[str,
 
 
 def difference_hash(image) -> bytes:
-    """A perceptual hash of 512 bits: at 16 x 16 places, does the grey level rise, and does it fall, to the right?
+    """A hash of what a PIL image shows, 512 bits: at 16 x 16 places, does grey rise, and does it fall, to the right?
 
     A difference hash with a dead zone of 4 levels: without it, the noise of flat regions (most of a diagram) fills half
     of the bits.

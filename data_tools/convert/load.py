@@ -20,7 +20,7 @@ SHOWN = 120  # characters of a first row in a message
 
 @dataclass(frozen=True)
 class SourceRows:
-    """Rows in order; image paths in them are relative to `folder`."""
+    """The rows of one split in order; image paths in them are relative to `folder`."""
 
     rows: Iterator[Row]
     folder: Path

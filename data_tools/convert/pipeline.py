@@ -25,7 +25,7 @@ _NUMBER = re.compile(rf"[+-]?(\d[\d,]*\.?\d*|\.\d+)(/\d+)?\s*({_UNIT})?")
 
 @dataclass(frozen=True)
 class Rejection:
-    """A row that is left out. `kind` is what is counted, `text` says what was there."""
+    """The row at `index`, which is left out. The `kind` of rejection is what is counted, `text` says what was there."""
 
     index: int
     kind: str
@@ -34,7 +34,7 @@ class Rejection:
 
 @dataclass(frozen=True)
 class Converted:
-    """A sample (its images as bytes) and the pictures that it was made of."""
+    """The row at `index` as a sample (its images as bytes), and the pictures that it was made of."""
 
     index: int
     sample: DataSample
@@ -94,7 +94,8 @@ def _sample(draft: Draft, source: str, id_: str, pictures: tuple[Picture, ...]) 
 class Converter:
     """Converts the rows of one split.
 
-    `split` becomes a part of the ids. `check_gold` raises ValueError for a gold that cannot be graded.
+    `split` becomes a part of the ids. `check_gold` raises ValueError for a gold that cannot be graded. Images over
+    `max_pixels` are rejected; `workers` threads read them.
     """
 
     source: Source

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from avar_rl.runtime.files import write_json, write_whole
 from data_tools.convert.duplicates import Duplicates, read_benchmark
@@ -53,9 +53,11 @@ class SplitReport:
 
     @property
     def bad(self) -> int:
+        """How many rows were left out for faults of theirs, duplicates aside."""
         return sum(self.rejected[kind] for kind in BAD)
 
-    def as_json(self) -> dict:
+    def as_json(self) -> dict[str, Any]:
+        """The counts as JSON values."""
         return vars(self) | {"rejected": dict(self.rejected), "images": dict(self.images)}
 
 
@@ -71,7 +73,7 @@ class ConversionReport:
         write_json(path, {"source": self.source, "splits": [split.as_json() for split in self.splits]})
 
     def exit_status(self, max_rejected: float) -> int:
-        """0, or 1 where more than that share of the rows of a split are bad; says so."""
+        """1 where more than the share `max_rejected` of the rows of a split are bad, which is printed; else 0."""
         over = [split for split in self.splits if split.bad > max_rejected * split.rows]
         for split in over:
             print(
@@ -82,7 +84,7 @@ class ConversionReport:
 
 
 def places(source: Source, data: Sequence[str] | None, splits: Sequence[str] | None) -> list[tuple[str, str]]:
-    """(split, where) for each split, in order.
+    """(split, where its rows are) for each split to convert, in order, from the values of --data and --split.
 
     Raises:
         ValueError: the source has no hub name and no data is given, or data and splits do not fit together.
@@ -108,7 +110,9 @@ def places(source: Source, data: Sequence[str] | None, splits: Sequence[str] | N
 def run(
     source: Source, out: Path, data: Sequence[str] | None, splits: Sequence[str] | None, options: Options
 ) -> ConversionReport:
-    """Convert, write the files, print the report.
+    """Converts the splits of a source, writes the files under `out`, prints the report and returns it.
+
+    `data` and `splits` are the values of --data and --split, None where these were not given.
 
     Raises:
         ValueError: wrong options, data that cannot be loaded, or a split of which no row is left.

@@ -36,7 +36,7 @@ def report(splits: dict[str, list[WorldQuestion]], prior: float) -> str:
 
 
 def make_world(config: WorldConfig, out: Path) -> str:
-    """Write every split under `out`; returns the report.
+    """Writes the files of every split to the folder `out`; returns the report.
 
     Raises:
         ValueError: the golds can be guessed from the question text too often (nothing is written then), or the world

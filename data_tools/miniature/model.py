@@ -66,7 +66,10 @@ INIT_STD = 0.06
 
 
 def make_tokenizer(texts: Iterable[str], vocab_size: int = 512) -> PreTrainedTokenizerFast:
-    """Byte-level BPE with Qwen's pre-tokenizer and special tokens; `vocab_size` is an upper bound."""
+    """A byte-level BPE tokenizer with Qwen's pre-tokenizer and special tokens, trained on `texts`.
+
+    `vocab_size` is an upper bound of its vocabulary.
+    """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

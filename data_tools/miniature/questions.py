@@ -238,7 +238,7 @@ FAMILIES: dict[Family, float] = {
 
 
 def family_plan(rng: random.Random, rows: int, text_share: float) -> list[Family]:
-    """Which family each of `rows` questions comes from: exact shares (to one row), in random order."""
+    """The families of `rows` questions in random order: `text_share` of text-only ones, the others by FAMILIES."""
     plan = [arithmetic] * round(rows * text_share)
     image_rows, drawn, cumulative = rows - len(plan), 0, 0.0
     for family, share in FAMILIES.items():

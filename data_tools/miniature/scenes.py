@@ -10,6 +10,10 @@ import io
 import itertools
 import random
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import ImageDraw
 
 GRID = 3
 CELL = 28
@@ -49,13 +53,18 @@ class Block:
     width: int
 
     def cells(self) -> set[Cell]:
+        """The cells that it covers."""
         rows, columns = range(self.row, self.row + self.height), range(self.column, self.column + self.width)
         return {(r, c) for r in rows for c in columns}
 
 
 @dataclass(frozen=True)
 class Scene:
-    """The whole content of an image. Equal scenes are equal images; `shapes` are in reading order."""
+    """The whole content of an image. Equal scenes are equal images; `shapes` are in reading order.
+
+    Raises:
+        ValueError: two things in one cell, something outside the grid, or shapes in another order.
+    """
 
     shapes: tuple[Shape, ...] = ()
     block: Block | None = None
@@ -72,7 +81,7 @@ class Scene:
 
 
 def place(rng: random.Random, figures: list[tuple[str, str]], block: Block | None = None) -> Scene:
-    """Scatter (colour, form) figures over the cells that `block` leaves free."""
+    """A scene with these (colour, form) figures, scattered over the cells that `block` leaves free."""
     taken = block.cells() if block else set()
     free = [(r, c) for r in range(GRID) for c in range(GRID) if (r, c) not in taken]
     cells = rng.sample(free, len(figures))
@@ -80,7 +89,7 @@ def place(rng: random.Random, figures: list[tuple[str, str]], block: Block | Non
     return Scene(tuple(shapes), block)
 
 
-def _figure(draw, shape: Shape) -> None:
+def _figure(draw: ImageDraw.ImageDraw, shape: Shape) -> None:
     left, top = shape.column * CELL, shape.row * CELL
     near, far, middle = 4, CELL - 5, (CELL - 1) / 2
     box = (left + near, top + near, left + far, top + far)

@@ -22,8 +22,14 @@ TRAINING_SPLITS = ("rl_train", "sft_train")
 
 @dataclass(frozen=True)
 class WorldConfig:
-    """Rows per split; the share of text-only rows in the training splits (held-out splits are all images); and of the
-    questions with two chains of thought, the share whose SFT rows show the short one (`WorldQuestion.glance`)."""
+    """How large the splits of the world are, and what they are made of; equal configurations give equal rows.
+
+    `text_share`: of text-only rows in the training splits (held-out splits are all images). `glance_share`: of the SFT
+    rows with two chains of thought, those that show the short one (`WorldQuestion.glance`).
+
+    Raises:
+        ValueError: a split without rows, or a share outside its bounds.
+    """
 
     seed: int = 0
     sft_train: int = 8000

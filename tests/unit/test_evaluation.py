@@ -153,10 +153,19 @@ def test_questions_of_the_miniature_world(tiny_world):
     rows = read_parquet(path)[:5]
     assert [list(q.options) for q in data.questions] == [row["extra_info"]["options"] for row in rows]
     assert [q.gold for q in data.questions] == [row["reward_model"]["ground_truth"] for row in rows]
+    assert [q.kind for q in data.questions] == [row["extra_info"]["kind"] for row in rows]
     text = data.questions[0].text(processor)
     assert text.count("<|image_pad|>") == 1 and text.endswith("<|im_start|>assistant\n")
     inputs = processor(text=[text], images=data.questions[0].pictures(), return_tensors="pt")
     assert inputs["input_ids"].shape[1] <= data.longest_prompt
+
+
+def test_a_question_without_a_kind_has_that_of_its_data_set(tiny_world, tmp_path):
+    rows = read_parquet(tiny_world / "data" / "test.parquet")[:2]
+    rows[0]["extra_info"]["kind"] = ""
+    write_rows(rows, tmp_path / "rows.parquet")
+    first, second = load_questions(tmp_path / "rows.parquet", load_processor(tiny_world / "base")).questions
+    assert first.kind == "tiny_world" and second.kind == rows[1]["extra_info"]["kind"] != ""
 
 
 def test_bad_data_is_named(tiny_world, tmp_path):

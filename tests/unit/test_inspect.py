@@ -144,7 +144,8 @@ def test_a_file_of_other_columns_is_refused_with_what_each_format_needs(tmp_path
 
 def test_rl_rows_are_counted_measured_and_shown(tmp_path, capsys):
     options = {"question": "Which? A) red B) blue", "gold": "B", "options": ("red", "blue"), "kind": "", "images": ()}
-    rows = [rl(0), rl(1, gold_kind="integer"), rl(2, **options), rl(3, question="How many? 0", images=(png(40),))]
+    again = {"question": "How many? 0", "images": (png(40),)}
+    rows = [rl(0), rl(1, gold_kind="integer"), rl(2, **options), rl(3, **again)]
     write_rows(rows, tmp_path / "rl.parquet")
     findings = inspect(tmp_path / "rl.parquet", None, 4, 0, None)
     assert findings.counts["source"] == {"s": 4} and findings.counts["kind"] == {"count": 3}
@@ -155,7 +156,7 @@ def test_rl_rows_are_counted_measured_and_shown(tmp_path, capsys):
     assert findings.repeats == ["r-3"] and findings.faults == []
     assert "Which? A) red B) blue" in contact_sheet(findings, "rl")
     assert main([str(tmp_path / "rl.parquet")]) == 0
-    assert "1 rows repeat an earlier one: r-3" in capsys.readouterr().out
+    assert "1 rows repeat an earlier one: r-3\n" in capsys.readouterr().out
 
 
 def test_chat_rows_are_counted_measured_and_shown(tmp_path):
@@ -167,6 +168,19 @@ def test_chat_rows_are_counted_measured_and_shown(tmp_path):
     assert findings.measures["question, characters"] == [9, 9, 9]
     assert findings.repeats == ["c-1"]  # c-2 asks the same and has another response
     assert "Glancing." in contact_sheet(findings, "chat")
+
+
+def test_a_row_with_its_image_stored_anew_repeats_nearly(tmp_path, capsys):
+    picture = Image.linear_gradient("L").resize((200, 100))  # lines across, so that the hash has something to hold
+    picture.paste(0, (20, 20, 60, 80))
+    picture.paste(255, (100, 10, 150, 90))
+    files = [io.BytesIO(), io.BytesIO()]
+    picture.save(files[0], "PNG")
+    picture.save(files[1], "JPEG", quality=95)
+    rows = [rl(i, question="How many?", images=(file.getvalue(),)) for i, file in enumerate(files)]
+    write_rows([*rows, rl(2, question="How many?")], tmp_path / "rl.parquet")
+    assert main([str(tmp_path / "rl.parquet")]) == 0
+    assert "1 rows repeat an earlier one with nearly its images: r-1\n" in capsys.readouterr().out
 
 
 def test_faults_of_training_rows_are_named(tmp_path, capsys):

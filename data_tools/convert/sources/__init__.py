@@ -32,7 +32,7 @@ SOURCES: dict[str, Source] = {module.SOURCE.name: module.SOURCE for module in _M
 
 
 def find(name: str) -> Source:
-    """The source of that name; ValueError lists those there are."""
+    """The source with this name; ValueError, which lists all names, where there is none."""
     if name not in SOURCES:
         raise ValueError(f"unknown source {name!r}; known are {', '.join(SOURCES)}")
     return SOURCES[name]

@@ -8,6 +8,7 @@ from data_tools.convert.sources.source import Draft, Row, Source, kept, letter_o
 
 
 def draft(row: Row) -> Draft:
+    """What a row of AlgoPuzzleVQA says; raises ValueError for one that cannot be used."""
     options = [str(option).strip() for option in row["options"]]
     return Draft(
         text_of(row, "question"),

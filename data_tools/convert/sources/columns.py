@@ -11,30 +11,36 @@ from data_tools.convert.sources.source import Draft, Row, Source, letter_of, lis
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column of the source holds what; the last three may be absent."""
+    """The names of the columns that hold the question, the gold answer, images, options and a worked response.
+
+    None for those of the last three that there are not.
+    """
 
     question: str = "question"
-    answer: str = "answer"
+    gold: str = "answer"
     images: str | None = "images"
     options: str | None = None
     response: str | None = None
 
     def named(self) -> tuple[str, ...]:
-        names = (self.question, self.answer, self.images, self.options, self.response)
+        """The columns that every row must have."""
+        names = (self.question, self.gold, self.images, self.options, self.response)
         return tuple(name for name in names if name is not None)
 
     def draft(self, row: Row) -> Draft:
+        """What a row with these columns says; raises ValueError for one that cannot be used."""
         options = [str(option).strip() for option in listed(row[self.options])] if self.options else []
-        answer = text_of(row, self.answer)
+        gold = text_of(row, self.gold)
         return Draft(
             text_of(row, self.question),
-            letter_of(answer, options) if options else answer,
+            letter_of(gold, options) if options else gold,
             listed(row[self.images]) if self.images else [],
             options,
             row[self.response] if self.response else None,
         )
 
     def source(self, name: str = "columns") -> Source:
+        """A source whose rows have these columns; `name` becomes the samples' source and begins their ids."""
         return Source(name, self.named(), self.draft)
 
 

@@ -8,6 +8,7 @@ from data_tools.convert.sources.source import Draft, Row, Source, listed, text_o
 
 
 def draft(row: Row) -> Draft:
+    """What a row of Geometry3K says; raises ValueError for one that cannot be used."""
     return Draft(text_of(row, "problem"), text_of(row, "answer"), listed(row["images"]))
 
 

@@ -9,6 +9,7 @@ from data_tools.convert.sources.source import Draft, Row, Source, kept, named_le
 
 
 def draft(row: Row) -> Draft:
+    """What a row of M3CoT says; raises ValueError for one that cannot be used."""
     if row["image"] is None:
         raise ValueError("column image is empty")
     options = [str(choice).strip() for choice in row["choices"]]

@@ -10,6 +10,7 @@ from data_tools.convert.sources.source import IN_THE_IMAGE, Draft, Row, Source, 
 
 
 def draft(row: Row) -> Draft:
+    """What a row of MathVerse says; raises ValueError for one that cannot be used."""
     vision_only = row["problem_version"] == "Vision Only" and not (row["question"] or "").strip()
     return Draft(
         IN_THE_IMAGE if vision_only else text_of(row, "question"),

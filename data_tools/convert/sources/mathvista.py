@@ -10,6 +10,7 @@ from data_tools.convert.sources.source import Draft, Row, Source, kept, letter_o
 
 
 def draft(row: Row) -> Draft:
+    """What a row of MathVista says; raises ValueError for one that cannot be used."""
     options = [str(choice).strip() for choice in listed(row["choices"])]
     answer = text_of(row, "answer")
     hints = [f"unit: {row['unit']}"] if row.get("unit") else []

@@ -8,6 +8,7 @@ from data_tools.convert.sources.source import Draft, Row, Source, kept, listed, 
 
 
 def draft(row: Row) -> Draft:
+    """What a row of MMK12 says; raises ValueError for one that cannot be used."""
     images = listed(row["image"])
     question = place_images(text_of(row, "question"), "<image>", len(images))
     return Draft(question, text_of(row, "answer"), images, extra=kept(row, "id", "subject"))

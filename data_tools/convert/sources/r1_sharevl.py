@@ -8,6 +8,7 @@ from data_tools.convert.sources.source import Draft, Row, Source, kept, listed, 
 
 
 def draft(row: Row) -> Draft:
+    """What a row of R1-ShareVL says; raises ValueError for one that cannot be used."""
     images = listed(row["images"])
     question = place_images(text_of(row, "problem"), "<image>", len(images))
     return Draft(question, text_of(row, "answer"), images, extra=kept(row, "idx"))

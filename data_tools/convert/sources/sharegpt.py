@@ -14,11 +14,13 @@ ROLES = {"human": "user", "gpt": "assistant"}
 
 
 def turn_of(turn: Mapping[str, str]) -> tuple[str, str]:
+    """(role, text) of a turn in either spelling; the roles are user, assistant and system."""
     role = turn.get("from") or turn.get("role") or ""
     return ROLES.get(role, role), (turn.get("value") or turn.get("content") or "").strip()
 
 
 def draft(row: Row) -> Draft:
+    """What a row of sharegpt data says; raises ValueError for one that cannot be used."""
     from rewards.grading import stated_answer
 
     listed_turns = row.get("conversations") or row.get("messages")

@@ -37,7 +37,7 @@ def gold_of(answer: str) -> str:
 
 
 def question_of(row: Row, count: int) -> str:
-    """The question without a copy of its choices at the end."""
+    """The question of a row with `count` images, without a copy of its choices at the end."""
     question = (row["question"] or "").strip() or IN_THE_IMAGE
     if row["choices"]:
         start = question.find(f"A. {row['choices'][0]}")
@@ -46,6 +46,7 @@ def question_of(row: Row, count: int) -> str:
 
 
 def draft(row: Row) -> Draft:
+    """What a row of SolidGeo says; raises ValueError for one that cannot be used."""
     images = [image.replace("\\", "/") if isinstance(image, str) else image for image in listed(row["image"])]
     options = [str(choice).strip() for choice in listed(row["choices"])]
     gold = gold_of(text_of(row, "answer"))

@@ -37,9 +37,11 @@ def no_own_reader(path: Path) -> None:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set. `splits` are the hub's names, what is held out first; `draft` raises ValueError for a bad row.
+    """A data set that can be converted.
 
-    `read` reads a local JSON file in a form that `datasets` cannot; it is asked before `datasets` is.
+    `columns`: what every row must have. `draft` makes a draft of a row and raises ValueError for one that cannot be
+    used. `hub`, `config`: its name on the hub and there the name of its configuration. `splits`: the hub's names, what
+    is held out first. `read` gives the rows of a local JSON file that `datasets` cannot read, None for other files.
     """
 
     name: str
@@ -63,7 +65,7 @@ def numbered_objects(path: Path) -> list[Row] | None:
 
 
 def text_of(row: Row, column: str) -> str:
-    """The stripped text of a column; ValueError where it is empty."""
+    """The stripped text of a column of the row; ValueError where it is empty."""
     value = row[column]
     text = "" if value is None else str(value).strip()
     if not text:
@@ -72,14 +74,14 @@ def text_of(row: Row, column: str) -> str:
 
 
 def listed(value: Any) -> list[Any]:
-    """None as [], a list as it is, anything else as a list of one."""
+    """`value` as a list: None gives an empty one, a list stays as it is, anything else becomes the only entry."""
     if value is None:
         return []
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def kept(row: Row, *columns: str) -> dict[str, Any]:
-    """The columns that are there and not empty, for `extra`."""
+    """Those of `columns` that the row has and that are not empty, for a draft's `extra`."""
     return {column: row[column] for column in columns if row.get(column) not in (None, "", [])}
 
 
@@ -92,7 +94,7 @@ def named_letter(answer: str, options: Sequence[str]) -> str:
 
 
 def letter_of(answer: str, options: Sequence[str]) -> str:
-    """The letter of the option whose text is `answer`, else of the one that it gives by its letter."""
+    """The letter of the option whose text is `answer`, else of the one that it gives by letter; ValueError for none."""
     if answer in options:
         return letters(len(options))[list(options).index(answer)]
     return named_letter(answer, options)

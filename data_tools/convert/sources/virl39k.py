@@ -11,6 +11,7 @@ from data_tools.convert.sources.source import Draft, Row, Source, kept, listed, 
 
 
 def draft(row: Row) -> Draft:
+    """What a row of ViRL39K says; raises ValueError for one that cannot be used."""
     images = listed(row["image"])
     boxed = re.fullmatch(r"\\boxed\{(.*)\}", text_of(row, "answer"), re.DOTALL)
     if boxed is None:
