@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from avar_rl.runtime.tables import console, cut, shortened, table
+from avar_rl.runtime.tables import console, cut, printable, shortened, table
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
@@ -86,10 +86,10 @@ def _listing(tried: list[Tried], names: list[str], limit: int | None) -> Table:
 
 def _cells(one: Tried, names: list[str]) -> list[Any]:
     return [
-        cut(_printable(one.row_id)),
-        cut(_printable(one.gold)),
+        cut(one.row_id),
+        cut(one.gold),
         *(_value(one, name) for name in names),
-        _Ending(_end(_printable(one.response))),
+        _Ending(_end(printable(one.response))),
     ]
 
 
@@ -123,11 +123,6 @@ def _number(value: float | None) -> str:
 
 def _end(text: str) -> str:
     return text if len(text) <= SHOWN else f"…{text[1 - SHOWN :]}"
-
-
-def _printable(text: str) -> str:
-    """`text` on one line, without what would steer the terminal or cannot be encoded."""
-    return "".join(mark if mark.isprintable() else "\N{REPLACEMENT CHARACTER}" for mark in " ".join(text.split()))
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def open_image(value: Any, folder: str | Path = ".", where: str = "") -> Image:
     """The PIL image of what `image_bytes` reads (or of a PIL image itself); pixels are decoded when first needed.
 
     Raises:
-        ValueError: as `image_bytes`, or the bytes are no image.
+        ValueError: as `image_bytes`, or the bytes are no image, a broken one or one of absurdly many pixels.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -50,7 +50,7 @@ def open_image(value: Any, folder: str | Path = ".", where: str = "") -> Image:
         return value["image"]
     try:
         return Image.open(io.BytesIO(image_bytes(value, folder, where)))
-    except (UnidentifiedImageError, OSError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{where}{': ' if where else ''}an image cannot be read ({error})") from error
 
 

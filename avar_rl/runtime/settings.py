@@ -44,7 +44,7 @@ Flag = Annotated[bool, Field(strict=True)]
 def settings(cls: type[Settings]) -> type[Settings]:
     """Makes `cls` a frozen pydantic dataclass that forbids unknown keys and checks its defaults, too."""
     config = ConfigDict(extra="forbid", validate_default=True)
-    return dataclass(frozen=True, config=config)(cls)
+    return dataclass(frozen=True, config=config)(cls)  # pyright: ignore[reportReturnType] (pydantic says `type[...]` of its own)
 
 
 def parse(cls: type[Settings] | Any, values: Any, where: str) -> Settings:
@@ -76,9 +76,8 @@ def first_fault(error: ValidationError, where: str, known: Callable[[tuple], lis
     if fault["type"] in ("dataclass_type", "dict_type", "mapping_type", "model_type"):
         return f"{place or 'the whole'} must be a mapping of keys to values, not {fault['input']!r}"
     message = fault["msg"].removeprefix("Value error, ").removesuffix(".")
-    return (
-        f"{place}: {message}, not {fault['input']!r}" if message.startswith("Input should") else f"{place}: {message}"
-    )
+    found = f", not {fault['input']!r}" if message.startswith("Input should") else ""
+    return f"{place}{': ' if place else ''}{message}{found}"
 
 
 def known_keys(cls: Any) -> Callable[[tuple], list[str]]:

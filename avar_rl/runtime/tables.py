@@ -37,11 +37,16 @@ def table(columns: Sequence[str], *, text: Collection[str] = (), title: str | No
     return Table(*kinds, title=title)
 
 
+def printable(text: str) -> str:
+    """`text` on one line; what would steer a terminal or cannot be encoded becomes a replacement character."""
+    return "".join(mark if mark.isprintable() else "\N{REPLACEMENT CHARACTER}" for mark in " ".join(text.split()))
+
+
 def cut(value: Any) -> Text:
-    """A cell of free text on one line; what does not fit is replaced by an ellipsis."""
+    """A cell of free text on one printable line; what does not fit is replaced by an ellipsis."""
     from rich.text import Text
 
-    return Text(" ".join(str(value).split()), no_wrap=True, overflow="ellipsis")
+    return Text(printable(str(value)), no_wrap=True, overflow="ellipsis")
 
 
 def shortened(rows: Sequence[Any], limit: int | None) -> tuple[Sequence[Any], Sequence[Any], int]:

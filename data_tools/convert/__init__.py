@@ -1,1 +1,1 @@
-"""Converters of public data sets to `data_tools.formats.sample.DataSample`: `python -m data_tools.convert SOURCE OUT`."""
+"""Converters of public data sets to files of samples: `python -m data_tools.convert SOURCE OUT`."""

@@ -76,11 +76,11 @@ def rendered(width: int, monkeypatch, cells: list) -> str:
 
 
 def test_a_narrow_table_cuts_text_and_keeps_every_number(monkeypatch):
-    cells = ["row-1", "0.123456", "1234.5678", tables.cut("[bold] a long\nresponse " * 20)]
+    cells = ["row-1", "0.123456", "1234.5678", tables.cut("[bold] a long\nresponse \x1b[31m\ud800 " * 20)]
     for width in (60, 80, 200):
         text = rendered(width, monkeypatch, cells)
         assert "0.123456" in text and "1234.5678" in text and "row-1" in text and "…" in text
-        assert "[bold] a" in text and max(map(len, text.splitlines())) <= width
+        assert "[bold] a" in text and "\x1b" not in text and max(map(len, text.splitlines())) <= width
     assert len(rendered(60, monkeypatch, cells).splitlines()) == 5  # one line a row
 
 
