@@ -6,7 +6,7 @@
 The mean over (q, k) is inside the logarithm, then heads, then layers; the mean over samples is the caller's, who knows
 the global batch. Choices where the paper is silent:
 - Q is selectable: "user" (user text after the image, the default) or "response".
-- A sample without image tokens, or without a row in Q, contributes exactly zero to both terms; one without a system
+- A sample without image tokens, or without a query in Q, contributes exactly zero to both terms; one without a system
   turn contributes zero to L_sup. `GuidanceTerms.guided_N` tells which samples count.
 - L_sup is driven towards log ε: `floor` clamps the mean over (q, k) from below before the logarithm, so that below it
   there is no gradient. 0 leaves the paper's formula.
@@ -18,57 +18,47 @@ the global batch. Choices where the paper is silent:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from avar_rl.attention.pooling import sum_queries
 from avar_rl.attention.roles import Role, role_counts
+from avar_rl.runtime.layers import Layers
+from avar_rl.runtime.settings import NotNegative, Number, Positive, settings
 
-# Shapes: L layers, B batch, S spans (image, system), H heads, R rows, N samples (B, or the sequences of a packed
-# batch).
+# Shapes: L layers, B batch, T tokens, S spans (image, system), H heads, Q queries,
+# N samples (B, or the sequences of a packed batch).
 
 # The spans whose masses the guided loss needs, in this order.
 GUIDED_ROLES = (Role.IMAGE, Role.SYSTEM)
 
 
-@dataclass(frozen=True)
+@settings
 class GuidanceConfig:
-    """The settings of the guided loss; alpha = beta = 0 is plain SFT.
+    """The settings of the guided loss; alpha = beta = 0 is plain supervised fine-tuning.
 
-    alpha, beta: weights of L_enh and L_sup (paper: 0.15 each). rows: Q, "user" or "response". layers: 𝓛, None for all.
-    eps: ε of L_sup. floor: the least mean attention weight per (q, k) that L_sup still pushes down.
+    ValueError where one is out of its bounds.
     """
 
-    alpha: float = 0.15
-    beta: float = 0.15
-    rows: str = "user"
-    layers: tuple[int, ...] | None = None
-    eps: float = 1e-6
-    floor: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.layers is not None:
-            object.__setattr__(self, "layers", tuple(self.layers))
-        for name in ("alpha", "beta", "floor"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"guidance {name}={getattr(self, name)} must be a number >= 0")
-        if not self.eps > 0:
-            raise ValueError(f"guidance eps={self.eps} must be > 0: it keeps the logarithm of L_sup finite")
-        if not self.floor < 1:
-            raise ValueError(f"guidance floor={self.floor} must be below 1: it is a mean attention weight")
-        if self.rows not in ("user", "response"):
-            raise ValueError(f"guidance rows={self.rows!r} are unknown: choose 'user' or 'response'")
-        if self.layers is not None and (not self.layers or min(self.layers) < 0):
-            raise ValueError(f"guidance layers={self.layers} must be layer indices >= 0, or null for all layers")
+    alpha: NotNegative = 0.15  # weight of L_enh
+    beta: NotNegative = 0.15  # weight of L_sup
+    queries: Literal["user", "response"] = "user"  # Q: user text after the image, or the response
+    layers: Layers | None = None  # 𝓛; None for all layers
+    eps: Positive = 1e-6  # ε of L_sup, which keeps its logarithm finite
+    floor: Annotated[Number, Field(ge=0, lt=1)] = 0.0  # the least mean weight per (q, k) that L_sup pushes down
 
     @property
     def enabled(self) -> bool:
+        """Whether either term has a weight, so that masses must be recorded."""
         return self.alpha > 0 or self.beta > 0
 
 
 @dataclass(frozen=True)
 class GuidanceTerms:
-    """Per sample, float32 (N,): L_enh and L_sup, both exactly 0 where `guided_N` (bool) is False."""
+    """L_enh and L_sup of every sample, float32 (N,) each, both exactly 0 where `guided_N`, bool (N,), is False."""
 
     enhance_N: Tensor
     suppress_N: Tensor
@@ -76,8 +66,8 @@ class GuidanceTerms:
 
 
 def guidance_terms(
-    mass_LBSHR: Tensor,
-    rows_BR: Tensor,
+    mass_LBSHQ: Tensor,
+    positions_BQ: Tensor,
     roles_BT: Tensor,
     config: GuidanceConfig,
     *,
@@ -86,40 +76,31 @@ def guidance_terms(
     """L_enh and L_sup of every sample.
 
     Args:
-        mass_LBSHR: span masses of the layers 𝓛 on the spans `GUIDED_ROLES`, at `rows_BR`.
-        rows_BR: int64, Q as positions, padded with -1.
-        roles_BT: roles of every token, for |K_img| and |K_sys|.
-        cu_seqlens: borders of a packed batch; then N is its number of sequences, else N = B.
+        mass_LBSHQ: span masses of the layers 𝓛 on the spans `GUIDED_ROLES`, of the queries at `positions_BQ`.
+        positions_BQ: int64, the positions in Q, padded with -1: `query_positions(roles, config.queries)`.
+        roles_BT: int8, the role of every token, for |K_img| and |K_sys|.
+        cu_seqlens: int (N+1), borders of the sequences of a packed batch (then B = 1); None where nothing is packed.
 
-    Returns terms whose gradient is exactly zero (never NaN) for samples that do not count.
+    Returns:
+        The terms; their gradient is exactly zero, never NaN, for samples that do not count.
+
+    Raises:
+        ValueError: the masses are not those of two spans.
     """
-    if mass_LBSHR.shape[2] != len(GUIDED_ROLES):
+    if mass_LBSHQ.shape[2] != len(GUIDED_ROLES):
         raise ValueError(
-            f"guidance needs the masses on {len(GUIDED_ROLES)} spans (image, system), got {mass_LBSHR.shape[2]}"
+            f"guidance needs the masses on {len(GUIDED_ROLES)} spans (image, system), got {mass_LBSHQ.shape[2]}"
         )
     keys_NS = role_counts(roles_BT, GUIDED_ROLES, cu_seqlens=cu_seqlens)
-    mass_LNSH, rows_N = sum_rows(mass_LBSHR, rows_BR, cu_seqlens)
-    guided_N = (keys_NS[:, 0] > 0) & (rows_N > 0)
+    mass_LNSH, queries_N = sum_queries(mass_LBSHQ, positions_BQ, cu_seqlens)
+    guided_N = (keys_NS[:, 0] > 0) & (queries_N > 0)
     suppressed_N = guided_N & (keys_NS[:, 1] > 0)
-    pairs_NS1 = (rows_N[:, None] * keys_NS).clamp(min=1)[..., None]
+    pairs_NS1 = (queries_N[:, None] * keys_NS).clamp(min=1)[..., None]
     mean_LNSH = mass_LNSH / pairs_NS1
     tiny = torch.finfo(mean_LNSH.dtype).tiny
     enhance_N = -_mean_log(mean_LNSH[:, :, 0].clamp(min=tiny), guided_N)
     suppress_N = _mean_log(mean_LNSH[:, :, 1].clamp(min=config.floor) + config.eps, suppressed_N)
     return GuidanceTerms(enhance_N, suppress_N, guided_N)
-
-
-def sum_rows(x_LBSHR: Tensor, rows_BR: Tensor, cu_seqlens: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Sum over the rows of every sample: (L, N, S, H), and the number of those rows, int64 (N,)."""
-    alive_BR = rows_BR >= 0
-    if cu_seqlens is None:
-        return (x_LBSHR * alive_BR[:, None, None, :]).sum(-1), alive_BR.sum(1)
-    L, _, S, H, _ = x_LBSHR.shape
-    N = cu_seqlens.numel() - 1
-    sample_R = torch.bucketize(rows_BR[0], cu_seqlens[1:-1].to(rows_BR), right=True)
-    sums_LSHN = x_LBSHR.new_zeros(L, S, H, N).index_add(-1, sample_R, x_LBSHR[:, 0] * alive_BR[0])
-    counts_N = torch.zeros(N, dtype=torch.int64, device=rows_BR.device).index_add_(0, sample_R, alive_BR[0].long())
-    return sums_LSHN.permute(0, 3, 1, 2), counts_N
 
 
 def _mean_log(x_LNH: Tensor, counts_N: Tensor) -> Tensor:

@@ -4,12 +4,12 @@
     weight:  A'[q, k] ∝ (1 + α_img) · A[q, k] on IMAGE keys,  (1 − α_sys) · A[q, k] on SYSTEM keys,  renormalised
 
 The paper's Z is not said to be the logit s or the weight A, so both are offered. Scaling a negative logit by 1.15
-*lowers* its weight: `logit` does that, `weight` never does. Rows: every token after the first image that is no image
-token itself (text, markup, and all that is decoded); other rows are computed as ever. A sequence without an image is
-left alone. Position 0, the attention sink, is markup and in neither set of columns.
+*lowers* its weight: `logit` does that, `weight` never does. Queries q: every token after the first image that is no
+image token itself (text, markup, and all that is decoded); other queries are computed as ever. A sequence without an
+image is left alone. Position 0, the attention sink, is markup and in neither set of columns.
 
-No attention map is ever made, and no attention kernel changed: the intervention is a *wider head*. With r = 1 on the
-rows and 0 elsewhere, g the gain of a key,
+No attention map is ever made, and no attention kernel changed: the intervention is a *wider head*. With r = 1 on
+those queries and 0 elsewhere, g the gain of a key,
 
     logit:   [q, r·q] · [k, g·k] = q·k + r·g·(q·k),               g = α_img or −α_sys
     weight:  [q, r]   · [k, g/scale] · scale = s + r·g,           g = log(1 + α_img) or log(1 − α_sys)
@@ -25,7 +25,7 @@ import functools
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -33,98 +33,85 @@ from torch.nn.functional import pad
 
 from avar_rl.attention.recorder import install_recording, language_attention_modules
 from avar_rl.attention.roles import Markup, Role, token_roles
+from avar_rl.runtime.layers import Layers, format_layers
+from avar_rl.runtime.settings import NotNegative, Share, parse, settings
 
 # Shapes: B batch, H heads, Q queries, K keys, T tokens so far, D head dim, W widened head dim.
 
-MODES = ("logit", "weight")
 _FLASH_HEAD_LIMIT = 256
 
 
-@dataclass(frozen=True)
+@settings
 class Intervention:
-    """α_img, α_sys, "logit" or "weight", and the layers it acts in (None: all of the language model).
+    """How strong the intervention is, and where it acts; img = sys = 0 is none. ValueError: out of bounds."""
 
-    ValueError: an unknown mode, img not finite and >= 0, sys outside [0, 1) (in logit mode 1 is allowed: logit 0).
-    """
-
-    img: float = 0.15
-    sys: float = 0.0
-    mode: str = "weight"
-    layers: tuple[int, ...] | None = None
+    img: NotNegative = 0.15  # α_img
+    sys: Share = 0.0  # α_sys; 1 in logit mode only, as a weight of 0 has no logarithm
+    mode: Literal["logit", "weight"] = "weight"
+    layers: Layers | None = None  # of the language model; None for all
 
     def __post_init__(self) -> None:
-        if self.layers is not None:
-            object.__setattr__(self, "layers", tuple(sorted(set(self.layers))))
-        if self.mode not in MODES:
-            raise ValueError(f"intervention mode={self.mode!r} is unknown: choose {' or '.join(MODES)}")
-        if not 0 <= self.img < math.inf:
-            raise ValueError(f"intervention img={self.img} must be a number >= 0")
-        if not (0 <= self.sys < 1 or (self.sys == 1 and self.mode == "logit")):
-            raise ValueError(f"intervention sys={self.sys} must be at least 0 and below 1")
-        if self.layers is not None and (not self.layers or self.layers[0] < 0):
-            raise ValueError(f"intervention layers={self.layers} must be layer indices >= 0, or none for all layers")
+        if self.sys == 1 and self.mode == "weight":
+            raise ValueError("sys must be below 1 in weight mode, not 1")
 
     @classmethod
     def parse(cls, text: str) -> Intervention:
-        """From `img=0.15,sys=0.05,mode=weight,layers=0-13+20`, any subset, in any order. ValueError: anything else."""
-        found: dict[str, object] = {}
+        """The intervention that `img=0.15,sys=0.05,mode=weight,layers=0-13+20` describes: any of these, in any order.
+
+        Layers are joined by + or commas, in the grammar of `avar_rl.runtime.layers`. ValueError: anything else.
+        """
+        found: dict[str, str] = {}
         for part in text.split(","):
-            name, _, value = part.strip().partition("=")
-            if name not in ("img", "sys", "mode", "layers") or name in found:
-                raise ValueError(f"intervention {text!r}: {part!r} is not one of img=, sys=, mode=, layers=FIRST-LAST")
-            try:
-                found[name] = value if name == "mode" else _layers(value) if name == "layers" else float(value)
-            except ValueError:
-                raise ValueError(f"intervention {text!r}: {value!r} is no value for {name}") from None
-        return cls(**found)
+            name, equals, value = (piece.strip() for piece in part.partition("="))
+            if not equals and list(found)[-1:] == ["layers"]:
+                found["layers"] += f",{name}"
+            elif not equals or name in found:
+                fault = "is given twice" if equals else "is not one of img=, sys=, mode=, layers=FIRST-LAST"
+                raise ValueError(f"intervention {text!r}: {part!r} {fault}")
+            else:
+                found[name] = value
+        return parse(cls, found, "intervention")
 
     def __str__(self) -> str:
-        layers = "" if self.layers is None else ",layers=" + "+".join(map(str, self.layers))
+        """The text that `parse` reads as this intervention."""
+        layers = "" if self.layers is None else f",layers={format_layers(self.layers, '+')}"
         return f"img={self.img:g},sys={self.sys:g},mode={self.mode}{layers}"
 
     @property
     def active(self) -> bool:
+        """Whether it changes anything."""
         return self.img > 0 or self.sys > 0
 
-    def rows(self, roles_BT: Tensor) -> Tensor:
-        """bool (B, T): the query rows that it acts on."""
+    def acts_on(self, roles_BT: Tensor) -> Tensor:
+        """The queries that it acts on, bool (B, T), from the role of every token, int8 (B, T)."""
         image = roles_BT == Role.IMAGE
         return (image.cumsum(1) > 0) & ~image
 
     def gains(self, roles_BT: Tensor) -> Tensor:
-        """float32 (B, T): g of every key."""
+        """The gain g of every key, float32 (B, T), from the role of every token, int8 (B, T)."""
         image, system = (
             (math.log1p(self.img), math.log1p(-self.sys)) if self.mode == "weight" else (self.img, -self.sys)
         )
         return (roles_BT == Role.IMAGE) * image + (roles_BT == Role.SYSTEM) * system
 
     def width(self, head_dim: int) -> int:
-        """The least widened head dim; a multiple of 8, as fast kernels want it."""
+        """The least widened head dim for heads of `head_dim`; a multiple of 8, as fast kernels want it."""
         return 2 * head_dim if self.mode == "logit" else 8 * (head_dim // 8 + 1)
 
-    def widen_query(self, query: Tensor, rows: Tensor, width: int) -> Tensor:
-        """(..., D) → (..., W); `rows` broadcasts over all dimensions but the last."""
-        rows = rows[..., None].to(query.dtype)
-        extra = query * rows if self.mode == "logit" else rows.expand(*query.shape[:-1], 1)
+    def widen_query(self, query: Tensor, acts: Tensor, width: int) -> Tensor:
+        """Queries (..., D) → (..., W) with W = `width`; `acts`, bool (...), tells on which it acts (broadcasts)."""
+        acts = acts[..., None].to(query.dtype)
+        extra = query * acts if self.mode == "logit" else acts.expand(*query.shape[:-1], 1)
         return _fill(torch.cat([query, extra], -1), width)
 
     def widen_key(self, key: Tensor, gains: Tensor, width: int, scale: float) -> Tensor:
-        """(..., D) → (..., W); `gains` as `rows` above, `scale` the factor of the scores."""
+        """Keys (..., D) → (..., W) with W = `width`; `gains` (...) broadcasts, `scale` is the factor of the scores."""
         gains = gains[..., None]
         extra = key * gains if self.mode == "logit" else (gains / scale).expand(*key.shape[:-1], 1)
         return _fill(torch.cat([key, extra.to(key.dtype)], -1), width)
 
 
-NO_INTERVENTION = Intervention(0.0, 0.0)
-
-
-def _layers(text: str) -> tuple[int, ...]:
-    """`4-6+9` → (4, 5, 6, 9)."""
-    layers: list[int] = []
-    for part in text.split("+"):
-        first, _, last = part.partition("-")
-        layers += range(int(first), int(last or first) + 1)
-    return tuple(layers)
+NO_INTERVENTION = Intervention(img=0.0, sys=0.0)
 
 
 def _fill(x: Tensor, width: int) -> Tensor:
@@ -137,13 +124,16 @@ _INTERVENING: dict[nn.Module, _Running] = {}
 
 @contextmanager
 def intervene(model: nn.Module, intervention: Intervention, markup: Markup) -> Iterator[None]:
-    """Every forward pass and `generate` of `model` inside the block runs with the intervention.
+    """Every forward pass and `generate` of `model`, a transformers model, inside the block runs with the intervention.
 
         with intervene(model, Intervention(img=0.15, sys=0.05), Markup.from_tokenizer(processor.tokenizer)):
             model.generate(**inputs)
 
-    Span masses recorded inside are those of the intervened attention. α_img = α_sys = 0 changes nothing, bit for bit.
-    ValueError: no such layer, an intervention is on already, a key cache of fixed size or one filled outside the block.
+    Span masses recorded inside are those of the intervened attention. img = sys = 0 changes nothing, bit for bit.
+
+    Raises:
+        ValueError: no such layer, or an intervention is on already; in the forward pass a key cache of fixed size, one
+            filled outside the block, or `inputs_embeds` without `input_ids`.
     """
     modules = language_attention_modules(model)
     layers = sorted(modules) if intervention.layers is None else intervention.layers
@@ -170,13 +160,13 @@ def intervene(model: nn.Module, intervention: Intervention, markup: Markup) -> I
 
 
 class _Running:
-    """Follows the tokens that pass through the model, so that every layer finds rows and gains ready."""
+    """Follows the tokens that pass through the model, so that every layer finds queries and gains ready."""
 
     def __init__(self, intervention: Intervention, markup: Markup) -> None:
         self.intervention, self.markup = intervention, markup
         self.ids_BT: Tensor | None = None
         self.decoded_BT: Tensor | None = None  # tokens that came one by one, after the prompt
-        self.acts = False  # no row of this forward pass may be one to act on
+        self.acts = False  # whether any query of this forward pass may be one to act on
 
     def see_tokens(self, model: nn.Module, args: tuple, kwargs: dict) -> None:
         """Before every forward pass of the model."""
@@ -202,16 +192,16 @@ class _Running:
         # Without a mask of the usual shape, padding is known by lying outside turns
         mask = mask if isinstance(mask, Tensor) and mask.shape == self.ids_BT.shape else None
         roles_BT = token_roles(self.ids_BT, self.markup, attention_mask=mask, response_mask=self.decoded_BT)
-        self.rows_BQ = self.intervention.rows(roles_BT)[:, seen:]
+        self.acts_BQ = self.intervention.acts_on(roles_BT)[:, seen:]
         self.gains_BK = self.intervention.gains(roles_BT)
-        self.acts = bool(self.rows_BQ.any())
+        self.acts = bool(self.acts_BQ.any())
 
     def attention(self, stock, module, query, key, value, attention_mask, *args, **kwargs):
         """The stock attention function on wider heads."""
-        if (query.shape[2], key.shape[2]) != (self.rows_BQ.shape[1], self.gains_BK.shape[1]):
+        if (query.shape[2], key.shape[2]) != (self.acts_BQ.shape[1], self.gains_BK.shape[1]):
             raise ValueError(
                 f"the attention has {query.shape[2]} queries and {key.shape[2]} keys, the tokens that passed are "
-                f"{self.rows_BQ.shape[1]} and {self.gains_BK.shape[1]}: this way of running the model is not supported"
+                f"{self.acts_BQ.shape[1]} and {self.gains_BK.shape[1]}: this way of running the model is not supported"
             )
         D = query.shape[-1]
         width = self.intervention.width(D)
@@ -222,7 +212,7 @@ class _Running:
             )
         scale = kwargs.pop("scaling", None)
         scale = D**-0.5 if scale is None else scale
-        query = self.intervention.widen_query(query, self.rows_BQ[:, None], width)
+        query = self.intervention.widen_query(query, self.acts_BQ[:, None], width)
         key = self.intervention.widen_key(key, self.gains_BK[:, None], width, scale)
         output, weights = stock(module, query, key, _fill(value, width), attention_mask, *args, scaling=scale, **kwargs)
         return output[..., :D], weights

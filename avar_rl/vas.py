@@ -22,18 +22,18 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from avar_rl.attention.pooling import sum_queries
 from avar_rl.attention.roles import Role, role_counts
-from avar_rl.guidance import sum_rows
 
-# Shapes: L layers, B batch, S spans, H heads, R rows, N samples (B, or the sequences of a packed batch), T tokens.
+# Shapes: L layers, B batch, S spans, H heads, Q queries, N samples (B, or the sequences of a packed batch), T tokens.
 
 
 @dataclass(frozen=True)
 class HeadAttention:
-    """Per sample, layer and head, float64 (N, L, H): means over the rows of a sample.
+    """VAS and masses of every sample, layer and head, float64 (N, L, H): means over the queries of the sample.
 
-    image_mass_NLH is 0 where `seen_N` (bool) is False: no image, or no row. Everything else is 0 where `measured_N` is
-    False: nothing seen, or no system turn.
+    image_mass_NLH is 0 where `seen_N`, bool (N,), is False: no image, or no query. The others are 0 where `measured_N`,
+    bool (N,), is False: not seen, or no system turn.
     """
 
     vas_NLH: Tensor
@@ -47,7 +47,10 @@ class HeadAttention:
 
 @dataclass(frozen=True)
 class VisualAttention:
-    """Per sample, float64 (N,); 0 where `measured_N` (bool) is False: no image, no system turn, or no user text."""
+    """VAS and masses of every sample, float64 (N,): means over layers, heads and queries.
+
+    They are 0 where `measured_N`, bool (N,), is False: the sample has no image, no system turn, or no query.
+    """
 
     vas_N: Tensor
     vas_with_sink_N: Tensor
@@ -75,7 +78,12 @@ class VasSummary:
 
 
 def vas_spans(roles_BT: Tensor, *, cu_seqlens: Tensor | None = None, valid_BT: Tensor | None = None) -> Tensor:
-    """bool (B, 3, T), the spans whose masses `visual_attention` takes: IMAGE; SYSTEM without position 0; position 0.
+    """The spans whose masses `visual_attention` takes, bool (B, 3, T): IMAGE; SYSTEM without position 0; position 0.
+
+    Args:
+        roles_BT: int8, the role of every token.
+        cu_seqlens: int (N+1), borders of the sequences of a packed batch (then B = 1); None where nothing is packed.
+        valid_BT: bool, False on padding; None where there is none.
 
     Position 0 is the first token of a sequence; under left padding the first token that `valid_BT` does not call
     padding.
@@ -90,48 +98,63 @@ def vas_spans(roles_BT: Tensor, *, cu_seqlens: Tensor | None = None, valid_BT: T
 
 
 def head_attention(
-    mass_LBSHR: Tensor, rows_BR: Tensor, roles_BT: Tensor, *, cu_seqlens: Tensor | None = None
+    mass_LBSHQ: Tensor, positions_BQ: Tensor, roles_BT: Tensor, *, cu_seqlens: Tensor | None = None
 ) -> HeadAttention:
     """VAS and its company for every sample, layer and head.
 
     Args:
-        mass_LBSHR: masses of the layers on the spans of `vas_spans`, at `rows_BR`.
-        rows_BR: `query_rows(roles, "all_user")`, or other rows.
-        roles_BT, cu_seqlens: tell which samples have an image and a system turn, and where packed samples lie.
+        mass_LBSHQ: masses of the wanted layers on the spans of `vas_spans`, of the queries at `positions_BQ`.
+        positions_BQ: int64, padded with -1: `query_positions(roles, "all_user")`, or positions of other queries.
+        roles_BT: int8, the role of every token: which samples have an image and a system turn.
+        cu_seqlens: int (N+1), borders of the sequences of a packed batch (then B = 1); None where nothing is packed.
+
+    Raises:
+        ValueError: the masses are not those of three spans.
     """
-    if mass_LBSHR.shape[2] != 3:
-        raise ValueError(f"VAS needs the masses on the 3 spans of vas_spans, got {mass_LBSHR.shape[2]}")
-    image, system, sink = mass_LBSHR.double().unbind(2)
+    if mass_LBSHQ.shape[2] != 3:
+        raise ValueError(f"VAS needs the masses on the 3 spans of vas_spans, got {mass_LBSHQ.shape[2]}")
+    image, system, sink = mass_LBSHQ.double().unbind(2)
     both = system + sink
-    per_row = torch.stack([ratio(image, system), ratio(image, both), image, system, both], dim=2)
-    sum_LNMH, rows_N = sum_rows(per_row, rows_BR, cu_seqlens)
+    per_query = torch.stack([ratio(image, system), ratio(image, both), image, system, both], dim=2)
+    sum_LNMH, queries_N = sum_queries(per_query, positions_BQ, cu_seqlens)
     counts_NS = role_counts(roles_BT, [Role.IMAGE, Role.SYSTEM], cu_seqlens=cu_seqlens)
-    seen_N = (counts_NS[:, 0] > 0) & (rows_N > 0)
+    seen_N = (counts_NS[:, 0] > 0) & (queries_N > 0)
     measured_N = seen_N & (counts_NS[:, 1] > 0)
-    mean_NMLH = (sum_LNMH / rows_N.clamp(min=1)[:, None, None]).permute(1, 2, 0, 3)
+    mean_NMLH = (sum_LNMH / queries_N.clamp(min=1)[:, None, None]).permute(1, 2, 0, 3)
     vas, vas_with_sink, image, system, both = mean_NMLH.masked_fill(~measured_N[:, None, None, None], 0.0).unbind(1)
     image = mean_NMLH[:, 2].masked_fill(~seen_N[:, None, None], 0.0)
     return HeadAttention(vas, vas_with_sink, image, system, both, seen_N, measured_N)
 
 
 def visual_attention(
-    mass_LBSHR: Tensor, rows_BR: Tensor, roles_BT: Tensor, *, cu_seqlens: Tensor | None = None
+    mass_LBSHQ: Tensor, positions_BQ: Tensor, roles_BT: Tensor, *, cu_seqlens: Tensor | None = None
 ) -> VisualAttention:
-    """VAS and its company for every sample; arguments as in `head_attention`, masses of all layers."""
-    return average_heads(head_attention(mass_LBSHR, rows_BR, roles_BT, cu_seqlens=cu_seqlens))
+    """VAS and its company for every sample, means over all layers and heads given; arguments as in `head_attention`."""
+    return average_heads(head_attention(mass_LBSHQ, positions_BQ, roles_BT, cu_seqlens=cu_seqlens))
 
 
 def average_heads(heads: HeadAttention) -> VisualAttention:
-    """Means over layers and heads, of samples that are measured."""
+    """Means over layers and heads of the samples that are measured; 0 for the others."""
     measured = heads.measured_N
-    names = ("vas", "vas_with_sink", "image_mass", "system_mass", "system_mass_with_sink")
-    means = [getattr(heads, f"{name}_NLH").mean((1, 2)).masked_fill(~measured, 0.0) for name in names]
-    _, _, image, system, both = means
-    return VisualAttention(*means, ratio(image, system), ratio(image, both), measured)
+
+    def mean(values_NLH: Tensor) -> Tensor:
+        return values_NLH.mean((1, 2)).masked_fill(~measured, 0.0)
+
+    image, system, both = mean(heads.image_mass_NLH), mean(heads.system_mass_NLH), mean(heads.system_mass_with_sink_NLH)
+    return VisualAttention(
+        vas_N=mean(heads.vas_NLH),
+        vas_with_sink_N=mean(heads.vas_with_sink_NLH),
+        image_mass_N=image,
+        system_mass_N=system,
+        system_mass_with_sink_N=both,
+        ratio_of_means_N=ratio(image, system),
+        ratio_of_means_with_sink_N=ratio(image, both),
+        measured_N=measured,
+    )
 
 
 def summarise(samples: Sequence[VisualAttention]) -> VasSummary:
-    """Means over every sample that could be measured, over all batches. ValueError where there is none."""
+    """Means over every sample that could be measured, in all batches together. ValueError where there is none."""
     measured = torch.cat([batch.measured_N for batch in samples]) if samples else torch.zeros(0, dtype=torch.bool)
     n = int(measured.sum())
     if n == 0:
@@ -145,5 +168,8 @@ def summarise(samples: Sequence[VisualAttention]) -> VasSummary:
 
 
 def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """In double precision: sums of huge ratios must stay finite."""
+    """numerator / denominator, float64, with a denominator of 0 taken as the smallest normal float32.
+
+    Double precision, as sums of such huge ratios must stay finite.
+    """
     return numerator.double() / denominator.double().clamp(min=torch.finfo(torch.float32).tiny)

@@ -31,7 +31,7 @@ from avar_rl.attention.kernel_lse import CatchLogSumExp
 from avar_rl.attention.replay import replay_under_checkpointing, replayed
 from avar_rl.attention.span_mass import span_mass
 
-# Shapes: L layers, B batch, S spans, H query heads, H_kv key heads, R rows, T tokens, D head dim.
+# Shapes: L layers, B batch, S spans, H query heads, H_kv key heads, Q queries, T tokens, D head dim.
 
 # Attention modules now recording → their recorder. Empty unless a recording is on.
 _RECORDING: dict[nn.Module, SpanMassRecorder] = {}
@@ -39,13 +39,13 @@ _RECORDING: dict[nn.Module, SpanMassRecorder] = {}
 
 @dataclass(frozen=True)
 class SpanMassRecord:
-    """What one forward pass recorded: `masses[layer]` is float32 (B, S, H, R), for every layer of `layers`."""
+    """What one forward pass recorded: `masses[layer]` is float32 (B, S, H, Q), for every layer of `layers`."""
 
     layers: tuple[int, ...]
     masses: dict[int, Tensor] = field(default_factory=dict)
 
     def stack(self) -> Tensor:
-        """(L, B, S, H, R), layers in ascending order. ValueError where a wanted layer recorded nothing."""
+        """(L, B, S, H, Q), layers in ascending order. ValueError where a wanted layer recorded nothing."""
         self.require_complete()
         return torch.stack([self.masses[layer] for layer in self.layers])
 
@@ -75,7 +75,7 @@ class SpanMassRecorder:
         self,
         spans: Tensor,
         *,
-        rows: Tensor | None = None,
+        query_positions: Tensor | None = None,
         layers: Sequence[int] | None = None,
         cu_seqlens: Tensor | None = None,
         valid: Tensor | None = None,
@@ -98,7 +98,7 @@ class SpanMassRecorder:
             install_recording(module)
         replay_under_checkpointing(self._model, _to_replay)
         record = SpanMassRecord(tuple(wanted))
-        self._now = _Recording(record, layer_of, spans, rows, cu_seqlens, valid, torch.is_grad_enabled())
+        self._now = _Recording(record, layer_of, spans, query_positions, cu_seqlens, valid, torch.is_grad_enabled())
         _RECORDING.update(dict.fromkeys(layer_of, self))
         return record
 
@@ -140,14 +140,14 @@ class _Recording:
     record: SpanMassRecord | None  # None where it is replayed
     layer_of: dict[nn.Module, int]
     spans: Tensor
-    rows: Tensor | None
+    query_positions: Tensor | None
     cu_seqlens: Tensor | None
     valid: Tensor | None
     grad: bool  # grad mode at start()
 
     def masses(self, query: Tensor, key: Tensor, scale: float | None, kernel: CatchLogSumExp | None) -> Tensor:
         lse = None if kernel is None else kernel.per_query(query, self.valid)
-        where = dict(rows=self.rows, cu_seqlens=self.cu_seqlens, valid=self.valid)
+        where = dict(query_positions=self.query_positions, cu_seqlens=self.cu_seqlens, valid=self.valid)
         return span_mass(query, key, self.spans, scale=scale, lse=lse, **where)
 
 
@@ -156,22 +156,22 @@ def record_span_mass(
     model: nn.Module,
     spans: Tensor,
     *,
-    rows: Tensor | None = None,
+    query_positions: Tensor | None = None,
     layers: Sequence[int] | None = None,
     cu_seqlens: Tensor | None = None,
     valid: Tensor | None = None,
 ) -> Iterator[SpanMassRecord]:
     """Records the one forward pass run inside the block; arguments as in `span_mass`, `layers` None for all.
 
-        with record_span_mass(model, role_spans(roles, [Role.IMAGE, Role.SYSTEM]), rows=rows) as record:
+        with record_span_mass(model, role_spans(roles, [Role.IMAGE, Role.SYSTEM]), query_positions=positions) as record:
             logits = model(**inputs).logits
-        mass_LBSHR = record.stack()
+        mass_LBSHQ = record.stack()
 
     ValueError where a wanted layer recorded nothing, or the model's layers cannot be found.
     """
     recorder = SpanMassRecorder(model)
     try:
-        yield recorder.start(spans, rows=rows, layers=layers, cu_seqlens=cu_seqlens, valid=valid)
+        yield recorder.start(spans, query_positions=query_positions, layers=layers, cu_seqlens=cu_seqlens, valid=valid)
         recorder.finish()
     finally:
         recorder.stop()

@@ -25,10 +25,12 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-# Shapes: B batch, T tokens, S spans, R rows, N sequences of a packed batch.
+# Shapes: B batch, T tokens, S spans, Q queries, N sequences of a packed batch.
 
 
 class Role(IntEnum):
+    """What a token belongs to: a span of the paper, or OTHER (markup, padding, turns of other roles)."""
+
     OTHER = 0
     SYSTEM = 1
     IMAGE = 2
@@ -91,17 +93,24 @@ def token_roles(
     cu_seqlens: Tensor | None = None,
     response_mask: Tensor | None = None,
 ) -> Tensor:
-    """Role of every token.
+    """The role of every token, from its id and place in the chat markup.
 
     Args:
         input_ids: int64 (B, T).
+        markup: the token ids of the markup, `Markup.from_tokenizer(tokenizer)`.
         attention_mask: bool or int (B, T), zero on padding. Padding is OTHER. Without it padding must lie outside
-        turns. cu_seqlens: int (N+1), the borders of the sequences of a packed batch (then B = 1); each is parsed on its
-        own. response_mask: bool (B, T). Its True tokens are RESPONSE whatever their ids: a policy may sample markup or
-            image pads, so they are invisible to the parser. Tokens of assistant turns outside it (history, headers) are
-            OTHER. Without it RESPONSE is the content of every assistant turn.
+            turns.
+        cu_seqlens: int (N+1), the borders of the sequences of a packed batch (then B = 1); each is parsed on its own.
+            None where nothing is packed.
+        response_mask: bool (B, T). Its True tokens are RESPONSE whatever their ids: a policy may sample markup or
+            image pads, so they are invisible to the parser. Tokens of assistant turns outside it (history, headers)
+            are OTHER. Without it RESPONSE is the content of every assistant turn.
 
-    Returns: int8 (B, T) of `Role` values.
+    Returns:
+        int8 (B, T) of `Role` values.
+
+    Raises:
+        ValueError: shapes that do not agree.
     """
     _check_batch(input_ids, "input_ids", cu_seqlens, attention_mask=attention_mask, response_mask=response_mask)
     parsed = torch.ones_like(input_ids, dtype=torch.bool)
@@ -158,7 +167,8 @@ def _behind(sequence: Tensor) -> Tensor:
 
 
 def sequence_ids(like: Tensor, cu_seqlens: Tensor | None) -> Tensor:
-    """int64 (B, T): which packed sequence a token belongs to; the row of the batch where nothing is packed."""
+    """Which sequence every token of `like` (B, T) belongs to, int64 (B, T): the packed sequence, counted from 0, or the
+    row of the batch where nothing is packed (`cu_seqlens` is None)."""
     B, T = like.shape
     if cu_seqlens is None:
         return torch.arange(B, device=like.device)[:, None].expand(B, T)
@@ -167,12 +177,15 @@ def sequence_ids(like: Tensor, cu_seqlens: Tensor | None) -> Tensor:
 
 
 def role_spans(roles: Tensor, wanted: Sequence[Role]) -> Tensor:
-    """bool (B, S, T): membership of every token in the span of each wanted role, in that order."""
+    """Which tokens have each wanted role, in that order: int8 (B, T) of `Role` values → bool (B, S, T)."""
     return torch.stack([roles == role for role in wanted], dim=1)
 
 
 def role_counts(roles: Tensor, wanted: Sequence[Role], *, cu_seqlens: Tensor | None = None) -> Tensor:
-    """int64 (N, S): how many tokens of each wanted role every sequence has (N = B where nothing is packed)."""
+    """How many tokens of each wanted role every sequence has: int8 (B, T) of `Role` values → int64 (N, S).
+
+    N is the number of sequences between the borders `cu_seqlens`, int (N+1), or B where nothing is packed.
+    """
     member_BTS = role_spans(roles, wanted).transpose(1, 2).long()
     if cu_seqlens is None:
         return member_BTS.sum(1)
@@ -187,7 +200,13 @@ def require_roles(
     names: Sequence[str] | None = None,
     cu_seqlens: Tensor | None = None,
 ) -> None:
-    """ValueError where a sequence has no token of a needed role; `names` name the rows in the message. Synchronises."""
+    """Raises ValueError where a sequence has no token of a needed role. Synchronises with the device.
+
+    Args:
+        roles: int8 (B, T) of `Role` values.
+        names: of the sequences, for the message; without them they are counted from 0.
+        cu_seqlens: int (N+1), the borders of the sequences of a packed batch (then B = 1).
+    """
     needed = [Role(role) for role in needed]
     for row, counts in enumerate(role_counts(roles, needed, cu_seqlens=cu_seqlens).tolist()):
         for role, count in zip(needed, counts, strict=True):
@@ -199,11 +218,19 @@ def require_roles(
                 )
 
 
-def query_rows(roles: Tensor, which: str, *, cu_seqlens: Tensor | None = None) -> Tensor:
-    """Positions of the query rows, int64 (B, R) ascending, padded with -1. Synchronises once (R is data).
+def query_positions(roles: Tensor, which: str, *, cu_seqlens: Tensor | None = None) -> Tensor:
+    """The positions of the tokens whose attention is wanted: int64 (B, Q), ascending, padded with -1.
 
-    which: "user", the USER tokens after the first IMAGE token of their sequence (Q of the guided loss, paper's equation
-    of L_enh); "all_user", every USER token (U of VAS); "response", the RESPONSE tokens.
+    Synchronises with the device once, as Q is the largest number of such tokens in a row of the batch.
+
+    Args:
+        roles: int8 (B, T) of `Role` values.
+        which: "user", the USER tokens after the first IMAGE token of their sequence (Q of L_enh in arXiv 2603.03825,
+            stage 2); "all_user", every USER token (U of VAS, section 2); "response", the RESPONSE tokens.
+        cu_seqlens: int (N+1), the borders of the sequences of a packed batch (then B = 1).
+
+    Raises:
+        ValueError: `which` is none of these.
     """
     if which == "user":
         mask = (roles == Role.USER) & _after_image(roles, cu_seqlens)
@@ -212,17 +239,20 @@ def query_rows(roles: Tensor, which: str, *, cu_seqlens: Tensor | None = None) -
     elif which == "response":
         mask = roles == Role.RESPONSE
     else:
-        raise ValueError(f"query rows {which!r} are unknown: choose 'user', 'all_user' or 'response'")
-    return mask_to_rows(mask)
+        raise ValueError(f"queries={which!r} is unknown: choose 'user', 'all_user' or 'response'")
+    return mask_to_positions(mask)
 
 
-def mask_to_rows(mask: Tensor) -> Tensor:
-    """bool (B, T) → int64 (B, R), the True positions of every row in order, padded with -1. Synchronises once."""
+def mask_to_positions(mask: Tensor) -> Tensor:
+    """The True positions of every row of a mask, bool (B, T) → int64 (B, Q), ascending, padded with -1.
+
+    Synchronises with the device once.
+    """
     slot = mask.cumsum(1) - 1
-    rows = mask.new_full((mask.shape[0], int(mask.sum(1).max())), -1, dtype=torch.int64)
+    positions = mask.new_full((mask.shape[0], int(mask.sum(1).max())), -1, dtype=torch.int64)
     batch, position = mask.nonzero(as_tuple=True)
-    rows[batch, slot[batch, position]] = position
-    return rows
+    positions[batch, slot[batch, position]] = position
+    return positions
 
 
 def _after_image(roles: Tensor, cu_seqlens: Tensor | None) -> Tensor:

@@ -38,13 +38,13 @@ def fingerprint(path: str) -> dict[str, list[int]]:
 
 
 def evaluate(name: str, model: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Evaluates one model and writes its files; returns what is in OUT/NAME.json."""
+    """Evaluates one model and writes its files; returns what is in OUT/NAME.json. ValueError: bad input."""
     from dataclasses import asdict
 
     from avar_rl.attention.roles import Markup
     from avar_rl.evaluation.intervened import compare
     from avar_rl.evaluation.questions import check_weights, load_processor, load_questions
-    from avar_rl.evaluation.result import write_json
+    from avar_rl.runtime.files import write_json
 
     settings = _settings(options)
     origin = {
@@ -68,15 +68,16 @@ def evaluate(name: str, model: str, options: argparse.Namespace) -> dict[str, An
         graded_with, result_with = _run(f"{name}.intervened", model, data, processor, changed, options)
         result["intervention"] = compare(graded, graded_with) | {"figures": result_with}
     result |= {"origin": origin}
-    write_json(result, path)
+    write_json(path, result)
     return result
 
 
 def _settings(options: argparse.Namespace, **more):
     from avar_rl.evaluation.generate import GenerationSettings
+    from avar_rl.runtime.settings import parse
 
     names = ("max_new_tokens", "samples", "temperature", "seed", "tensor_parallel")
-    return GenerationSettings(**{setting: getattr(options, setting) for setting in names}, **more)
+    return parse(GenerationSettings, {setting: getattr(options, setting) for setting in names} | more, "")
 
 
 def _run(name: str, model: str, data, processor, settings, options: argparse.Namespace):
@@ -125,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--intervene",
         metavar="img=0.15,sys=0.05,mode=weight",
-        help="evaluate a second time with the training-free intervention (mode weight or logit; layers=FIRST-LAST)",
+        help="evaluate a second time with the training-free intervention (mode weight or logit; layers=0-13+20)",
     )
     return parser
 
@@ -143,6 +144,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from avar_rl.intervention import Intervention
 
             options.intervene = Intervention.parse(options.intervene)
+        try:
+            options.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"--out {options.out}: not a directory that can be written ({error.strerror})") from error
         results = [evaluate(name, model, options) for name, model in models.items()]
     except ValueError as error:
         print(f"evaluation: {error}", file=sys.stderr)
@@ -151,9 +156,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from avar_rl.evaluation.result import print_table
 
     print_table([figures for result in results for figures in _rows_of(result)])
-    for result in results:
-        if options.intervene:
-            print_comparison(result["name"], str(options.intervene), result["intervention"])
+    if options.intervene:
+        print_comparison(results, str(options.intervene))
     return 0
 
 

@@ -4,27 +4,28 @@ import gc
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from avar_rl.attention.roles import Markup
 from avar_rl.evaluation.questions import Question, QuestionSet
 from avar_rl.intervention import NO_INTERVENTION, Intervention
+from avar_rl.runtime.settings import Count, NotNegative, Whole, settings
 
 
-@dataclass(frozen=True)
+@settings
 class GenerationSettings:
-    """How responses are drawn. `tensor_parallel`: GPUs that share the model (1 on a CPU); `intervention`: on
-    while the model generates; by default none."""
+    """How responses are drawn. ValueError: a value out of its bounds."""
 
-    max_new_tokens: int = 1024
-    samples: int = 4
-    temperature: float = 1.0
-    seed: int = 0
-    tensor_parallel: int = 1
-    intervention: Intervention = NO_INTERVENTION
+    max_new_tokens: Count = 1024
+    samples: Annotated[Whole, Field(ge=0)] = 4  # per question, beside the greedy response
+    temperature: NotNegative = 1.0  # of the samples
+    seed: Whole = 0
+    tensor_parallel: Count = 1  # GPUs that share the model; 1 on a CPU
+    intervention: Intervention = NO_INTERVENTION  # on while the model generates
 
     def __post_init__(self) -> None:
-        if self.max_new_tokens < 1 or self.samples < 0 or self.tensor_parallel < 1:
-            raise ValueError(f"max_new_tokens and tensor_parallel must be at least 1 and samples at least 0: {self}")
         if self.samples and not self.temperature > 0:
             raise ValueError(
                 f"temperature is {self.temperature}; samples need one above 0 (greedy is always evaluated)"
@@ -42,7 +43,7 @@ class Response:
 
 @dataclass(frozen=True)
 class Responses:
-    """Of one question."""
+    """The responses to one question: the greedy one, and those drawn at a temperature."""
 
     greedy: Response
     sampled: tuple[Response, ...]
@@ -50,6 +51,9 @@ class Responses:
 
 def generate(model: str, data: QuestionSet, processor, settings: GenerationSettings) -> list[Responses]:
     """Greedy and sampled responses to every question; the engine is shut down before this returns.
+
+    `model` is a directory or the name of a model on the hub, `processor` its processor. ValueError: prompts and
+    responses exceed the model's context.
 
     Tokens that stand for images or videos are never generated: they would make no sense without features, and such a
     response could not be run through the model again.
@@ -83,7 +87,10 @@ def start_engine(model: str, data: QuestionSet, settings: GenerationSettings):
         max_model_len=length,
         max_num_seqs=256,
         max_num_batched_tokens=max(8192, length),
-        limit_mm_per_prompt={"image": max(len(question.images) for question in data.questions), "video": 0},
+        limit_mm_per_prompt={
+            "image": max(len(question.conversation.images) for question in data.questions),
+            "video": 0,
+        },
         seed=settings.seed,
         tensor_parallel_size=settings.tensor_parallel,
         disable_log_stats=True,
@@ -91,6 +98,8 @@ def start_engine(model: str, data: QuestionSet, settings: GenerationSettings):
         **hardware,
     )
     if settings.intervention.active:
+        from avar_rl.evaluation import vllm_intervention
+
         vllm_intervention.follow_requests(engine)
     return engine
 
@@ -106,15 +115,18 @@ def _check_context(model: str, length: int, settings: GenerationSettings) -> Non
         )
 
 
-def vllm_prompts(questions: Sequence[Question], processor) -> list[dict]:
-    return [
-        {"prompt": q.text(processor), **({"multi_modal_data": {"image": q.pictures()}} if q.images else {})}
-        for q in questions
-    ]
+def vllm_prompts(questions: Sequence[Question], processor) -> list[dict[str, Any]]:
+    """The prompts of the questions in the form that vLLM takes: text, and decoded images where there are any."""
+    prompts: list[dict[str, Any]] = []
+    for asked in (question.conversation for question in questions):
+        prompts.append({"prompt": asked.text(processor)})
+        if asked.images:
+            prompts[-1]["multi_modal_data"] = {"image": asked.pictures()}
+    return prompts
 
 
 def never_sampled(processor) -> dict[int, float]:
-    """vLLM's logit bias (its range ends at -100) for the ids of image and video pads and of their brackets."""
+    """Token ids that stand for images and videos, pads and brackets → vLLM's logit bias, whose range ends at -100."""
     markup = Markup.from_tokenizer(processor.tokenizer)
     return dict.fromkeys((markup.image_pad, markup.video_pad, markup.vision_start, markup.vision_end), -100.0)
 

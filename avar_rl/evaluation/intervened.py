@@ -5,13 +5,14 @@ from statistics import fmean
 from typing import Any
 
 from avar_rl.evaluation.result import Graded
+from avar_rl.runtime import tables
 
 
 def compare(without: Sequence[Graded], with_it: Sequence[Graded]) -> dict[str, Any]:
-    """Of the greedy responses, and of the sampled ones (null where there are none).
+    """Compares the accuracies of two settings on the same questions: `greedy`, and `sampled` (None without samples).
 
-    Each: accuracy `without` and `with`, their `difference` (with - without) and its 95 % `interval` over questions,
-    null for fewer than two. The interval is paired: both responses to a question are drawn together.
+    Each holds the accuracies `without` and `with`, their `difference` (with - without) and its 95 % `interval` over
+    questions, None for fewer than two. The interval is paired: both responses to a question are drawn together.
     """
     greedy = _compare(_by_question(without, False), _by_question(with_it, False))
     sampled = _by_question(without, True)
@@ -49,13 +50,19 @@ def _compare(without: Sequence[float], with_it: Sequence[float]) -> dict[str, An
     }
 
 
-def print_comparison(name: str, intervention: str, found: dict[str, Any]) -> None:
-    for kind in ("greedy", "sampled"):
-        if (line := found[kind]) is None:
-            continue
-        bounds = line["interval"]
-        interval = "no interval" if bounds is None else f"95 % interval {bounds[0]:+.1%} .. {bounds[1]:+.1%}, paired"
-        print(
-            f"{name}, {kind} accuracy on the same {line['n']} questions: {line['without']:.1%} without, "
-            f"{line['with']:.1%} with {intervention}; difference {line['difference']:+.1%} ({interval})"
-        )
+def print_comparison(results: Sequence[dict[str, Any]], intervention: str) -> None:
+    """Prints the accuracies of every model without and with the intervention; `results` as in OUT/NAME.json."""
+    table = tables.table(
+        ("model", "responses", "without", "with", "difference", "95 % interval", "n"),
+        text=("model",),
+        title=f"accuracy without and with {intervention}, on the same questions (intervals are paired)",
+    )
+    for result in results:
+        for kind in ("greedy", "sampled"):
+            if (line := result["intervention"][kind]) is None:
+                continue
+            bounds = line["interval"]
+            interval = "-" if bounds is None else f"{bounds[0]:+.1%} .. {bounds[1]:+.1%}"
+            shares = f"{line['without']:.1%}", f"{line['with']:.1%}", f"{line['difference']:+.1%}"
+            table.add_row(tables.cut(result["name"]), kind, *shares, interval, str(line["n"]))
+    tables.console().print(table)

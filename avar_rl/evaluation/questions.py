@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avar_rl.probe.samples import Sample
+from avar_rl.probe.samples import Conversation
 from avar_rl.runtime.files import read_parquet
 from data_tools.formats.rows import row_format
 from data_tools.validate import load_processor, validate_rows
@@ -17,32 +17,17 @@ MAX_NAMED = 5  # faults spelt out in an error
 
 @dataclass(frozen=True)
 class Question:
-    """One row: its conversation so far, the encoded images in the order of their `<image>` marks, the gold answer, and
-    the texts of a multiple choice."""
+    """What one RL row asks, and what its answer is graded by."""
 
-    id: str
-    kind: str
-    turns: tuple[dict[str, str], ...]
-    images: tuple[bytes, ...]
+    conversation: Conversation  # it ends where the model's turn comes next
+    kind: str  # the family of the question; "" where the row names none
     gold: str
-    options: tuple[str, ...] = ()
-
-    @property
-    def sample(self) -> Sample:
-        return Sample(self.id, self.turns, self.images)
-
-    def text(self, processor) -> str:
-        """The conversation as the chat template writes it, ready for the model's turn; one pad token per image."""
-        return self.sample.text(processor)
-
-    def pictures(self) -> list:
-        """The images, decoded to RGB."""
-        return self.sample.pictures()
+    options: tuple[str, ...] = ()  # texts of a multiple choice, A first
 
 
 @dataclass(frozen=True)
 class QuestionSet:
-    """`questions`, and the length in tokens of the longest prompt, image tokens counted."""
+    """Questions, and the length in tokens of the longest prompt among them, image tokens counted."""
 
     questions: tuple[Question, ...]
     longest_prompt: int
@@ -58,7 +43,10 @@ def check_weights(model: str) -> None:
 
 
 def load_questions(path: str | Path, processor, limit: int | None = None) -> QuestionSet:
-    """The first `limit` rows of a parquet file of RL rows.
+    """The first `limit` rows of a parquet file of RL rows; None for all.
+
+    Args:
+        processor: of the model that will answer, as it counts the tokens of a prompt.
 
     Raises:
         ValueError: the file is missing, empty or no RL data, or a row is faulty (missing or broken image, unscorable
@@ -79,11 +67,10 @@ def load_questions(path: str | Path, processor, limit: int | None = None) -> Que
 
 def _question(index: int, row: dict[str, Any]) -> Question:
     extra = row.get("extra_info") or {}
+    images = tuple(image["bytes"] for image in row["images"] or [])
     return Question(
-        id=str(extra.get("id") or index),
+        conversation=Conversation(str(extra.get("id") or index), tuple(row["prompt"]), images),
         kind=str(extra.get("kind") or row["data_source"]),  # a data set without kinds of question is one kind
-        turns=tuple(row["prompt"]),
-        images=tuple(image["bytes"] for image in row["images"] or []),
         gold=row["reward_model"]["ground_truth"],
         options=row_options(extra),
     )

@@ -1,7 +1,6 @@
 """What an evaluation found: graded responses → figures of one model → JSON, table."""
 
 import json
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -11,6 +10,8 @@ from typing import Any
 
 from avar_rl.evaluation.generate import Response, Responses
 from avar_rl.evaluation.questions import Question
+from avar_rl.runtime import tables
+from avar_rl.runtime.files import write_whole
 from avar_rl.vas import VasSummary
 from rewards.shipped.accuracy import accuracy, extract_answer
 from rewards.shipped.format import format_reward
@@ -21,7 +22,7 @@ STAGE_KEYS = ("name", "accuracy", "accuracy_sampled", "format", "vas", "image_ma
 
 @dataclass(frozen=True)
 class Graded:
-    """A response with its rewards."""
+    """A response to a question, and what the rewards say of it."""
 
     id: str
     kind: str
@@ -36,7 +37,7 @@ class Graded:
 
 
 def grade(questions: Sequence[Question], responses: Sequence[Responses]) -> list[Graded]:
-    """The greedy response of every question, then its samples, question by question."""
+    """Grades the responses to each question: the greedy one first, then its samples; question by question."""
     graded = []
     for question, drawn in zip(questions, responses, strict=True):
         graded.append(_grade(question, drawn.greedy, None))
@@ -46,7 +47,7 @@ def grade(questions: Sequence[Question], responses: Sequence[Responses]) -> list
 
 def _grade(question: Question, response: Response, sample: int | None) -> Graded:
     return Graded(
-        id=question.id,
+        id=question.conversation.id,
         kind=question.kind,
         gold=question.gold,
         sample=sample,
@@ -60,9 +61,11 @@ def _grade(question: Question, response: Response, sample: int | None) -> Graded
 
 
 def figures(name: str, graded: Sequence[Graded], vas: VasSummary | None) -> dict[str, Any]:
-    """The figures of a model. Accuracy, format, length and truncation are of the greedy responses unless named sampled.
+    """The figures of a model, ready for JSON, from its graded responses and its attention.
 
-    `vas`, `image_mass` and `system_mass` are null where no question has an image; `accuracy_sampled` without samples.
+    Accuracy, format and accuracy by kind are of the greedy responses unless named sampled; `truncated` and
+    `response_tokens` are means over all. `vas`, `image_mass` and `system_mass` are None where `vas` is (no question has
+    an image), the sampled figures where there are no samples.
     """
     greedy = [g for g in graded if g.sample is None]
     sampled = [g for g in graded if g.sample is not None]
@@ -87,41 +90,23 @@ def figures(name: str, graded: Sequence[Graded], vas: VasSummary | None) -> dict
     }
 
 
-def write_json(value: Any, path: Path) -> None:
-    """Whole or not at all."""
-    _write(json.dumps(value, indent=2) + "\n", path)
-
-
 def write_responses(graded: Iterable[Graded], path: Path) -> None:
-    """One JSON object a line. Whole or not at all."""
-    _write("".join(json.dumps(asdict(g), ensure_ascii=False) + "\n" for g in graded), path)
-
-
-def _write(text: str, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    """Writes the responses as JSON, one object per line; the file is there whole or not at all."""
+    write_whole(path, "".join(json.dumps(asdict(g), ensure_ascii=False) + "\n" for g in graded))
 
 
 def print_table(stages: Sequence[dict[str, Any]]) -> None:
-    """The figures of several models, one a row."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table()
-    for title in ("model", "accuracy", "sampled", "format", "VAS", "image mass", "system mass", "questions"):
-        table.add_column(title, justify="left" if title == "model" else "right", no_wrap=True)
+    """Prints the figures of several models, one per line."""
+    table = tables.table(
+        ("model", "greedy", "sampled", "format", "VAS", "image", "system", "n"),
+        text=("model",),
+        title="accuracy (greedy, sampled), format, VAS, image mass, system mass, questions",
+    )
     for stage in stages:
         shares = [_shown(stage[key], "{:.1%}") for key in ("accuracy", "accuracy_sampled", "format")]
         masses = [_shown(stage[key], "{:.4g}") for key in ("vas", "image_mass", "system_mass")]
-        table.add_row(stage["name"], *shares, *masses, str(stage["n"]))
-    console = Console()
-    # A log file has no width of its own, and rich would then assume 80 columns
-    console.print(table) if console.is_terminal else Console(width=120).print(table)
+        table.add_row(tables.cut(stage["name"]), *shares, *masses, str(stage["n"]))
+    tables.console().print(table)
 
 
 def _shown(value: float | None, form: str) -> str:

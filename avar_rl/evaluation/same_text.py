@@ -5,18 +5,24 @@ within `--tie` of each other may fall either way in different arithmetic, everyt
 files (a lost weight, another chat template, another end-of-text list). Exit status 1 where a difference is no tie.
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from avar_rl.probe.samples import Conversation
 
 TIE = {"cpu": 1e-3, "cuda": 0.5}  # in logits: float32, bfloat16
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The first token at which the two part; `gap`: how much transformers prefers its own, in logits."""
+    """The first token at which the two part; `gap` is how much transformers prefers its own, in logits."""
 
     id: str
     position: int
@@ -34,7 +40,15 @@ class Difference:
 def differences(
     model: str, path: Path, limit: int, max_new_tokens: int, intervention: str | None = None
 ) -> list[Difference]:
-    """Where the greedy tokens of transformers and vLLM part, one per question at most. ValueError: bad input."""
+    """Where the greedy tokens of transformers and vLLM part, at most one place per question.
+
+    Args:
+        path: parquet file of RL rows, of which the first `limit` are asked.
+        intervention: on in both, as text that `Intervention.parse` reads; None for none.
+
+    Raises:
+        ValueError: data, model or intervention do not fit.
+    """
     import torch
 
     from avar_rl.attention.roles import Markup
@@ -52,20 +66,20 @@ def differences(
     found = []
     with torch.inference_mode(), intervene(network, change, Markup.from_tokenizer(processor.tokenizer)):
         for question, response in zip(data.questions, drawn, strict=True):
-            ours, logits = _greedy(network, question, processor, max_new_tokens)
+            ours, logits = _greedy(network, question.conversation, processor, max_new_tokens)
             theirs = list(response.greedy.ids)
             if ours != theirs:
-                found.append(_difference(question.id, ours, theirs, logits, processor.tokenizer))
+                found.append(_difference(question.conversation.id, ours, theirs, logits, processor.tokenizer))
     return found
 
 
-def _greedy(network, question, processor, max_new_tokens: int):
+def _greedy(network, asked: Conversation, processor, max_new_tokens: int):
     """Token ids of transformers' greedy response, and the logits (T, V) they were chosen by."""
     import torch
 
     from avar_rl.evaluation.generate import never_sampled
 
-    inputs = processor(text=[question.text(processor)], images=question.pictures() or None, return_tensors="pt")
+    inputs = processor(text=[asked.text(processor)], images=asked.pictures() or None, return_tensors="pt")
     inputs = inputs.to(network.device)
     output = network.generate(
         **inputs,

@@ -23,8 +23,11 @@ def read_stages(folder: Path) -> list[dict[str, Any]]:
         raise ValueError(f"{folder} holds no results; run `python -m avar_rl.evaluation` first")
     stages = []
     for path in files:
-        result = json.loads(path.read_text())
-        missing = [key for key in STAGE_KEYS if key not in result]
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}: not JSON ({error})") from error
+        missing = [key for key in STAGE_KEYS if not isinstance(result, dict) or key not in result]
         if missing:
             raise ValueError(f"{path} lacks {', '.join(missing)}: it was not written by avar_rl.evaluation")
         stages.append({key: result[key] for key in STAGE_KEYS})
@@ -36,15 +39,15 @@ def _place(name: str) -> int:
 
 
 def read_seconds(folder: Path) -> dict[str, float]:
-    """Seconds of every finished stage, in the order in which they finished."""
+    """Seconds that every finished stage took, in the order in which they finished; {} where the folder is missing."""
     files = [path for path in folder.glob("*") if path.is_file() and path.suffix != ".new"]
     files.sort(key=lambda path: path.stat().st_mtime_ns)
     return {path.name: float(path.read_text().split("\n", 1)[0]) for path in files}
 
 
 def summarise(run: Path) -> dict[str, Any]:
-    """Writes RUN/summary.json and returns what is in it."""
-    from avar_rl.evaluation.result import write_json
+    """Writes `run`/summary.json and returns what is in it. ValueError: no results, or a file that is none."""
+    from avar_rl.runtime.files import write_json
     from avar_rl.runtime.versions import stack_versions
 
     summary = {
@@ -52,7 +55,7 @@ def summarise(run: Path) -> dict[str, Any]:
         "seconds": read_seconds(run / "stages"),
         "versions": stack_versions(),
     }
-    write_json(summary, run / "summary.json")
+    write_json(run / "summary.json", summary)
     return summary
 
 
@@ -62,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         summary = summarise(options.run)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         print(f"summary: {error}", file=sys.stderr)
         return 2
     from avar_rl.evaluation.result import print_table

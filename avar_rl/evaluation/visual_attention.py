@@ -15,10 +15,16 @@ def measure(
     batch_size: int | None = None,
     intervention: Intervention = NO_INTERVENTION,
 ) -> VasSummary | None:
-    """VAS over the questions that have an image, from the prompts alone (VAS looks at user text, not at responses).
+    """VAS over the questions that have an image, from the prompts alone: it looks at user text, not at responses.
 
-    Returns None where no question has an image. Layers and heads: all of the language model. `batch_size` None: as
-    many prompts as memory holds.
+    Args:
+        model: a directory or the name of a model on the hub; measured are all its layers and heads.
+        processor: the model's processor.
+        batch_size: prompts per forward pass; None for as many as memory holds.
+        intervention: on while the model is measured.
+
+    Returns:
+        The means over these questions; None where no question has an image.
     """
     import torch
 
@@ -26,7 +32,7 @@ def measure(
     from avar_rl.probe.measure import load_network
     from avar_rl.probe.measure import measure as measure_heads
 
-    seen = [question.sample for question in questions if question.images]
+    seen = [question.conversation for question in questions if question.conversation.images]
     if not seen:
         return None
     network = load_network(model)

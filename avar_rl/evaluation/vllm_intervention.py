@@ -2,7 +2,7 @@
 
 vLLM writes keys to its cache and lets a backend's kernel read them, so nothing can be done to logits or weights. The
 algebra of wider heads (see `avar_rl.intervention`) needs neither: the key's gain is cached with the key, the query says
-by its own extra entries whether its row is one to act on. So both modes are exact in any backend that supports the
+by its own extra entries whether it is one to act on. So both modes are exact in any backend that supports the
 wider head size, on CPU and GPU, under prefix caching, chunked prefill and preemption.
 
 Plug-in points used: `ModelRegistry.register_model` under names of our own (other engines of the process are untouched),
@@ -34,7 +34,7 @@ from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 from avar_rl.attention.roles import Markup, token_roles
 from avar_rl.intervention import Intervention
 
-# Shapes: N tokens of a batch (all requests in a row), T tokens of a prompt, D head dim, W widened head dim.
+# Shapes: N tokens of a batch (one request after another), T tokens of a prompt, D head dim, W widened head dim.
 
 _SETTINGS = "avar_intervention"  # key of vLLM's additional_config
 _PREFIX = "Intervened"
@@ -75,7 +75,7 @@ class WorkerExtension:
 
 
 class _Marks:
-    """Rows and gains of the tokens of the batch that now runs."""
+    """Which tokens of the batch that now runs the intervention acts on, and their gains."""
 
     def __init__(self, intervention: Intervention, markup: Markup) -> None:
         self.intervention, self.markup = intervention, markup
@@ -84,24 +84,24 @@ class _Marks:
 
     def update(self, count: int, device: torch.device) -> None:
         """Before a forward pass over `count` tokens (some at the end may be padding)."""
-        rows_N, gains_N = np.zeros(count, dtype=bool), np.zeros(count, dtype=np.float32)
+        acts_N, gains_N = np.zeros(count, dtype=bool), np.zeros(count, dtype=np.float32)
         if get_forward_context().attn_metadata is not None:  # None: vLLM measures its memory
             if self.runner is None:
                 raise RuntimeError("call follow_requests(engine) before the first request")
-            self._fill(rows_N, gains_N)
-        self.rows_N1 = torch.from_numpy(rows_N).to(device)[:, None]
+            self._fill(acts_N, gains_N)
+        self.acts_N1 = torch.from_numpy(acts_N).to(device)[:, None]
         self.gains_N1 = torch.from_numpy(gains_N).to(device)[:, None]
 
-    def _fill(self, rows_N: np.ndarray, gains_N: np.ndarray) -> None:
+    def _fill(self, acts_N: np.ndarray, gains_N: np.ndarray) -> None:
         batch, borders = self.runner.input_batch, self.runner.query_start_loc.np
         self._prompts = {request: self._prompt(request, place) for place, request in enumerate(batch.req_ids)}
-        for place, (rows_T, gains_T) in enumerate(self._prompts.values()):
+        for place, (acts_T, gains_T) in enumerate(self._prompts.values()):
             start, stop = borders[place], borders[place + 1]
             first = batch.num_computed_tokens_cpu[place]
-            decoded = start + max(0, min(len(rows_T) - first, stop - start))
-            rows_N[start:decoded] = rows_T[first : first + decoded - start]
+            decoded = start + max(0, min(len(acts_T) - first, stop - start))
+            acts_N[start:decoded] = acts_T[first : first + decoded - start]
             gains_N[start:decoded] = gains_T[first : first + decoded - start]
-            rows_N[decoded:stop] = rows_T.any()  # no row in a prompt without an image, nor after it
+            acts_N[decoded:stop] = acts_T.any()  # no query in a prompt without an image, nor after it
 
     def _prompt(self, request: str, place: int) -> tuple[np.ndarray, np.ndarray]:
         if request in self._prompts:
@@ -109,7 +109,7 @@ class _Marks:
         batch = self.runner.input_batch
         ids = torch.from_numpy(batch.token_ids_cpu[place, : batch.num_prompt_tokens[place]]).long()[None]
         roles = token_roles(ids, self.markup)
-        return self.intervention.rows(roles)[0].numpy(), self.intervention.gains(roles)[0].numpy()
+        return self.intervention.acts_on(roles)[0].numpy(), self.intervention.gains(roles)[0].numpy()
 
 
 class _WideAttention(nn.Module):
@@ -134,7 +134,7 @@ class _WideAttention(nn.Module):
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """(N, heads · D) each, and so the result."""
         N, D = query.shape[0], self.head_dim
-        query = self.intervention.widen_query(query.reshape(N, -1, D), self.marks.rows_N1, self.width)
+        query = self.intervention.widen_query(query.reshape(N, -1, D), self.marks.acts_N1, self.width)
         key = self.intervention.widen_key(key.reshape(N, -1, D), self.marks.gains_N1, self.width, self.scale)
         value = pad(value.reshape(N, -1, D), (0, self.width - D))
         return self.wide(query, key, value).view(N, -1, self.width)[..., :D].reshape(N, -1)

@@ -13,19 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
-def parse_layers(text: str) -> list[int]:
-    """`0,4-6` → [0, 4, 5, 6]. ValueError: anything else."""
-    layers: list[int] = []
-    for part in text.split(","):
-        first, separator, last = part.strip().partition("-")
-        if not first.isdigit() or (separator and not last.isdigit()) or (last and int(last) < int(first)):
-            raise ValueError(f"--layers {text!r}: {part!r} is not a layer or FIRST-LAST")
-        layers += range(int(first), int(last or first) + 1)
-    return sorted(set(layers))
-
-
 def probe(options: argparse.Namespace) -> None:
-    """Measures, prints, and writes the files that were asked for. ValueError: bad input."""
+    """Measures, prints, and writes the files that `options` ask for. ValueError: data, model or layers do not fit."""
     from avar_rl.attention.recorder import language_attention_modules
     from avar_rl.attention.roles import Markup
     from avar_rl.probe.measure import image_attention, load_network, measure
@@ -35,25 +24,25 @@ def probe(options: argparse.Namespace) -> None:
 
     processor = load_processor(options.model)
     Markup.from_tokenizer(processor.tokenizer)  # refuses an unsupported family before its weights are read
-    samples = load_samples(options.data, options.rows, options.limit)
+    samples = load_samples(options.data, options.queries, options.limit)
     network = load_network(options.model)
-    wanted = {"rows": options.rows, "layers": options.layers}
+    wanted = {"queries": options.queries, "layers": options.layers}
     heads = measure(network, samples, processor, **wanted, batch_size=options.batch_size)
     layers = options.layers or list(language_attention_modules(network))
     found = figures(heads)
     print_tables(heads, found, layers)
     if options.json:
-        from avar_rl.evaluation.result import write_json
+        from avar_rl.runtime.files import write_json
 
-        origin = {"model": options.model, "data": str(options.data), "rows": options.rows}
-        write_json(origin | to_json(heads, found, layers, [sample.id for sample in samples]), options.json)
+        origin = {"model": options.model, "data": str(options.data), "queries": options.queries}
+        write_json(options.json, origin | to_json(heads, found, layers, [sample.id for sample in samples]))
         print(options.json)
     if options.plot:
         from avar_rl.probe.plot import heat_maps, overlay
 
         seen = heads.seen_N.nonzero()
         if not len(seen):
-            raise ValueError("--plot: no sample has an image and rows, so there is nothing to draw")
+            raise ValueError("--plot: no sample has an image and queries, so there is nothing to draw")
         heat_maps(found, layers, options.plot)
         sample = samples[int(seen[0])]
         beside = options.plot.with_name(f"{options.plot.stem}.sample.png")
@@ -68,9 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("model", help="model directory or hub name")
     parser.add_argument("data", type=Path, help="parquet file")
     parser.add_argument("--limit", type=int, default=200, help="the first N rows (default 200, as in the paper)")
-    parser.add_argument("--layers", help="for example 0,4-6 (default: all)")
+    parser.add_argument("--layers", help="indices and ranges, for example 0,4-6 (default: all)")
     parser.add_argument(
-        "--rows",
+        "--queries",
         choices=("user", "response"),
         default="user",
         help="whose attention: the user's text (VAS), or the response's",
@@ -80,14 +69,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch-size", type=int, help="samples per forward pass (default: as many as memory holds)")
     options = parser.parse_args(argv)
     try:
-        options.layers = parse_layers(options.layers) if options.layers else None
+        if options.layers is not None:
+            from avar_rl.runtime.layers import parse_layers
+
+            options.layers = parse_layers(options.layers, "--layers")
         if options.batch_size is not None and options.batch_size < 1:
             raise ValueError(f"--batch-size is {options.batch_size}; it must be at least 1")
         from avar_rl.runtime.environment import prepare_environment
 
         prepare_environment()
         probe(options)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         print(f"probe: {error}", file=sys.stderr)
         return 2
     return 0

@@ -2,49 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from avar_rl.attention.recorder import record_span_mass
-from avar_rl.attention.roles import Markup, Role, query_rows, token_roles
-from avar_rl.probe.samples import Sample
+from avar_rl.attention.roles import Markup, Role, query_positions, token_roles
+from avar_rl.probe.samples import Conversation, Queries
 from avar_rl.vas import HeadAttention, head_attention, vas_spans
 
-# Shapes: B batch, T tokens, R rows, S spans, L layers, H heads, N samples.
+# Shapes: B batch, T tokens, Q queries, S spans, L layers, H heads, N samples.
 
-ROWS = {"user": "all_user", "response": "response"}  # of the command line → of `query_rows`
+# The choices of the command line → those of `query_positions`.
+_WHICH: dict[Queries, str] = {"user": "all_user", "response": "response"}
 _MOST_SAMPLES = 32  # per batch; more gain nothing
 _CPU_BYTES = 4 << 30  # nor does more memory on a CPU
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A batch as the model takes it, and what the measurement needs of it."""
+    """A padded batch: the model's arguments, and the roles, padding and query positions that a measurement needs."""
 
-    inputs: dict[str, Tensor]
+    inputs: Mapping[str, Any]
     roles_BT: Tensor
     valid_BT: Tensor
-    rows_BR: Tensor
+    positions_BQ: Tensor
 
 
 def load_network(model: str, device: str | None = None) -> nn.Module:
-    """The model, ready, under SDPA: on a GPU in its own dtype where there is one, else in float32 on the CPU."""
+    """The model in evaluation mode under SDPA: on a GPU, where there is one, in its own dtype, else in float32.
+
+    Args:
+        model: a directory or the name of a model on the hub.
+        device: for example "cpu"; None for a GPU where there is one.
+
+    Raises:
+        ValueError: there are no weights that transformers can load.
+    """
     from transformers import AutoModelForImageTextToText
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = "auto" if device == "cuda" else torch.float32
-    network = AutoModelForImageTextToText.from_pretrained(model, dtype=dtype, attn_implementation="sdpa")
+    try:
+        network = AutoModelForImageTextToText.from_pretrained(model, dtype=dtype, attn_implementation="sdpa")
+    except OSError as error:
+        raise ValueError(f"{model}: holds no weights that transformers can load ({error})") from error
     return network.to(device).eval()
 
 
-def encode(samples: Sequence[Sample], processor, markup: Markup, rows: str, device) -> Encoded:
-    """The samples as one padded batch; `rows` as in `query_rows`."""
+def encode(samples: Sequence[Conversation], processor, markup: Markup, which: str, device) -> Encoded:
+    """The conversations as one padded batch on `device`; `which` as in `query_positions`."""
     inputs = processor(
         text=[sample.text(processor) for sample in samples],
         images=[picture for sample in samples for picture in sample.pictures()] or None,
@@ -53,23 +66,31 @@ def encode(samples: Sequence[Sample], processor, markup: Markup, rows: str, devi
     ).to(device)
     valid_BT = inputs["attention_mask"].bool()
     roles_BT = token_roles(inputs["input_ids"], markup, attention_mask=valid_BT)
-    return Encoded(inputs, roles_BT, valid_BT, query_rows(roles_BT, rows))
+    return Encoded(inputs, roles_BT, valid_BT, query_positions(roles_BT, which))
 
 
 @torch.inference_mode()
 def measure(
     network: nn.Module,
-    samples: Sequence[Sample],
+    samples: Sequence[Conversation],
     processor,
     *,
-    rows: str = "user",
+    queries: Queries = "user",
     layers: Sequence[int] | None = None,
     batch_size: int | None = None,
 ) -> HeadAttention:
-    """Attention of every sample (N, L, H), in the order of `samples`; `layers` None for all of the language model.
+    """VAS and masses of every sample, layer and head, in the order of `samples`.
 
-    Batches are of similar length and, unless `batch_size` says how many samples, as large as memory allows.
-    ValueError: no samples, a layer that does not exist, a tokenizer without Qwen's markup, an unreadable image.
+    Args:
+        network: a model as `load_network` gives it.
+        processor: the model's processor of transformers.
+        queries: whose attention is measured.
+        layers: indices of decoder layers; None for all of the language model.
+        batch_size: samples per forward pass, of similar length; None for as many as memory allows.
+
+    Raises:
+        ValueError: no samples, a layer that does not exist, a tokenizer without Qwen's markup, an unreadable image, or
+            a sample that does not fit into the GPU's memory.
     """
     if not samples:
         raise ValueError("there are no samples to measure")
@@ -83,7 +104,7 @@ def measure(
         while start < len(order):
             batch = [samples[place] for place in order[start : start + size]]
             try:
-                found.append(_measure_batch(network, batch, processor, markup, ROWS[rows], layers))
+                found.append(_measure_batch(network, batch, processor, markup, _WHICH[queries], layers))
             except torch.cuda.OutOfMemoryError as error:
                 if size == 1:
                     length = lengths[order[start]]
@@ -96,12 +117,13 @@ def measure(
     return _in_order(found, order)
 
 
-def _measure_batch(network, samples, processor, markup: Markup, rows: str, layers) -> HeadAttention:
-    batch = encode(samples, processor, markup, rows, network.device)
+def _measure_batch(network, samples, processor, markup: Markup, which: str, layers) -> HeadAttention:
+    batch = encode(samples, processor, markup, which, network.device)
     spans_BST = vas_spans(batch.roles_BT, valid_BT=batch.valid_BT)
-    with record_span_mass(network, spans_BST, rows=batch.rows_BR, layers=layers, valid=batch.valid_BT) as record:
+    where = dict(query_positions=batch.positions_BQ, valid=batch.valid_BT)
+    with record_span_mass(network, spans_BST, layers=layers, **where) as record:
         network(**batch.inputs, use_cache=False, logits_to_keep=1)
-    return head_attention(record.stack(), batch.rows_BR, batch.roles_BT)
+    return head_attention(record.stack(), batch.positions_BQ, batch.roles_BT)
 
 
 def _in_order(batches: Sequence[HeadAttention], order: Sequence[int]) -> HeadAttention:
@@ -111,7 +133,7 @@ def _in_order(batches: Sequence[HeadAttention], order: Sequence[int]) -> HeadAtt
 
 
 def fitting_batch_size(network: nn.Module, longest: int) -> int:
-    """How many samples of `longest` tokens a forward pass with recording surely holds: an estimate from above."""
+    """How many samples of `longest` tokens a recorded forward pass surely holds: its memory is estimated from above."""
     import psutil
 
     if network.device.type == "cuda":
@@ -122,26 +144,34 @@ def fitting_batch_size(network: nn.Module, longest: int) -> int:
     bytes_each = next(network.parameters()).element_size()
     token = bytes_each * (8 * text.hidden_size + 3 * text.intermediate_size)
     token += 4 * bytes_each * 12 * vision.hidden_size  # four patches to an image token
-    token += 100 * text.num_hidden_layers * text.num_attention_heads  # masses, were every token a row
+    token += 100 * text.num_hidden_layers * text.num_attention_heads  # masses, were every token a query
     needed = longest * token + 5 * longest**2  # the padding mask, as booleans and as numbers
     return max(1, min(_MOST_SAMPLES, free // needed))
 
 
 @torch.inference_mode()
-def image_attention(network: nn.Module, sample: Sample, processor, *, rows: str = "user", layers=None) -> Tensor:
-    """(h, w) on the CPU: attention to every token of the sample's first image, mean over layers, heads and rows.
+def image_attention(
+    network: nn.Module,
+    sample: Conversation,
+    processor,
+    *,
+    queries: Queries = "user",
+    layers: Sequence[int] | None = None,
+) -> Tensor:
+    """The attention weight on every token of the sample's first image, float32 (h, w) on the CPU.
 
-    ValueError: the sample has no image or no rows.
+    A mean over `layers` (None for all), heads and the queries chosen by `queries`. ValueError: the sample has no image
+    or no query.
     """
-    batch = encode([sample], processor, Markup.from_tokenizer(processor.tokenizer), ROWS[rows], network.device)
+    batch = encode([sample], processor, Markup.from_tokenizer(processor.tokenizer), _WHICH[queries], network.device)
     image_T = (batch.roles_BT[0] == Role.IMAGE).nonzero().squeeze(1)
-    R = batch.rows_BR.shape[1]
-    if not len(image_T) or not R:
-        raise ValueError(f"sample {sample.id} has no image or no {rows} text: there is nothing to overlay")
+    Q = batch.positions_BQ.shape[1]
+    if not len(image_T) or not Q:
+        raise ValueError(f"sample {sample.id} has no image or no {queries} text: there is nothing to overlay")
     _, h, w = (batch.inputs["image_grid_thw"][0] // processor.image_processor.merge_size).tolist()
     spans_1ST = torch.zeros(1, h * w, batch.roles_BT.shape[1], dtype=torch.bool, device=network.device)
     spans_1ST[0, torch.arange(h * w), image_T[: h * w]] = True  # every image token is a span of its own
-    with record_span_mass(network, spans_1ST, rows=batch.rows_BR, layers=layers) as record:
+    with record_span_mass(network, spans_1ST, query_positions=batch.positions_BQ, layers=layers) as record:
         network(**batch.inputs, use_cache=False, logits_to_keep=1)
     means = [record.masses[layer].mean((0, 2, 3)) for layer in record.layers]
     return torch.stack(means).mean(0).view(h, w).cpu()

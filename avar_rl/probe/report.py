@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from avar_rl.runtime import tables
 from avar_rl.vas import HeadAttention, ratio
 
 # Shapes: N samples, L layers, H heads, M any figures of a sample.
@@ -18,12 +19,15 @@ WIDE, PANORAMIC = 10.0, 15.0  # the paper's bands of VAS, for 7B models
 
 
 def band(vas: float) -> str:
-    """narrow below 10, panoramic above 15, wide between."""
+    """The name that arXiv 2603.03825, section 2, has for a VAS: narrow below 10, panoramic above 15, else wide."""
     return "narrow" if vas < WIDE else "wide" if vas <= PANORAMIC else "panoramic"
 
 
 def bootstrap(values_NM: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """The percentile interval, 95 %, of the mean over samples: low (M,), high (M,). NaN-free input of N >= 2."""
+    """The 95 % percentile interval of the mean over samples, for each of M figures: (N, M) → low (M,), high (M,).
+
+    N >= 2 samples, float64 without NaN. The resamples are drawn with `seed`, so the same input gives the same interval.
+    """
     generator = torch.Generator().manual_seed(seed)
     N = len(values_NM)
     means = []
@@ -31,12 +35,16 @@ def bootstrap(values_NM: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
         picks = torch.randint(N, (100, N), generator=generator)
         weights = torch.zeros(100, N, dtype=torch.float64).scatter_add_(1, picks, torch.ones(100, N).double())
         means.append(weights @ values_NM / N)
-    return tuple(torch.quantile(torch.cat(means), torch.tensor([0.025, 0.975]).double(), dim=0))
+    low, high = torch.quantile(torch.cat(means), torch.tensor([0.025, 0.975]).double(), dim=0)
+    return low, high
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One measure: mean and interval (None for fewer than two samples) of the model, its layers (L,), heads (L, H)."""
+    """One measure, such as VAS, over `n` samples: of the whole model, of its layers (L,) and of its heads (L, H).
+
+    Each is a mean with its bootstrap interval (low, high), which is None for fewer than two samples.
+    """
 
     n: int
     mean: float
@@ -48,7 +56,7 @@ class Figure:
 
 
 def figures(heads: HeadAttention) -> dict[str, Figure | None]:
-    """Every measure by name; None where no sample has it (no image; for all but image mass, no system turn)."""
+    """Every measure by name; None where no sample has it: no image or, for all but image mass, no system turn."""
     image, system, both = heads.image_mass_NLH, heads.system_mass_NLH, heads.system_mass_with_sink_NLH
     keep = heads.measured_N
     return {
@@ -78,13 +86,12 @@ def _figure(values_NLH: Tensor, keep_N: Tensor, over: Tensor | None = None) -> F
     (all_N, layers_NL, heads_NLH) = per_sample
     flat_NM = torch.cat([all_N[:, None], layers_NL, heads_NLH.flatten(1)], 1)
     shape = heads_NLH.shape[1:]
-    parts = [_split(flat_NM.mean(0), shape)]
-    if n > 1:
-        parts += [_split(bound, shape) for bound in bootstrap(flat_NM)]
-    (mean, mean_L, mean_LH), *bounds = parts
-    one, by_layer, by_head = zip(*bounds, strict=True) if bounds else (None, None, None)
-    interval = None if one is None else (one[0].item(), one[1].item())
-    return Figure(n, mean.item(), interval, mean_L, by_layer, mean_LH, by_head)
+    mean, mean_L, mean_LH = _split(flat_NM.mean(0), shape)
+    if n == 1:
+        return Figure(n, mean.item(), None, mean_L, None, mean_LH, None)
+    low, high = (_split(bound, shape) for bound in bootstrap(flat_NM))
+    interval = low[0].item(), high[0].item()
+    return Figure(n, mean.item(), interval, mean_L, (low[1], high[1]), mean_LH, (low[2], high[2]))
 
 
 def _split(flat_M: Tensor, shape: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
@@ -93,18 +100,24 @@ def _split(flat_M: Tensor, shape: Sequence[int]) -> tuple[Tensor, Tensor, Tensor
 
 
 def counts(heads: HeadAttention) -> dict[str, int]:
+    """How many samples there are, how many were measured, and what the others lack."""
     seen, measured = int(heads.seen_N.sum()), int(heads.measured_N.sum())
     N = len(heads.seen_N)
     return {
         "samples": N,
         "measured": measured,
-        "without_image_or_rows": N - seen,
+        "without_image_or_queries": N - seen,
         "without_system_turn": seen - measured,
     }
 
 
 def to_json(heads: HeadAttention, found: dict[str, Figure | None], layers: Sequence[int], ids: Sequence[str]) -> dict:
-    """Everything that was found; null for what could not be measured."""
+    """Everything that was found, ready for JSON; None (null) for what could not be measured.
+
+    Args:
+        layers: indices of the layers in `heads`.
+        ids: of the samples in `heads`.
+    """
     vas = found["vas"]
     return {
         "samples": counts(heads),
@@ -138,37 +151,41 @@ def _sample_json(heads: HeadAttention, place: int, name: str) -> dict[str, Any]:
 
 
 def print_tables(heads: HeadAttention, found: dict[str, Figure | None], layers: Sequence[int]) -> None:
-    """The figures of the model, then of its layers."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    console = console if console.is_terminal else Console(width=120)
-    table = Table("measure", title="mean over samples, layers and heads")
-    for title in ("mean", "95 % interval", "samples"):
-        table.add_column(title, justify="right")
+    """Prints the figures of the model, then of its layers; `layers` are the indices of those that were measured."""
+    screen = tables.console()
+    table = tables.table(
+        ("measure", "mean", "95 % interval", "samples"), text=("measure",), title="mean over samples, layers and heads"
+    )
     for name, figure in found.items():
         cells = ("-", "-", "0") if figure is None else (f"{figure.mean:.4g}", _shown(figure.interval), str(figure.n))
         table.add_row(name.replace("_", " "), *cells)
-    console.print(table)
-    named = [(name, found[name]) for name in ("vas", "image_mass", "system_mass") if found[name] is not None]
-    table = Table("layer", title="by layer, with 95 % intervals")
-    for name, _ in named:
-        table.add_column(name.replace("_", " "), justify="right")
+    screen.print(table)
+    shown = {name: figure for name in ("vas", "image_mass", "system_mass") if (figure := found[name]) is not None}
+    together = _layer_table(shown, layers)
+    wanted = screen.measure(together, options=screen.options.update(max_width=1000)).maximum
+    fits = wanted <= screen.width
+    for table in [together] if fits else [_layer_table({name: shown[name]}, layers) for name in shown]:
+        screen.print(table)
+    screen.print(", ".join(f"{name.replace('_', ' ')}: {number}" for name, number in counts(heads).items()))
+    if "vas" in shown:
+        mean = shown["vas"].mean
+        screen.print(f"VAS {mean:.4g}: {band(mean)} (narrow < 10, wide 10-15, panoramic > 15)")
+
+
+def _layer_table(shown: Mapping[str, Figure], layers: Sequence[int]):
+    table = tables.table(
+        ["layer", *(name.replace("_", " ") for name in shown)], title="by layer, with 95 % intervals of the mean"
+    )
     for place, layer in enumerate(layers):
-        table.add_row(str(layer), *(_layer_cell(figure, place) for _, figure in named))
-    if named:
-        console.print(table)
-    console.print(", ".join(f"{name.replace('_', ' ')}: {number}" for name, number in counts(heads).items()))
-    if found["vas"] is not None:
-        console.print(
-            f"VAS {found['vas'].mean:.4g}: {band(found['vas'].mean)} (narrow < 10, wide 10-15, panoramic > 15)"
-        )
+        table.add_row(str(layer), *(_layer_cell(figure, place) for figure in shown.values()))
+    return table
 
 
 def _layer_cell(figure: Figure, place: int) -> str:
-    bounds = None if figure.interval_L is None else tuple(bound[place].item() for bound in figure.interval_L)
-    return f"{figure.mean_L[place].item():.4g} {_shown(bounds)}"
+    low_high = None
+    if figure.interval_L is not None:
+        low_high = figure.interval_L[0][place].item(), figure.interval_L[1][place].item()
+    return f"{figure.mean_L[place].item():.4g} {_shown(low_high)}"
 
 
 def _shown(interval: tuple[float, float] | None) -> str:

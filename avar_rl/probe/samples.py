@@ -2,71 +2,80 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from avar_rl.runtime.files import read_parquet
+from avar_rl.runtime.images import image_bytes, image_size, open_image
 from data_tools.formats.rows import IMAGE_PLACEHOLDER
 from data_tools.validate import structured_turns, token_length
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 TEXT_COLUMNS = ("question", "problem", "query", "prompt", "text")
 IMAGE_COLUMNS = ("images", "image")
 
+Queries = Literal["user", "response"]  # whose attention is measured: of the user's text, or of the response
+
 
 @dataclass(frozen=True)
-class Sample:
-    """A conversation, its encoded images in the order of their `<image>` marks; `asks`: the model's turn comes next."""
+class Conversation:
+    """Turns of a chat, `{role, content}` each, and the encoded images in the order of their `<image>` marks."""
 
     id: str
     turns: tuple[dict[str, str], ...]
     images: tuple[bytes, ...]
-    asks: bool = True
+    asks: bool = True  # the model's turn comes next; False where the conversation ends with it
 
     def text(self, processor) -> str:
-        """As the chat template writes it; one pad token per image."""
+        """The conversation as the processor's chat template writes it; one pad token per image."""
         return processor.apply_chat_template(
             structured_turns(list(self.turns)), add_generation_prompt=self.asks, tokenize=False
         )
 
-    def pictures(self) -> list:
-        """The images, decoded to RGB."""
-        from PIL import Image
-
-        return [Image.open(io.BytesIO(data)).convert("RGB") for data in self.images]
+    def pictures(self) -> list[Image]:
+        """The images, decoded to RGB. ValueError: one is broken."""
+        try:
+            return [open_image(data, where=self._name).convert("RGB") for data in self.images]
+        except OSError as error:  # a file that ends too early shows when its pixels are decoded
+            raise ValueError(f"{self._name}: an image cannot be decoded ({error})") from error
 
     def tokens(self, processor) -> int:
-        """Length as the processor counts it, image tokens included. ValueError: an image that cannot be read."""
-        from PIL import Image, UnidentifiedImageError
-
-        try:
-            sizes = [Image.open(io.BytesIO(data)).size[::-1] for data in self.images]
-        except (UnidentifiedImageError, OSError) as error:
-            raise ValueError(f"sample {self.id}: an image cannot be read ({error})") from error
+        """The length in tokens as the processor counts, image tokens included. ValueError: an unreadable image."""
+        sizes = [image_size(data, where=self._name)[::-1] for data in self.images]
         return token_length(processor, list(self.turns), sizes, add_generation_prompt=self.asks)
 
+    @property
+    def _name(self) -> str:
+        return f"sample {self.id}"
 
-def load_samples(path: Path, rows: str, limit: int | None = None) -> list[Sample]:
+
+def load_samples(path: Path, queries: Queries, limit: int | None = None) -> list[Conversation]:
     """The first `limit` rows of a parquet file: RL rows, chat rows, or a column of text and one of images.
 
-    With rows "user", the response of a chat row is left out: no user text ever sees it.
+    Args:
+        queries: whose attention will be measured. With "user" the response of a chat row is left out, as no user text
+            ever sees it.
+        limit: None for all rows.
 
     Raises:
-        ValueError: no such file, no known columns, an unreadable row, or rows "response" where the file has none.
+        ValueError: no such file, no known columns, an unreadable row, or "response" where the file has none.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; it must be at least 1")
     table = read_parquet(path)[:limit]
     first = table[0]
     if "messages" in first:
-        samples = [_chat_sample(index, row, rows) for index, row in enumerate(table)]
-    elif rows == "response":
-        raise ValueError(f"{path} holds no responses: --rows response needs chat rows (a `messages` column)")
+        samples = [_chat_sample(index, row, queries) for index, row in enumerate(table)]
+    elif queries == "response":
+        raise ValueError(f"{path} holds no responses: queries=response needs chat rows (a `messages` column)")
     elif isinstance(first.get("prompt"), list):
         samples = [
-            Sample(_id(index, row), tuple(row["prompt"]), _images(row, index, path)) for index, row in enumerate(table)
+            Conversation(_id(index, row), tuple(row["prompt"]), _images(row, index, path))
+            for index, row in enumerate(table)
         ]
     else:
         samples = [_plain_sample(index, row, path) for index, row in enumerate(table)]
@@ -77,16 +86,16 @@ def load_samples(path: Path, rows: str, limit: int | None = None) -> list[Sample
     return samples
 
 
-def _chat_sample(index: int, row: Mapping[str, Any], rows: str) -> Sample:
+def _chat_sample(index: int, row: Mapping[str, Any], queries: Queries) -> Conversation:
     turns = list(row["messages"])
-    if rows == "response":
-        return Sample(_id(index, row), tuple(turns), _images(row, index, Path()), asks=False)
+    if queries == "response":
+        return Conversation(_id(index, row), tuple(turns), _images(row, index, Path()), asks=False)
     while turns and turns[-1]["role"] == "assistant":
         turns.pop()
-    return Sample(_id(index, row), tuple(turns), _images(row, index, Path()))
+    return Conversation(_id(index, row), tuple(turns), _images(row, index, Path()))
 
 
-def _plain_sample(index: int, row: Mapping[str, Any], path: Path) -> Sample:
+def _plain_sample(index: int, row: Mapping[str, Any], path: Path) -> Conversation:
     text = next((row[name] for name in TEXT_COLUMNS if isinstance(row.get(name), str)), None)
     if text is None:
         raise ValueError(
@@ -96,24 +105,13 @@ def _plain_sample(index: int, row: Mapping[str, Any], path: Path) -> Sample:
     images = _images(row, index, path)
     if IMAGE_PLACEHOLDER not in text:  # images first, unless the text says where they go
         text = IMAGE_PLACEHOLDER * len(images) + text
-    return Sample(_id(index, row), ({"role": "user", "content": text},), images)
+    return Conversation(_id(index, row), ({"role": "user", "content": text},), images)
 
 
 def _images(row: Mapping[str, Any], index: int, path: Path) -> tuple[bytes, ...]:
     found = next((row[name] for name in IMAGE_COLUMNS if row.get(name) is not None), [])
-    values: Sequence[Any] = found if isinstance(found, list) else [found]
-    return tuple(_image_bytes(value, f"{path}, row {index}", path.parent) for value in values)
-
-
-def _image_bytes(value: Any, where: str, folder: Path) -> bytes:
-    """Encoded bytes of bytes, of a path (relative to `folder`), or of {bytes, path}."""
-    if isinstance(value, Mapping):
-        value = value.get("bytes") or value.get("path")
-    if isinstance(value, bytes) and value:
-        return value
-    if isinstance(value, str) and (folder / value).is_file():
-        return (folder / value).read_bytes()
-    raise ValueError(f"{where}: an image is neither bytes nor a file that exists: {str(value)[:80]!r}")
+    values = found if isinstance(found, list) else [found]
+    return tuple(image_bytes(value, path.parent, f"{path}, row {index}") for value in values)
 
 
 def _id(index: int, row: Mapping[str, Any]) -> str:

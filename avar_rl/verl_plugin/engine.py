@@ -5,7 +5,7 @@ sees (padded, or packed with `use_remove_padding`) and what it recorded is added
 (jagged) tensors, which verl carries back to the trainer.
 
 Shapes: B rows of the input (1 when packed), N sequences of the micro-batch (B = N unless packed), T tokens, S = 2 spans
-(IMAGE, SYSTEM), H heads, L layers, R query rows.
+(IMAGE, SYSTEM), H heads, L layers, Q queries.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 from avar_rl.attention.recorder import SpanMassRecorder
-from avar_rl.attention.roles import Markup, Role, query_rows, role_counts, role_spans, token_roles
+from avar_rl.attention.roles import Markup, Role, query_positions, role_counts, role_spans, token_roles
 from avar_rl.guidance import GUIDED_ROLES, GuidanceConfig, guidance_terms
 from avar_rl.verl_plugin.config.settings import AttentionSettings
 
@@ -36,7 +36,7 @@ class _Layout:
     offsets: torch.Tensor  # (N+1,) jagged offsets of the micro-batch
     lengths: list[int]  # (N,) of the responses; in SFT, of the whole sequences
     roles_BT: torch.Tensor
-    rows_BR: torch.Tensor
+    positions_BQ: torch.Tensor
 
 
 @EngineRegistry.register(
@@ -58,24 +58,24 @@ class SpanMassEngine(FSDPEngineWithLMHead):
         if self._recorder is not None:
             self._recorder.stop()
         if wanted is not None or guided:
-            rows = "response" if wanted is not None else self.guidance.rows
+            queries = "response" if wanted is not None else self.guidance.queries
             layers = wanted.layers if wanted is not None else self.guidance.layers
-            self._start_recording(micro_batch, model_inputs, output_args, rows, layers)
+            self._start_recording(micro_batch, model_inputs, output_args, queries, layers)
         return model_inputs, output_args
 
     def prepare_model_outputs(self, output, output_args, micro_batch: TensorDict, logits_processor_func):
         model_output = super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func)
         if self._layout is not None:
-            masses_LBSHR = self._recorder.finish().stack()
+            masses_LBSHQ = self._recorder.finish().stack()
             if self.use_ulysses_sp:  # each rank recorded its heads; the gradients of all ranks are averaged by FSDP
-                masses_LBSHR = gather_outputs_and_unpad(masses_LBSHR.contiguous(), gather_dim=3, grad_scaler=True)
+                masses_LBSHQ = gather_outputs_and_unpad(masses_LBSHQ.contiguous(), gather_dim=3, grad_scaler=True)
             if tu.get_non_tensor_data(micro_batch, MASS_REQUEST, default=None) is not None:
-                model_output.update(_mass_outputs(masses_LBSHR, self._layout))
+                model_output.update(_mass_outputs(masses_LBSHQ, self._layout))
             else:
-                model_output.update(_guidance_outputs(masses_LBSHR, self._layout, self.guidance))
+                model_output.update(_guidance_outputs(masses_LBSHQ, self._layout, self.guidance))
         return model_output
 
-    def _start_recording(self, micro_batch, model_inputs, output_args, rows: str, layers) -> None:
+    def _start_recording(self, micro_batch, model_inputs, output_args, queries: str, layers) -> None:
         if self.use_ulysses_sp and (model_type := self.module.config.model_type) not in ULYSSES_FAMILIES:
             raise ValueError(
                 f"under Ulysses sequence parallelism span masses are recorded for {' and '.join(ULYSSES_FAMILIES)}, "
@@ -97,11 +97,13 @@ class SpanMassEngine(FSDPEngineWithLMHead):
             response_mask=response_BT,
         )
         _require_system(roles_BT, cu_seqlens)
-        rows_BR = query_rows(roles_BT, rows, cu_seqlens=cu_seqlens)
+        positions_BQ = query_positions(roles_BT, queries, cu_seqlens=cu_seqlens)
         lengths = micro_batch["response_mask"].offsets() if "response_mask" in micro_batch.keys() else offsets
-        self._layout = _Layout(ids_BT, valid_BT, cu_seqlens, offsets, lengths.diff().tolist(), roles_BT, rows_BR)
+        self._layout = _Layout(ids_BT, valid_BT, cu_seqlens, offsets, lengths.diff().tolist(), roles_BT, positions_BQ)
         spans_BST = role_spans(roles_BT, GUIDED_ROLES)
-        self._recorder.start(spans_BST, rows=rows_BR, layers=layers, cu_seqlens=cu_seqlens, valid=valid_BT)
+        self._recorder.start(
+            spans_BST, query_positions=positions_BQ, layers=layers, cu_seqlens=cu_seqlens, valid=valid_BT
+        )
 
 
 def _visible(ids_BT, attention_mask, offsets, pad_size: int) -> tuple[torch.Tensor | None, torch.Tensor]:
@@ -139,31 +141,31 @@ def _response_tokens(micro_batch: TensorDict, offsets: torch.Tensor) -> torch.Te
     return flat
 
 
-def _mass_outputs(masses_LBSHR: torch.Tensor, layout: _Layout) -> dict[str, torch.Tensor]:
+def _mass_outputs(masses_LBSHQ: torch.Tensor, layout: _Layout) -> dict[str, torch.Tensor]:
     """Image and system mass of each token of the response, heads averaged; 0 where the policy did not write it.
 
     Nested with T * L values a row (all layers of a token side by side): verl carries rows of one dimension best.
     """
-    image_LBR, system_LBR = masses_LBSHR.mean(dim=3).unbind(dim=2)
-    return {"image_mass": _per_token(image_LBR, layout), "system_mass": _per_token(system_LBR, layout)}
+    image_LBQ, system_LBQ = masses_LBSHQ.mean(dim=3).unbind(dim=2)
+    return {"image_mass": _per_token(image_LBQ, layout), "system_mass": _per_token(system_LBQ, layout)}
 
 
-def _per_token(value_LBR: torch.Tensor, layout: _Layout) -> torch.Tensor:
-    layers = len(value_LBR)
-    dense_BTL = torch.zeros((*layout.input_ids_BT.shape, layers), dtype=torch.float32, device=value_LBR.device)
-    recorded_BR = layout.rows_BR >= 0
-    batch_index = torch.arange(len(dense_BTL), device=dense_BTL.device)[:, None].expand_as(layout.rows_BR)
-    value_BRL = value_LBR.permute(1, 2, 0).float()
-    dense_BTL[batch_index[recorded_BR], layout.rows_BR[recorded_BR]] = value_BRL[recorded_BR]
+def _per_token(value_LBQ: torch.Tensor, layout: _Layout) -> torch.Tensor:
+    layers = len(value_LBQ)
+    dense_BTL = torch.zeros((*layout.input_ids_BT.shape, layers), dtype=torch.float32, device=value_LBQ.device)
+    recorded_BQ = layout.positions_BQ >= 0
+    batch_index = torch.arange(len(dense_BTL), device=dense_BTL.device)[:, None].expand_as(layout.positions_BQ)
+    value_BQL = value_LBQ.permute(1, 2, 0).float()
+    dense_BTL[batch_index[recorded_BQ], layout.positions_BQ[recorded_BQ]] = value_BQL[recorded_BQ]
     flat_XL, ends = dense_BTL[layout.valid_BT], layout.offsets[1:].tolist()
     responses = [flat_XL[end - n : end] for end, n in zip(ends, layout.lengths, strict=True)]
     offsets = torch.tensor([0, *layout.lengths], device=flat_XL.device).cumsum(0) * layers
     return torch.nested.nested_tensor_from_jagged(torch.cat(responses).flatten(), offsets)
 
 
-def _guidance_outputs(masses_LBSHR: torch.Tensor, layout: _Layout, config: GuidanceConfig) -> dict[str, torch.Tensor]:
+def _guidance_outputs(masses_LBSHQ: torch.Tensor, layout: _Layout, config: GuidanceConfig) -> dict[str, torch.Tensor]:
     """Per sequence: L_enh and L_sup of PAPER §5, 0 without an image. Nested with one value a row, as verl wants."""
-    terms = guidance_terms(masses_LBSHR, layout.rows_BR, layout.roles_BT, config, cu_seqlens=layout.cu_seqlens)
+    terms = guidance_terms(masses_LBSHQ, layout.positions_BQ, layout.roles_BT, config, cu_seqlens=layout.cu_seqlens)
     sequences = len(layout.offsets) - 1  # without the filling
     offsets = torch.arange(sequences + 1, device=terms.enhance_N.device)
     return {

@@ -13,7 +13,7 @@ from avar_rl.verl_plugin.config import environment
 
 environment.prepare("cpu")  # before anything imports verl
 
-from avar_rl.attention.roles import Role, mask_to_rows  # noqa: E402
+from avar_rl.attention.roles import Role, mask_to_positions  # noqa: E402
 from avar_rl.verl_plugin.engine import (  # noqa: E402
     _Layout,
     _mass_outputs,
@@ -63,7 +63,7 @@ def layout(packed: bool, lengths: list[int]) -> _Layout:
     cu_seqlens = OFFSETS.int() if packed else None
     roles = torch.where(response, int(Role.RESPONSE), int(Role.USER)).to(torch.int8)
     ids = torch.zeros_like(valid, dtype=torch.long)
-    return _Layout(ids, valid, cu_seqlens, OFFSETS, lengths, roles, mask_to_rows(response))
+    return _Layout(ids, valid, cu_seqlens, OFFSETS, lengths, roles, mask_to_positions(response))
 
 
 def in_rows(packed: bool, first: list[float], second: float) -> torch.Tensor:
@@ -87,9 +87,9 @@ def test_masses_of_response_tokens_by_layer(packed, lengths, image, system):
         [in_rows(packed, [0.6, 0.2], 0.0), in_rows(packed, [0.2, 0.4], 0.2)],  # layer 0: image, system
         [in_rows(packed, [0.1, 0.3], 0.4), in_rows(packed, [0.1, 0.2], 0.1)],  # layer 1
     ]
-    mean_LSBR = torch.stack([torch.stack(layer) for layer in means])
-    masses_LBSHR = torch.stack([1.5 * mean_LSBR, 0.5 * mean_LSBR], dim=3).transpose(1, 2)
-    outputs = _mass_outputs(masses_LBSHR, layout(packed, lengths))
+    mean_LSBQ = torch.stack([torch.stack(layer) for layer in means])
+    masses_LBSHQ = torch.stack([1.5 * mean_LSBQ, 0.5 * mean_LSBQ], dim=3).transpose(1, 2)
+    outputs = _mass_outputs(masses_LBSHQ, layout(packed, lengths))
     assert rows_of(outputs["image_mass"]) == image and rows_of(outputs["system_mass"]) == system
 
 

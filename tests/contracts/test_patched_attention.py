@@ -18,7 +18,7 @@ from verl.models.transformers import qwen2_vl  # noqa: E402
 from verl.models.transformers.monkey_patch import apply_monkey_patch  # noqa: E402
 
 from avar_rl.attention.recorder import record_span_mass  # noqa: E402
-from avar_rl.attention.roles import query_rows  # noqa: E402
+from avar_rl.attention.roles import query_positions  # noqa: E402
 from avar_rl.attention.span_mass import span_mass  # noqa: E402
 from avar_rl.verl_plugin import register  # noqa: E402, F401 (as verl imports it)
 from avar_rl.verl_plugin.compat import patched_attention  # noqa: E402, F401 (as verl imports it)
@@ -68,32 +68,35 @@ def test_masses_equal_the_eager_maps_and_logits_are_unchanged(eager, patched_mod
 
 def test_wanted_rows(eager, patched_model):
     inputs, roles, cu_seqlens = pack(patched_model)
-    rows = query_rows(roles, "response", cu_seqlens=cu_seqlens)
-    with torch.no_grad(), record_span_mass(patched_model, spans_of(roles), rows=rows, cu_seqlens=cu_seqlens) as record:
+    positions = query_positions(roles, "response", cu_seqlens=cu_seqlens)
+    with (
+        torch.no_grad(),
+        record_span_mass(patched_model, spans_of(roles), query_positions=positions, cu_seqlens=cu_seqlens) as record,
+    ):
         patched_model(**inputs)
-    torch.testing.assert_close(record.stack(), eager[..., rows[0]], rtol=0, atol=1e-5)
+    torch.testing.assert_close(record.stack(), eager[..., positions[0]], rtol=0, atol=1e-5)
 
 
 def gradients(model, checkpointing: bool) -> torch.Tensor:
     inputs, roles, cu_seqlens = pack(model)
-    rows = query_rows(roles, "user", cu_seqlens=cu_seqlens)
+    positions = query_positions(roles, "user", cu_seqlens=cu_seqlens)
     model.train()
     if checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    with record_span_mass(model, spans_of(roles), rows=rows, cu_seqlens=cu_seqlens) as record:
+    with record_span_mass(model, spans_of(roles), query_positions=positions, cu_seqlens=cu_seqlens) as record:
         loss = model(**inputs).logits.square().mean()
     (loss - record.stack().log().mean()).backward()
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
 def test_gradients_with_checkpointing_equal_those_without_and_those_of_separate_sequences(request):
-    # Separate sequences, unpatched, sdpa: mean over all rows of all sequences, as the packed batch has them.
+    # Separate sequences, unpatched, sdpa: mean over all positions of all sequences, as the packed batch has them.
     model = make_model("sdpa").train()
     logits, logs = [], []
     for seed, (length, images) in enumerate([(22, 1), (30, 2), (27, 1)], start=1):
         one, roles = make_sequence(length, images, seed)
         ids, roles = one["input_ids"][None], roles[None]
-        with record_span_mass(model, spans_of(roles), rows=query_rows(roles, "user")) as record:
+        with record_span_mass(model, spans_of(roles), query_positions=query_positions(roles, "user")) as record:
             out = model(**{**one, "input_ids": ids}, mm_token_type_ids=(ids == IMAGE_PAD).long())
         logits.append(out.logits)
         logs.append(record.stack().log())

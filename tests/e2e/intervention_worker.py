@@ -74,7 +74,9 @@ def expected(network, question, processor, response, intervention) -> tuple[list
     from avar_rl.attention.roles import Markup
     from avar_rl.intervention import NO_INTERVENTION, intervene
 
-    inputs = processor(text=[question.text(processor)], images=question.pictures(), return_tensors="pt")
+    inputs = processor(
+        text=[question.conversation.text(processor)], images=question.conversation.pictures(), return_tensors="pt"
+    )
     ids = torch.cat([inputs["input_ids"], torch.tensor([list(response)])], 1)
     inputs["mm_token_type_ids"] = torch.nn.functional.pad(inputs["mm_token_type_ids"], (0, len(response)))
     inputs |= {"input_ids": ids, "attention_mask": torch.ones_like(ids)}

@@ -8,7 +8,7 @@ import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from avar_rl.attention.recorder import SpanMassRecorder, language_attention_modules, record_span_mass
-from avar_rl.attention.roles import query_rows
+from avar_rl.attention.roles import query_positions
 from avar_rl.attention.span_mass import span_mass
 from avar_rl.guidance import GuidanceConfig, guidance_terms
 from tests.numerics.tiny_qwen import LAYERS, eager_masses, make_batch, make_batch_of_one, make_model, spans_of
@@ -42,13 +42,13 @@ def test_masses_without_the_kernels_lse_equal_the_eager_maps():
 
 def test_wanted_rows_and_layers_only():
     inputs, roles = make_batch("left")
-    rows = query_rows(roles, "response")
+    positions = query_positions(roles, "response")
     expected = eager_masses(make_model("eager"), inputs, roles)
     with torch.no_grad():
-        record, _ = run(make_model("sdpa"), inputs, roles, rows=rows, layers=[2, 0])
+        record, _ = run(make_model("sdpa"), inputs, roles, query_positions=positions, layers=[2, 0])
     assert record.layers == (0, 2)
-    index = rows.clamp(min=0)[None, :, None, None].expand(2, -1, 2, 4, -1)
-    wanted = expected[[0, 2]].gather(-1, index) * (rows >= 0)[:, None, None]
+    index = positions.clamp(min=0)[None, :, None, None].expand(2, -1, 2, 4, -1)
+    wanted = expected[[0, 2]].gather(-1, index) * (positions >= 0)[:, None, None]
     torch.testing.assert_close(record.stack(), wanted, rtol=0, atol=1e-5)
 
 
@@ -72,11 +72,13 @@ def gradients(model, micro_batches, *, backward="after") -> torch.Tensor:
     model.zero_grad()
     losses = []
     for inputs, roles in micro_batches:
-        rows = query_rows(roles, "user")
-        with record_span_mass(model, spans_of(roles), rows=rows, valid=inputs["attention_mask"].bool()) as record:
+        positions = query_positions(roles, "user")
+        with record_span_mass(
+            model, spans_of(roles), query_positions=positions, valid=inputs["attention_mask"].bool()
+        ) as record:
             labels = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)
             loss = model(**inputs, labels=labels).loss
-            terms = guidance_terms(record.stack(), rows, roles, GuidanceConfig())
+            terms = guidance_terms(record.stack(), positions, roles, GuidanceConfig())
             losses.append(loss + terms.enhance_N.sum() + terms.suppress_N.sum())
             if backward == "inside":
                 losses.pop().backward()
@@ -136,7 +138,7 @@ def test_a_loss_of_the_masses_alone_under_checkpointing():
     inputs, roles = make_batch()
     models = [make_model("sdpa").train(), checkpointing(make_model("sdpa").train(), False)]
     for model in models:
-        record, _ = run(model, inputs, roles, rows=query_rows(roles, "response"))
+        record, _ = run(model, inputs, roles, query_positions=query_positions(roles, "response"))
         record.stack().square().sum().backward()
     for (name, plain), checkpointed in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
         assert (plain.grad is None) == (checkpointed.grad is None), name
@@ -149,7 +151,7 @@ def test_a_frozen_vision_tower_changes_no_other_gradient():
     whole, frozen = make_model("sdpa").train(), make_model("sdpa").train()
     frozen.model.visual.requires_grad_(False)
     for model in (whole, frozen):
-        record, output = run(checkpointing(model, False), inputs, roles, rows=query_rows(roles, "user"))
+        record, output = run(checkpointing(model, False), inputs, roles, query_positions=query_positions(roles, "user"))
         (output.logits.square().mean() + record.stack().square().sum()).backward()
     assert all(p.grad is None for p in frozen.model.visual.parameters())
     for (name, p), q in zip(whole.named_parameters(), frozen.parameters(), strict=True):
@@ -161,14 +163,14 @@ def test_gradients_equal_those_through_the_eager_maps():
     inputs, roles = make_batch(
         "right"
     )  # under left padding the last padding query predicts a token, each kernel its own
-    rows = query_rows(roles, "user")
+    positions = query_positions(roles, "user")
     model = make_model("eager").train()
     labels = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)
     output = model(**inputs, labels=labels, output_attentions=True)
     masses = torch.einsum("lbhqk,bsk->lbshq", torch.stack(output.attentions), spans_of(roles).float())
-    index = rows.clamp(min=0)[None, :, None, None].expand(LAYERS, -1, 2, 4, -1)
-    masses = masses.gather(-1, index) * (rows >= 0)[:, None, None]
-    terms = guidance_terms(masses, rows, roles, GuidanceConfig())
+    index = positions.clamp(min=0)[None, :, None, None].expand(LAYERS, -1, 2, 4, -1)
+    masses = masses.gather(-1, index) * (positions >= 0)[:, None, None]
+    terms = guidance_terms(masses, positions, roles, GuidanceConfig())
     (output.loss + terms.enhance_N.sum() + terms.suppress_N.sum()).backward()
     expected = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
     recorded = gradients(make_model("sdpa"), [(inputs, roles)])
@@ -276,7 +278,7 @@ def test_a_model_without_a_decoder_is_refused():
 
 
 def test_the_cpu_kernels_lse_is_used(monkeypatch):
-    # Without it the numbers are the same but recording all response rows costs several times more.
+    # Without it the numbers are the same but recording all response positions costs several times more.
     seen = []
 
     def spy(*args, lse, **kwargs):

@@ -5,7 +5,7 @@ import torch
 
 from avar_rl.attention.families import FAMILIES, require_supported
 from avar_rl.attention.recorder import language_attention_modules, record_span_mass
-from avar_rl.attention.roles import query_rows
+from avar_rl.attention.roles import query_positions
 from tests.numerics import tiny_qwen
 from tests.numerics.tiny_qwen import LAYERS, eager_masses, make_batch, make_model, spans_of
 
@@ -31,16 +31,18 @@ def test_masses_equal_the_eager_maps_and_logits_are_unchanged(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_gradients_under_checkpointing_equal_those_through_the_eager_maps(family):
     inputs, roles = make_batch("right")
-    rows = query_rows(roles, "response")
+    positions = query_positions(roles, "response")
     eager = make_model("eager", family).train()
     maps_LBHTT = torch.stack(eager(**inputs, output_attentions=True).attentions)
     masses = torch.einsum("lbhqk,bsk->lbshq", maps_LBHTT, spans_of(roles).float())
-    index = rows.clamp(min=0)[None, :, None, None].expand(LAYERS, -1, 2, 4, -1)
-    (masses.gather(-1, index) * (rows >= 0)[:, None, None]).square().sum().backward()
+    index = positions.clamp(min=0)[None, :, None, None].expand(LAYERS, -1, 2, 4, -1)
+    (masses.gather(-1, index) * (positions >= 0)[:, None, None]).square().sum().backward()
 
     model = make_model("sdpa", family).train()
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    with record_span_mass(model, spans_of(roles), rows=rows, valid=inputs["attention_mask"].bool()) as record:
+    with record_span_mass(
+        model, spans_of(roles), query_positions=positions, valid=inputs["attention_mask"].bool()
+    ) as record:
         model(**inputs)
     record.stack().square().sum().backward()
     for (name, p), q in zip(model.named_parameters(), eager.parameters(), strict=True):

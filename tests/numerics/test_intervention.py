@@ -63,8 +63,8 @@ def batch(prompts: list[list[int]], padding: str = "left") -> dict:
 
 
 def expected_marks(ids: list[int]) -> tuple[list[bool], list[bool], list[bool]]:
-    """rows, image columns, system columns: worked out by a plain loop, apart from `token_roles`."""
-    rows, image, system = [], [], []
+    """Queries acted on, image keys, system keys: worked out by a plain loop, apart from `token_roles`."""
+    acts, image, system = [], [], []
     in_system = seen = False
     for place, token in enumerate(ids):
         if ids[place - 2 : place + 1] == [IM_START, SYSTEM, NEWLINE]:
@@ -75,22 +75,22 @@ def expected_marks(ids: list[int]) -> tuple[list[bool], list[bool], list[bool]]:
             system.append(in_system)
         image.append(token == IMAGE_PAD)
         seen = seen or token == IMAGE_PAD
-        rows.append(seen and token != IMAGE_PAD)
-    return rows, image, system
+        acts.append(seen and token != IMAGE_PAD)
+    return acts, image, system
 
 
 def eager_reference(monkeypatch, model, ids_BT: torch.Tensor, intervention: Intervention):
     """Patches the model's own eager attention with maps that are changed as the paper's formula reads."""
     module = sys.modules[type(model).__module__]
     marks = [expected_marks(ids) for ids in ids_BT.tolist()]
-    rows, image, system = (torch.tensor([m[i] for m in marks])[:, None] for i in range(3))
+    acted, image, system = (torch.tensor([m[i] for m in marks])[:, None] for i in range(3))
     factor = 1 + intervention.img * image - intervention.sys * system  # (B, 1, K)
 
     def attention(module, query, key, value, attention_mask, scaling, **_):
         groups = query.shape[1] // key.shape[1]
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
         logits = query @ key.transpose(2, 3) * scaling
-        acts = rows[..., None] & torch.tensor(module.layer_idx in (intervention.layers or range(99)))
+        acts = acted[..., None] & torch.tensor(module.layer_idx in (intervention.layers or range(99)))
         if intervention.mode == "logit":
             logits = torch.where(acts, logits * factor[:, None], logits)
         if attention_mask is None:
@@ -138,7 +138,7 @@ def test_equals_eager_attention_with_changed_maps(monkeypatch, intervention, pad
         torch.testing.assert_close(logits[real], wanted[real], rtol=1e-5, atol=1e-5)
     changed = ((wanted - plain).abs().amax(-1) > 1e-3) & real
     assert changed[:3].any(1).all()  # it does something
-    assert not changed[3].any()  # without an image there is no row to act on
+    assert not changed[3].any()  # without an image there is no query to act on
 
 
 @torch.no_grad()
@@ -184,7 +184,7 @@ def test_generation_with_cache_equals_whole_forwards(mode, family):
 @torch.no_grad()
 def test_recorded_masses_are_those_of_the_intervened_attention():
     model, inputs = make_model("sdpa"), batch(PROMPTS[:1])
-    rows, image, system = expected_marks(inputs["input_ids"][0].tolist())
+    acts, image, system = expected_marks(inputs["input_ids"][0].tolist())
     spans = torch.tensor([[image, system]])
 
     def masses():
@@ -197,33 +197,54 @@ def test_recorded_masses_are_those_of_the_intervened_attention():
         found = masses()
     # A' = f·A / Σ f·A, so mass' = f·mass / (1 + 0.15·mass_image − 0.4·mass_system)
     wanted = plain * torch.tensor([1.15, 0.6])[:, None, None] / (1 + 0.15 * plain[0] - 0.4 * plain[1])
-    torch.testing.assert_close(found, torch.where(torch.tensor(rows), wanted, plain))
+    torch.testing.assert_close(found, torch.where(torch.tensor(acts), wanted, plain))
 
 
 def test_scaling_a_negative_logit_lowers_its_weight():
-    query, key, row = torch.tensor([[2.0, 0.0]]), torch.tensor([[-1.0, 0.5]]), torch.tensor([True])
+    query, key, acts = torch.tensor([[2.0, 0.0]]), torch.tensor([[-1.0, 0.5]]), torch.tensor([True])
     logit, weight = Intervention(0.15, 0.0, "logit"), Intervention(0.15, 0.0, "weight")
     gain = torch.tensor([0.15])
-    score = logit.widen_query(query, row, 4) @ logit.widen_key(key, gain, 4, 0.5).T * 0.5
+    score = logit.widen_query(query, acts, 4) @ logit.widen_key(key, gain, 4, 0.5).T * 0.5
     assert score.item() == pytest.approx(-1.15)  # −1 · 1.15
     gain = torch.tensor([math.log(1.15)])
-    score = weight.widen_query(query, row, 8) @ weight.widen_key(key, gain, 8, 0.5).T * 0.5
+    score = weight.widen_query(query, acts, 8) @ weight.widen_key(key, gain, 8, 0.5).T * 0.5
     assert score.item() == pytest.approx(-1 + math.log(1.15))  # its exponential is 1.15 times as large
-    off = weight.widen_query(query, ~row, 8) @ weight.widen_key(key, gain, 8, 0.5).T * 0.5
+    off = weight.widen_query(query, ~acts, 8) @ weight.widen_key(key, gain, 8, 0.5).T * 0.5
     assert off.item() == -1.0
 
 
 def test_written_form():
     whole = Intervention.parse("img=0.15,sys=0.05,mode=logit,layers=4-6+9")
     assert whole == Intervention(0.15, 0.05, "logit", (4, 5, 6, 9))
-    assert Intervention.parse(str(whole)) == whole
+    assert str(whole) == "img=0.15,sys=0.05,mode=logit,layers=4-6+9" and Intervention.parse(str(whole)) == whole
     assert Intervention.parse("sys=0.4") == Intervention(0.15, 0.4, "weight")
-    wrong = {"img": "no value for img", "im=1": "one of img=", "img=x": "no value for img", "layers=3-1": "layers="}
-    wrong |= {"mode=x": "choose logit or weight", "img=-1": "img=-1", "sys=1": "below 1", "img=nan": "img=nan"}
-    wrong |= {"img=1,img=2": "one of img="}
-    for text, message in wrong.items():
-        with pytest.raises(ValueError, match=message):
-            Intervention.parse(text)
+    assert Intervention.parse("layers=4-6, 9,mode=logit,sys=0.05") == whole  # a part without = goes on with the layers
+    assert Intervention.parse("sys=1,mode=logit").sys == 1.0
+    assert {whole: 1}[Intervention(img=0.15, sys=0.05, mode="logit", layers=[9, 4, 5, 6, 6])] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("img", "intervention 'img': 'img' is not one of img="),
+        ("img=1,2", "intervention 'img=1,2': '2' is not one of img="),
+        ("img=1,img=2", "intervention 'img=1,img=2': 'img=2' is given twice"),
+        ("im=1", r"unknown key intervention.im \(did you mean img\?\)"),
+        ("img=x", "intervention.img: Input should be a valid number, .*'x'"),
+        ("img=-1", "intervention.img: Input should be greater than or equal to 0, not '-1'"),
+        ("img=nan", "intervention.img: Input should be a finite number"),
+        ("img=inf", "intervention.img: Input should be a finite number"),
+        ("sys=1", "intervention: sys must be below 1 in weight mode"),
+        ("sys=1.5,mode=logit", "intervention.sys: Input should be less than or equal to 1"),
+        ("mode=x", "intervention.mode: Input should be 'logit' or 'weight', not 'x'"),
+        ("layers=3-1", "intervention.layers: .*the range 3-1 runs backwards"),
+        ("layers=", "intervention.layers: .*FIRST-LAST"),
+    ],
+)
+def test_a_mistake_in_the_written_form_is_one_sentence(text, message):
+    with pytest.raises(ValueError, match=f"^{message}") as error:
+        Intervention.parse(text)
+    assert "\n" not in str(error.value)
 
 
 @torch.no_grad()

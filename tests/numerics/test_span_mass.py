@@ -10,7 +10,7 @@ from avar_rl.attention.span_mass import chunked, span_mass
 B, H, H_KV, T, D, S = 2, 4, 2, 17, 8, 3
 
 
-def whole_map(query, key, spans, rows=None, cu_seqlens=None, valid=None, scale=None):
+def whole_map(query, key, spans, positions=None, cu_seqlens=None, valid=None, scale=None):
     """The same numbers by way of the S×S map: (masses, lse)."""
     batch, heads, tokens, dim = query.shape
     key = key.repeat_interleave(heads // key.shape[1], 1)
@@ -25,9 +25,9 @@ def whole_map(query, key, spans, rows=None, cu_seqlens=None, valid=None, scale=N
     masses = torch.einsum("bhqk,bsk->bshq", scores.softmax(-1).nan_to_num(0.0), spans.to(query.dtype))
     if valid is not None:
         masses = masses * valid[:, None, None]
-    if rows is not None:
-        index = rows.clamp(min=0)[:, None, None].expand(*masses.shape[:3], -1)
-        masses = masses.gather(3, index) * (rows >= 0)[:, None, None]
+    if positions is not None:
+        index = positions.clamp(min=0)[:, None, None].expand(*masses.shape[:3], -1)
+        masses = masses.gather(3, index) * (positions >= 0)[:, None, None]
     return masses, scores.logsumexp(-1)
 
 
@@ -40,7 +40,7 @@ def random_case(dtype=torch.float64, batch=B):
 
 LEFT_PADDED = torch.arange(T) >= torch.tensor([[5], [0]])
 RIGHT_PADDED = torch.arange(T) < torch.tensor([[13], [17]])
-ROWS = torch.tensor([[3, 9, 16, -1], [0, 12, -1, -1]])
+POSITIONS = torch.tensor([[3, 9, 16, -1], [0, 12, -1, -1]])
 
 
 @pytest.fixture(params=[1 << 20, 150], ids=["one chunk", "many chunks"])
@@ -49,11 +49,13 @@ def chunk(request, monkeypatch):
 
 
 @pytest.mark.parametrize("valid", [None, LEFT_PADDED, RIGHT_PADDED], ids=["no padding", "left", "right"])
-@pytest.mark.parametrize("rows", [None, ROWS, ROWS.flip(1)], ids=["all rows", "rows", "descending rows"])
-def test_masses_and_gradients_equal_the_whole_map(chunk, rows, valid):
+@pytest.mark.parametrize(
+    "positions", [None, POSITIONS, POSITIONS.flip(1)], ids=["all positions", "positions", "descending positions"]
+)
+def test_masses_and_gradients_equal_the_whole_map(chunk, positions, valid):
     query, key, spans = random_case()
-    masses = span_mass(query, key, spans, rows=rows, valid=valid)
-    expected, _ = whole_map(query, key, spans, rows, valid=valid)
+    masses = span_mass(query, key, spans, query_positions=positions, valid=valid)
+    expected, _ = whole_map(query, key, spans, positions, valid=valid)
     torch.testing.assert_close(masses, expected, rtol=0, atol=1e-12)
     weight = torch.randn_like(expected)
     got = torch.autograd.grad((masses * weight).sum(), (query, key))
@@ -61,12 +63,14 @@ def test_masses_and_gradients_equal_the_whole_map(chunk, rows, valid):
     torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("rows", [None, torch.tensor([[16, 2, 5, 6, -1, 9, 16]])], ids=["all rows", "rows"])
-def test_packed_rows_see_their_own_sequence_only(chunk, rows):
+@pytest.mark.parametrize(
+    "positions", [None, torch.tensor([[16, 2, 5, 6, -1, 9, 16]])], ids=["all positions", "positions"]
+)
+def test_packed_queries_see_their_own_sequence_only(chunk, positions):
     query, key, spans = random_case(batch=1)
     cu_seqlens = torch.tensor([0, 6, 7, 17], dtype=torch.int32)
-    masses = span_mass(query, key, spans, rows=rows, cu_seqlens=cu_seqlens)
-    expected, _ = whole_map(query, key, spans, rows, cu_seqlens)
+    masses = span_mass(query, key, spans, query_positions=positions, cu_seqlens=cu_seqlens)
+    expected, _ = whole_map(query, key, spans, positions, cu_seqlens)
     torch.testing.assert_close(masses, expected, rtol=0, atol=1e-12)
     weight = torch.randn_like(expected)
     got = torch.autograd.grad((masses * weight).sum(), (query, key))
@@ -74,12 +78,12 @@ def test_packed_rows_see_their_own_sequence_only(chunk, rows):
     torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("rows", [None, ROWS], ids=["all rows", "rows"])
-def test_known_lse_gives_the_same_masses_and_gradients(chunk, rows):
+@pytest.mark.parametrize("positions", [None, POSITIONS], ids=["all positions", "positions"])
+def test_known_lse_gives_the_same_masses_and_gradients(chunk, positions):
     query, key, spans = random_case()
     spans = spans & (torch.arange(T) % 3 > 0)  # leaves keys that belong to no span
-    masses, lse = whole_map(query, key, spans, rows, valid=LEFT_PADDED)
-    with_lse = span_mass(query, key, spans, rows=rows, valid=LEFT_PADDED, lse=lse.detach())
+    masses, lse = whole_map(query, key, spans, positions, valid=LEFT_PADDED)
+    with_lse = span_mass(query, key, spans, query_positions=positions, valid=LEFT_PADDED, lse=lse.detach())
     torch.testing.assert_close(with_lse, masses, rtol=0, atol=1e-12)
     weight = torch.randn_like(masses)
     got = torch.autograd.grad((with_lse * weight).sum(), (query, key))
@@ -89,9 +93,9 @@ def test_known_lse_gives_the_same_masses_and_gradients(chunk, rows):
 
 def test_gradcheck():
     query, key, spans = random_case()
-    rows = torch.tensor([[3, 9, 16, -1], [0, 12, 12, -1]])  # a row asked for twice, too
+    positions = torch.tensor([[3, 9, 16, -1], [0, 12, 12, -1]])  # a query asked for twice, too
     assert torch.autograd.gradcheck(
-        lambda q, k: span_mass(q, k, spans, rows=rows, valid=LEFT_PADDED, scale=0.7), (query, key)
+        lambda q, k: span_mass(q, k, spans, query_positions=positions, valid=LEFT_PADDED, scale=0.7), (query, key)
     )
 
 
@@ -101,7 +105,7 @@ def test_by_hand():
     query = torch.tensor([0.0, 1.0, 1.0]).view(1, 1, 3, 1)
     key = torch.tensor([1.0, 2.0, 5.0]).log().view(1, 1, 3, 1)
     spans = torch.tensor([[[False, True, True], [True, False, False]]])
-    masses = span_mass(query, key, spans, rows=torch.tensor([[2, 1, -1]]), scale=1.0)
+    masses = span_mass(query, key, spans, query_positions=torch.tensor([[2, 1, -1]]), scale=1.0)
     assert masses.shape == (1, 2, 1, 3) and masses.dtype == torch.float32
     torch.testing.assert_close(masses[0, :, 0], torch.tensor([[7 / 8, 2 / 3, 0.0], [1 / 8, 1 / 3, 0.0]]))
 
@@ -122,9 +126,9 @@ def test_extreme_scores_stay_finite():
     assert masses.isfinite().all() and query.grad.isfinite().all() and key.grad.isfinite().all()
 
 
-def test_no_rows():
+def test_no_queries():
     query, key, spans = random_case()
-    masses = span_mass(query, key, spans, rows=torch.empty(B, 0, dtype=torch.int64))
+    masses = span_mass(query, key, spans, query_positions=torch.empty(B, 0, dtype=torch.int64))
     assert masses.shape == (B, S, H, 0)
     masses.sum().backward()
     assert query.grad.abs().sum() == 0
@@ -136,8 +140,8 @@ def test_bad_shapes_are_refused():
         span_mass(query[:, :, -1:], key, spans)
     with pytest.raises(ValueError, match="spans must be bool"):
         span_mass(query, key, spans.float())
-    with pytest.raises(ValueError, match="rows must be int64"):
-        span_mass(query, key, spans, rows=ROWS.int())
+    with pytest.raises(ValueError, match="query_positions must be int64"):
+        span_mass(query, key, spans, query_positions=POSITIONS.int())
     with pytest.raises(ValueError, match="B = 1"):
         span_mass(query, key, spans, cu_seqlens=torch.tensor([0, T]))
     with pytest.raises(ValueError, match="lse must have shape"):

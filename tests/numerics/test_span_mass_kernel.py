@@ -34,7 +34,7 @@ def run(monkeypatch):
     return run
 
 
-def naive(query, key, spans, weight, *, rows, valid=None, cu_seqlens=None, scale=None):
+def naive(query, key, spans, weight, *, query_positions, valid=None, cu_seqlens=None, scale=None):
     """The same in the inputs' own type, through the whole map and autograd."""
     query, key = query.detach().requires_grad_(), key.detach().requires_grad_()
     (B, H, T, D), G = query.shape, key.shape[1]
@@ -46,23 +46,23 @@ def naive(query, key, spans, weight, *, rows, valid=None, cu_seqlens=None, scale
     if valid is not None:
         visible = visible & valid[:, None] & valid[..., None]
     scores = query @ key.repeat_interleave(H // G, 1).transpose(2, 3) * (D**-0.5 if scale is None else scale)
-    index = rows.clamp(min=0)
+    index = query_positions.clamp(min=0)
     scores = scores.gather(2, index[:, None, :, None].expand(B, H, -1, T))
-    visible = (visible.gather(1, index[..., None].expand(B, -1, T)) & (rows >= 0)[..., None])[:, None]
+    visible = (visible.gather(1, index[..., None].expand(B, -1, T)) & (query_positions >= 0)[..., None])[:, None]
     probability = scores.masked_fill(~visible, torch.finfo(scores.dtype).min).softmax(-1) * visible
-    masses = torch.einsum("bhrk,bsk->bshr", probability, spans.to(probability.dtype))
+    masses = torch.einsum("bhqk,bsk->bshq", probability, spans.to(probability.dtype))
     (masses * weight).sum().backward()
     return masses.detach(), query.grad, key.grad
 
 
-def case(T, dtype, *, B=1, H=2, G=1, D=64, R=9, S=2, seed=0):
+def case(T, dtype, *, B=1, H=2, G=1, D=64, Q=9, S=2, seed=0):
     generator = torch.Generator().manual_seed(seed)
     query = torch.randn(B, H, T, D, generator=generator).to(DEVICE, dtype)
     key = torch.randn(B, G, T, D, generator=generator).to(DEVICE, dtype)
     spans = (torch.rand(B, S, T, generator=generator) > 0.6).to(DEVICE)
-    rows = torch.randint(0, T, (B, R), generator=generator).sort().values
-    rows[:, -1] = -1
-    return query, key, spans, torch.randn(B, S, H, R, generator=generator).to(DEVICE), rows.to(DEVICE)
+    positions = torch.randint(0, T, (B, Q), generator=generator).sort().values
+    positions[:, -1] = -1
+    return query, key, spans, torch.randn(B, S, H, Q, generator=generator).to(DEVICE), positions.to(DEVICE)
 
 
 def assert_as_exact_as_torch(run, name, query, key, spans, weight, **kwargs):
@@ -84,26 +84,26 @@ def assert_as_exact_as_torch(run, name, query, key, spans, weight, **kwargs):
 def test_lengths_and_types(run, name, T, dtype):
     if DEVICE == "cpu" and T > 1000 and dtype != torch.bfloat16:
         pytest.skip("slow without a GPU, and the same code")
-    query, key, spans, weight, rows = case(T, dtype)
-    assert_as_exact_as_torch(run, name, query, key, spans, weight, rows=rows)
+    query, key, spans, weight, positions = case(T, dtype)
+    assert_as_exact_as_torch(run, name, query, key, spans, weight, query_positions=positions)
 
 
 @pytest.mark.parametrize(("H", "G", "D"), [(7, 1, 64), (4, 2, 80), (3, 3, 96), (6, 2, 128), (2, 2, 8)])
 @pytest.mark.parametrize("name", ["torch", "triton"])
 def test_head_dims_and_groups(run, name, H, G, D):
-    query, key, spans, weight, rows = case(70, torch.float32, B=2, H=H, G=G, D=D, R=40)
-    assert_as_exact_as_torch(run, name, query, key, spans, weight, rows=rows, scale=0.3)
+    query, key, spans, weight, positions = case(70, torch.float32, B=2, H=H, G=G, D=D, Q=40)
+    assert_as_exact_as_torch(run, name, query, key, spans, weight, query_positions=positions, scale=0.3)
 
 
 @pytest.mark.parametrize("known_lse", [False, True])
 @pytest.mark.parametrize("name", ["torch", "triton"])
-def test_padding_and_duplicate_rows(run, name, known_lse):
-    query, key, spans, weight, rows = case(90, torch.float32, B=2, H=4, G=2, R=33)
-    rows[:, 5] = rows[:, 4]
+def test_padding_and_duplicate_queries(run, name, known_lse):
+    query, key, spans, weight, positions = case(90, torch.float32, B=2, H=4, G=2, Q=33)
+    positions[:, 5] = positions[:, 4]
     valid = torch.arange(90, device=DEVICE) >= torch.tensor([[31], [0]], device=DEVICE)
     spans[:, :, 40:] = False  # some key blocks hold no span
     lse = known(query, key, valid=valid) if known_lse else None
-    assert_as_exact_as_torch(run, name, query, key, spans, weight, rows=rows, valid=valid, lse=lse)
+    assert_as_exact_as_torch(run, name, query, key, spans, weight, query_positions=positions, valid=valid, lse=lse)
 
 
 def known(query, key, *, valid=None, cu_seqlens=None):
@@ -122,22 +122,24 @@ def known(query, key, *, valid=None, cu_seqlens=None):
 @pytest.mark.parametrize("known_lse", [False, True])
 @pytest.mark.parametrize("name", ["torch", "triton"])
 def test_packed_sequences_of_length_one_and_more(run, name, known_lse):
-    query, key, spans, weight, _ = case(75, torch.float32, H=4, G=2, R=75)
+    query, key, spans, weight, _ = case(75, torch.float32, H=4, G=2, Q=75)
     cu_seqlens = torch.tensor([0, 1, 2, 40, 41, 75], dtype=torch.int32, device=DEVICE)
-    rows = torch.arange(75, device=DEVICE)[None]
+    positions = torch.arange(75, device=DEVICE)[None]
     lse = known(query, key, cu_seqlens=cu_seqlens) if known_lse else None
-    ours = assert_as_exact_as_torch(run, name, query, key, spans, weight, rows=rows, cu_seqlens=cu_seqlens, lse=lse)
+    ours = assert_as_exact_as_torch(
+        run, name, query, key, spans, weight, query_positions=positions, cu_seqlens=cu_seqlens, lse=lse
+    )
     for token in (0, 1, 40):  # a token alone puts all its attention on itself
         torch.testing.assert_close(ours[0][0, :, :, token], spans[0, :, None, token].float().expand(-1, 4))
 
 
 @pytest.mark.parametrize("name", ["torch", "triton"])
 def test_spans_of_nothing_of_everything_and_behind_the_row(run, name):
-    query, key, spans, weight, _ = case(50, torch.float32, S=3, R=4)
-    rows = torch.tensor([[0, 10, 49, -1]], device=DEVICE)
+    query, key, spans, weight, _ = case(50, torch.float32, S=3, Q=4)
+    positions = torch.tensor([[0, 10, 49, -1]], device=DEVICE)
     spans[:, 0], spans[:, 1] = False, True
     spans[:, 2] = torch.arange(50, device=DEVICE) > 20
-    masses, dq, _ = run(name, query, key, spans, torch.ones_like(weight), rows=rows)
+    masses, dq, _ = run(name, query, key, spans, torch.ones_like(weight), query_positions=positions)
     assert (masses[:, 0] == 0).all() and (masses[..., 3] == 0).all()
     torch.testing.assert_close(masses[:, 1, :, :3], torch.ones(1, 2, 3, device=DEVICE))
     assert (masses[:, 2, :, :2] == 0).all() and (masses[:, 2, :, 2] > 0).all()
@@ -147,20 +149,20 @@ def test_spans_of_nothing_of_everything_and_behind_the_row(run, name):
 @pytest.mark.parametrize("name", ["torch", "triton"])
 def test_strided_inputs(run, name):
     """As attention gives them: (B, T, H, D) transposed; key heads taken out of repeated ones."""
-    query, key, spans, weight, rows = case(40, torch.float32, H=4, G=2, R=12)
+    query, key, spans, weight, positions = case(40, torch.float32, H=4, G=2, Q=12)
     strided_query = query.transpose(1, 2).contiguous().transpose(1, 2)
     strided_key = key.repeat_interleave(3, 1)[:, ::3]
     assert not strided_query.is_contiguous() and not strided_key.is_contiguous()
     for got, expected in zip(
-        run(name, strided_query, strided_key, spans, weight, rows=rows),
-        run(name, query, key, spans, weight, rows=rows),
+        run(name, strided_query, strided_key, spans, weight, query_positions=positions),
+        run(name, query, key, spans, weight, query_positions=positions),
         strict=True,
     ):
         torch.testing.assert_close(got, expected)
 
 
 @pytest.mark.parametrize("name", ["torch", "triton"])
-def test_all_rows_with_a_strided_lse(run, name):
+def test_all_queries_with_a_strided_lse(run, name):
     """As flash attention's unpadded log-sum-exp comes back: (B, T, H) transposed."""
     query, key, spans, _, _ = case(40, torch.float32, H=4, G=2)
     lse = known(query, key).transpose(1, 2).contiguous().transpose(1, 2)
@@ -170,42 +172,43 @@ def test_all_rows_with_a_strided_lse(run, name):
 
 
 def test_more_spans_than_one_pass_takes(run):
-    query, key, spans, weight, rows = case(30, torch.float32, S=11)
-    assert_as_exact_as_torch(run, "triton", query, key, spans, weight, rows=rows)
+    query, key, spans, weight, positions = case(30, torch.float32, S=11)
+    assert_as_exact_as_torch(run, "triton", query, key, spans, weight, query_positions=positions)
 
 
 def test_the_kernel_is_deterministic(run):
-    query, key, spans, weight, rows = case(100, torch.float32, H=4, G=2, R=50)
-    first = run("triton", query, key, spans, weight, rows=rows)
+    query, key, spans, weight, positions = case(100, torch.float32, H=4, G=2, Q=50)
+    first = run("triton", query, key, spans, weight, query_positions=positions)
     assert all(
-        torch.equal(a, b) for a, b in zip(first, run("triton", query, key, spans, weight, rows=rows), strict=True)
+        torch.equal(a, b)
+        for a, b in zip(first, run("triton", query, key, spans, weight, query_positions=positions), strict=True)
     )
 
 
 def test_with_a_known_lse_only_key_blocks_with_a_span_are_read(run):
     # Keys elsewhere are NaN: had the kernel read their block, the masses would be NaN.
-    query, key, spans, _, rows = case(200, torch.float32, H=2, G=1)
+    query, key, spans, _, positions = case(200, torch.float32, H=2, G=1)
     spans[:] = False
     spans[:, 0, 70:90] = True
     lse = known(query, key)
-    expected, _, _ = run("torch", query, key, spans, 1.0, rows=rows, lse=lse)
+    expected, _, _ = run("torch", query, key, spans, 1.0, query_positions=positions, lse=lse)
     key[:, :, :64], key[:, :, 96:] = torch.nan, torch.nan
     with torch.no_grad():
-        got = span_mass(query, key, spans, rows=rows, lse=lse)
+        got = span_mass(query, key, spans, query_positions=positions, lse=lse)
     torch.testing.assert_close(got, expected)
 
 
 def test_an_implementation_that_cannot_run_is_refused(monkeypatch):
-    query, key, spans, _, rows = case(5, torch.float32)
+    query, key, spans, _, positions = case(5, torch.float32)
     for value, message in (("cuda", "AVAR_SPAN_MASS='cuda' is unknown"), ("triton", "interpreter|triton is not")):
         monkeypatch.setenv("AVAR_SPAN_MASS", value)
         monkeypatch.delenv("TRITON_INTERPRET", raising=False)
         if DEVICE == "cpu" or value != "triton":
             with pytest.raises(ValueError, match=message):
-                span_mass(query, key, spans, rows=rows)
+                span_mass(query, key, spans, query_positions=positions)
     monkeypatch.setenv("AVAR_SPAN_MASS", "triton")
     with pytest.raises(ValueError, match="float32, bfloat16 and float16, not torch.float64"):
-        span_mass(query.double(), key.double(), spans, rows=rows)
+        span_mass(query.double(), key.double(), spans, query_positions=positions)
 
 
 @pytest.mark.skipif(DEVICE == "cuda", reason="the other tests compile the kernels")

@@ -10,13 +10,14 @@ import torch
 
 from avar_rl.evaluation.__main__ import main, parse_models
 from avar_rl.evaluation.generate import GenerationSettings, Response, Responses
-from avar_rl.evaluation.intervened import compare
+from avar_rl.evaluation.intervened import compare, print_comparison
 from avar_rl.evaluation.questions import Question, check_weights, load_processor, load_questions
-from avar_rl.evaluation.result import STAGE_KEYS, figures, grade, print_table, write_json, write_responses
+from avar_rl.evaluation.result import STAGE_KEYS, figures, grade, print_table, write_responses
 from avar_rl.evaluation.same_text import _difference
 from avar_rl.evaluation.summary import summarise
 from avar_rl.evaluation.visual_attention import measure
-from avar_rl.runtime.files import read_parquet
+from avar_rl.probe.samples import Conversation
+from avar_rl.runtime.files import read_parquet, write_json, write_whole
 from avar_rl.vas import VasSummary
 from data_tools.formats.rows import write_rows
 
@@ -48,10 +49,12 @@ def thought(answer: str) -> str:
     return f"<think>I see it.</think><answer>{answer}</answer>"
 
 
-QUESTIONS = [
-    Question("q1", "count", ({"role": "user", "content": "<image>How many?"},), (b"",), "3"),
-    Question("q2", "area", ({"role": "user", "content": "<image>Which area?"},), (b"",), r"2\pi"),
-]
+def question(name: str, kind: str, gold: str, options: tuple[str, ...] = ()) -> Question:
+    turns = ({"role": "user", "content": "<image>What?"},)
+    return Question(Conversation(name, turns, (b"",)), kind, gold, options)
+
+
+QUESTIONS = [question("q1", "count", "3"), question("q2", "area", r"2\pi")]
 RESPONSES = [
     Responses(
         Response(thought("3"), (7, 8), False),
@@ -85,7 +88,7 @@ def test_figures_by_hand():
 
 def test_comparison_of_an_intervention_by_hand():
     right, wrong = Response(thought("3"), (7,), False), Response(thought("4"), (7,), False)
-    questions = [Question(str(i), "count", (), (), "3") for i in range(4)]
+    questions = [question(str(i), "count", "3") for i in range(4)]
     before = grade(questions, [Responses(wrong, (wrong, right)), *[Responses(right, (right, right))] * 3])
     after = grade(questions, [Responses(right, (right, right)), *[Responses(right, (right, right))] * 3])
     found = compare(before, after)
@@ -99,8 +102,8 @@ def test_comparison_of_an_intervention_by_hand():
 
 
 def test_the_text_of_an_option_is_right():
-    question = Question("q", "position", (), (), "B", ("red", "blue"))
-    found = grade([question] * 2, [Responses(Response(thought(text), (7,), False), ()) for text in ("blue", "red")])
+    asked = question("q", "position", "B", ("red", "blue"))
+    found = grade([asked] * 2, [Responses(Response(thought(text), (7,), False), ()) for text in ("blue", "red")])
     assert [(g.answer, g.accuracy) for g in found] == [("blue", 1.0), ("red", 0.0)]
 
 
@@ -108,7 +111,21 @@ def test_without_samples_and_images_those_figures_are_null():
     greedy_only = [Responses(Response(thought("4"), (1,), False), ())]
     found = figures("base", grade(QUESTIONS[:1], greedy_only), None)
     assert found["accuracy"] == 0.0 and found["accuracy_sampled"] is None and found["vas"] is None
-    print_table([found])
+
+
+def test_tables_keep_every_number_at_80_columns(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    vas = VasSummary(1234567.0, 4.0, 0.01234, 0.01234, 0.2, 5.0, 2.5, 2, 0)
+    found = figures("a-model-of-a-long-name.intervened", grade(QUESTIONS, RESPONSES), vas)
+    print_table([found, found | {"vas": None, "accuracy_sampled": None}])
+    shares = {"without": 0.1, "with": 1.0, "difference": 0.9, "interval": [0.85, 0.95], "n": 240}
+    print_comparison([found | {"intervention": {"greedy": shares, "sampled": None}}], "img=0.15,sys=0.05,mode=weight")
+    lines = capsys.readouterr().out.splitlines()
+    text = "\n".join(lines)
+    assert max(map(len, lines)) <= 80
+    for number in ("100.0%", "75.0%", "50.0%", "1.235e+06", "0.01234", "+90.0%", "+85.0% .. +95.0%", "240"):
+        assert number in text, number
+    assert "a-mo" in text and "…" in text
 
 
 def test_files_are_written_whole(tmp_path):
@@ -116,16 +133,12 @@ def test_files_are_written_whole(tmp_path):
     write_responses(graded, tmp_path / "new" / "sft.responses.jsonl")
     lines = (tmp_path / "new" / "sft.responses.jsonl").read_text().splitlines()
     assert len(lines) == 6 and json.loads(lines[3])["gold"] == r"2\pi"
-    write_json({"a": 1}, tmp_path / "x.json")
-    with pytest.raises(TypeError):
-        write_json({"a": object()}, tmp_path / "x.json")
-    assert json.loads((tmp_path / "x.json").read_text()) == {"a": 1}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "x.json"]  # no half files
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["sft.responses.jsonl"]  # no half files
 
 
 def test_summary_collects_stages_in_order_with_seconds_and_versions(tmp_path):
     for name in ("sft", "base", "ablation", "grpo"):
-        write_json(figures(name, grade(QUESTIONS, RESPONSES), None), tmp_path / "evaluation" / f"{name}.json")
+        write_json(tmp_path / "evaluation" / f"{name}.json", figures(name, grade(QUESTIONS, RESPONSES), None))
     (tmp_path / "stages").mkdir()
     for place, (stage, seconds) in enumerate((("sft", 7), ("data", 3))):
         (tmp_path / "stages" / stage).write_text(f"{seconds}\nthe command\n")
@@ -141,8 +154,13 @@ def test_summary_collects_stages_in_order_with_seconds_and_versions(tmp_path):
 def test_summary_names_what_is_missing(tmp_path):
     with pytest.raises(ValueError, match="holds no results"):
         summarise(tmp_path)
-    write_json({"name": "sft"}, tmp_path / "evaluation" / "sft.json")
-    with pytest.raises(ValueError, match="sft.json lacks accuracy"):
+    path = tmp_path / "evaluation" / "sft.json"
+    for content in ('{"name": "sft"}', "[1]"):
+        write_whole(path, content)
+        with pytest.raises(ValueError, match="sft.json lacks .*accuracy"):
+            summarise(tmp_path)
+    write_whole(path, "{")
+    with pytest.raises(ValueError, match="sft.json: not JSON"):
         summarise(tmp_path)
 
 
@@ -154,9 +172,9 @@ def test_questions_of_the_miniature_world(tiny_world):
     assert [list(q.options) for q in data.questions] == [row["extra_info"]["options"] for row in rows]
     assert [q.gold for q in data.questions] == [row["reward_model"]["ground_truth"] for row in rows]
     assert [q.kind for q in data.questions] == [row["extra_info"]["kind"] for row in rows]
-    text = data.questions[0].text(processor)
+    text = data.questions[0].conversation.text(processor)
     assert text.count("<|image_pad|>") == 1 and text.endswith("<|im_start|>assistant\n")
-    inputs = processor(text=[text], images=data.questions[0].pictures(), return_tensors="pt")
+    inputs = processor(text=[text], images=data.questions[0].conversation.pictures(), return_tensors="pt")
     assert inputs["input_ids"].shape[1] <= data.longest_prompt
 
 
@@ -194,7 +212,7 @@ def test_bad_models_are_named_in_one_sentence(tiny_world, tmp_path, capfd, monke
     assert main([str(tmp_path / "empty"), *common]) == 2
     assert "holds no weights" in capfd.readouterr().err
     assert main([str(tmp_path / "empty"), *common, "--intervene", "img=x"]) == 2
-    assert "'x' is no value for img" in capfd.readouterr().err
+    assert "intervention.img: Input should be a valid number" in capfd.readouterr().err
     (tmp_path / "empty" / "model.safetensors").touch()
     assert main([str(tmp_path / "empty"), *common]) == 2
     assert "no processor" in capfd.readouterr().err

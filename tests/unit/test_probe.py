@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from avar_rl.attention.roles import Markup, Role, token_roles
-from avar_rl.probe.__main__ import main, parse_layers
+from avar_rl.probe.__main__ import main
 from avar_rl.probe.measure import fitting_batch_size, image_attention, load_network, measure
-from avar_rl.probe.report import band, bootstrap, figures, to_json
-from avar_rl.probe.samples import Sample, load_samples
+from avar_rl.probe.report import band, bootstrap, figures, print_tables, to_json
+from avar_rl.probe.samples import Conversation, load_samples
 from avar_rl.vas import HeadAttention
 from data_tools.validate import load_processor
 
@@ -28,9 +28,9 @@ def user(content: str, *before: dict) -> tuple[dict, ...]:
     return (*before, {"role": "user", "content": content})
 
 
-PLAIN = Sample("plain", user("<image>How many red shapes?"), (png(),))
-TEXT_FIRST = Sample("text first", user("How many red shapes?<image>"), (png(),))
-TEXT_ONLY = Sample("text only", user("How many red shapes?"), ())
+PLAIN = Conversation("plain", user("<image>How many red shapes?"), (png(),))
+TEXT_FIRST = Conversation("text first", user("How many red shapes?<image>"), (png(),))
+TEXT_ONLY = Conversation("text only", user("How many red shapes?"), ())
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +40,6 @@ def base(tiny_world):
 
 def test_bands():
     assert [band(vas) for vas in (0.0, 9.99, 10.0, 15.0, 15.01)] == ["narrow", "narrow", "wide", "wide", "panoramic"]
-
-
-def test_layers_of_the_command_line():
-    assert parse_layers("0,4-6, 5") == [0, 4, 5, 6]
-    for wrong in ("", "a", "3-1", "1-", "-2"):
-        with pytest.raises(ValueError, match="--layers"):
-            parse_layers(wrong)
 
 
 def test_bootstrap_interval():
@@ -88,11 +81,33 @@ def test_figures_by_hand():
 def test_json_has_null_where_nothing_was_measured():
     heads = hand_made()
     found = to_json(heads, figures(heads), [0], ["a", "b", "c"])
-    assert found["samples"] == {"samples": 3, "measured": 1, "without_image_or_rows": 1, "without_system_turn": 1}
+    assert found["samples"] == {"samples": 3, "measured": 1, "without_image_or_queries": 1, "without_system_turn": 1}
     assert found["band"] == "narrow"
     assert found["per_sample"][1]["vas"] is None and found["per_sample"][1]["image_mass"] == pytest.approx(0.6)
     assert found["per_sample"][2]["image_mass"] is None
     json.dumps(found, allow_nan=False)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_tables_keep_every_number(width, monkeypatch, capsys):
+    """Layer by layer, with numbers as long as they get, in one table where it fits and in one per measure elsewhere."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    values_NLH = 1234567.0 * torch.tensor([1.0, 1.1]).double()[:, None, None].expand(2, 12, 3)
+    names = ("vas", "vas_with_sink", "image_mass", "system_mass", "system_mass_with_sink")
+    alive = torch.ones(2, dtype=torch.bool)
+    heads = HeadAttention(**{f"{name}_NLH": values_NLH for name in names}, seen_N=alive, measured_N=alive)
+    print_tables(heads, figures(heads), range(12))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= width
+    assert sum("1.296e+06 1.235e+06 .. 1.358e+06" in line for line in lines) == (36 if width == 80 else 12)
+
+
+def test_a_truncated_image_is_named(base):
+    cut = Conversation("cut", user("<image>What?"), (png()[:-40],))
+    with pytest.raises(ValueError, match="sample cut: an image cannot be decoded"):
+        cut.pictures()
+    with pytest.raises(ValueError, match="sample none: an image cannot be read"):
+        measure(*base[:1], [Conversation("none", user("<image>What?"), (b"no image",))], base[1])
 
 
 @torch.no_grad()
@@ -106,10 +121,10 @@ def test_equals_eager_maps(base, tiny_world):
     for place, sample in enumerate(samples):
         inputs = processor(text=[sample.text(processor)], images=sample.pictures(), return_tensors="pt")
         roles = token_roles(inputs["input_ids"], Markup.from_tokenizer(processor.tokenizer))[0]
-        maps_LHRT = torch.stack(eager(**inputs, output_attentions=True).attentions)[:, 0][:, :, roles == Role.USER]
-        image, system = (maps_LHRT[..., roles == role].sum(-1) for role in (Role.IMAGE, Role.SYSTEM))
+        maps_LHQT = torch.stack(eager(**inputs, output_attentions=True).attentions)[:, 0][:, :, roles == Role.USER]
+        image, system = (maps_LHQT[..., roles == role].sum(-1) for role in (Role.IMAGE, Role.SYSTEM))
         torch.testing.assert_close(found.vas_NLH[place], (image / system).mean(-1).double(), rtol=1e-4, atol=1e-6)
-        with_sink = image / (system + maps_LHRT[..., 0])
+        with_sink = image / (system + maps_LHQT[..., 0])
         torch.testing.assert_close(found.vas_with_sink_NLH[place], with_sink.mean(-1).double(), rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(found.image_mass_NLH[place], image.mean(-1).double(), rtol=1e-4, atol=1e-6)
 
@@ -188,7 +203,7 @@ def test_samples_of_any_parquet_with_images(tmp_path):
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "b.parquet")
     assert load_samples(tmp_path / "b.parquet", "user")[0].turns[0]["content"] == "See <image>: what?"
     faulty = {"no text": {"label": "x"}, "1 `<image>` marks for 0": {"text": "<image>"}}
-    faulty["neither bytes nor a file"] = {"text": "x", "images": ["absent.png"]}
+    faulty["no such image file"] = {"text": "x", "images": ["absent.png"]}
     for message, row in faulty.items():
         pq.write_table(pa.Table.from_pylist([row]), tmp_path / "c.parquet")
         with pytest.raises(ValueError, match=message):
@@ -200,7 +215,7 @@ def test_command_line(tiny_world, tmp_path, capfd, monkeypatch):
         monkeypatch.setenv(name, "1")  # main() sets what is not set; monkeypatch puts it back
     model, data = str(tiny_world / "base"), str(tiny_world / "data" / "sft_val.parquet")
     files = ["--json", str(tmp_path / "vas.json"), "--plot", str(tmp_path / "new" / "vas.png")]
-    assert main([model, data, "--limit", "4", "--rows", "response", "--layers", "0-1", *files]) == 0
+    assert main([model, data, "--limit", "4", "--queries", "response", "--layers", "0-1", *files]) == 0
     printed = capfd.readouterr().out
     assert "ratio of means with sink" in printed and "narrow < 10" in printed
     found = json.loads((tmp_path / "vas.json").read_text())
@@ -212,3 +227,6 @@ def test_command_line(tiny_world, tmp_path, capfd, monkeypatch):
     assert "probe: cannot record layers [9]" in capfd.readouterr().err
     assert main([model, str(tmp_path / "none.parquet")]) == 2
     assert main([str(tmp_path), data]) == 2
+    assert main([model, data, "--layers", "0-x"]) == 2
+    assert "probe: --layers '0-x': '0-x' is not a layer or FIRST-LAST" in capfd.readouterr().err
+    assert main([model, data, "--limit", "1", "--json", f"{data}/x.json"]) == 2  # a file is no folder

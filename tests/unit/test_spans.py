@@ -1,11 +1,11 @@
-"""Roles written out by hand, one letter a token: O other, S system, I image, U user, R response."""
+"""Roles written out by hand, one letter per token: O other, S system, I image, U user, R response."""
 
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from avar_rl.attention.roles import Markup, Role, query_rows, require_roles, role_counts, role_spans, token_roles
+from avar_rl.attention.roles import Markup, Role, query_positions, require_roles, role_counts, role_spans, token_roles
 
 SPECIAL = ["<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
 LETTERS = {"O": Role.OTHER, "S": Role.SYSTEM, "I": Role.IMAGE, "U": Role.USER, "R": Role.RESPONSE}
@@ -204,23 +204,23 @@ ROLES = torch.tensor(
 )
 
 
-def test_query_rows():
-    assert query_rows(ROLES, "user").tolist() == [[6, 7], [-1, -1]]
-    assert query_rows(ROLES, "all_user").tolist() == [[3, 6, 7], [3, 4, 5]]
-    assert query_rows(ROLES, "response").tolist() == [[8, 9, -1], [7, 8, 9]]
-    assert query_rows(torch.zeros(2, 3, dtype=torch.int8), "user").shape == (2, 0)
+def test_query_positions():
+    assert query_positions(ROLES, "user").tolist() == [[6, 7], [-1, -1]]
+    assert query_positions(ROLES, "all_user").tolist() == [[3, 6, 7], [3, 4, 5]]
+    assert query_positions(ROLES, "response").tolist() == [[8, 9, -1], [7, 8, 9]]
+    assert query_positions(torch.zeros(2, 3, dtype=torch.int8), "user").shape == (2, 0)
 
 
-def test_query_rows_of_a_packed_batch_do_not_see_the_image_of_another_sequence():
+def test_query_positions_of_a_packed_batch_do_not_see_the_image_of_another_sequence():
     packed, cu_seqlens = ROLES.reshape(1, 20), torch.tensor([0, 10, 20])
-    assert query_rows(packed, "user", cu_seqlens=cu_seqlens).tolist() == [[6, 7]]
+    assert query_positions(packed, "user", cu_seqlens=cu_seqlens).tolist() == [[6, 7]]
     swapped = ROLES.flip(0).reshape(1, 20)
-    assert query_rows(swapped, "user", cu_seqlens=cu_seqlens).tolist() == [[16, 17]]
+    assert query_positions(swapped, "user", cu_seqlens=cu_seqlens).tolist() == [[16, 17]]
 
 
-def test_unknown_query_rows_are_refused():
-    with pytest.raises(ValueError, match="'vas_user' are unknown: choose 'user'"):
-        query_rows(ROLES, "vas_user")
+def test_unknown_query_positions_are_refused():
+    with pytest.raises(ValueError, match="'vas_user' is unknown: choose 'user'"):
+        query_positions(ROLES, "vas_user")
 
 
 def test_role_spans_and_counts():

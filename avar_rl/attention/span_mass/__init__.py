@@ -1,5 +1,4 @@
-"""Span mass: how much causal attention every query row pays to each span of keys. One signature for every
-implementation.
+"""Span mass: how much causal attention every query pays to each span of keys. All implementations share one signature.
 
     mass_X(l, h, q) = Σ_{k ∈ X, k ≤ q} A[l, h, q, k] = exp(LSE_X − LSE_all)
 

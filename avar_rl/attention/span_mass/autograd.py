@@ -1,7 +1,7 @@
 """Span mass as one differentiable operation over a forward and a backward routine that recompute scores.
 
-The backward pass needs query and key, which attention keeps for its own backward anyway, and O(rows) numbers. Inside a
-checkpointed region whose recomputation replays the operation (module `replay`) query and key are saved the usual way,
+The backward pass needs query and key, which attention keeps for its own backward anyway, and O(queries) numbers. Inside
+a checkpointed region whose recomputation replays the operation (module `replay`) query and key are saved the usual way,
 so that checkpointing drops and recomputes them. Under any other checkpointing the recomputation does not know of the
 recording; there query and key are held past it.
 """
@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from avar_rl.attention.span_mass.problem import Problem
 
-# Shapes: B batch, H query heads, T tokens, D head dim, S spans, R rows.
+# Shapes: B batch, H query heads, T tokens, D head dim, S spans, Q queries.
 
 # "hold": query and key stay on the node. "save": they are saved tensors. "replay": a recomputation saves them again.
 _KEEPING: ContextVar[str] = ContextVar("avar_span_mass_keeping", default="hold")
@@ -35,30 +35,35 @@ def keeping(how: str):
 
 
 class SpanMass(torch.autograd.Function):
+    """Span mass, differentiable once in query and key; the backward pass scores again instead of keeping scores."""
+
     @staticmethod
     def forward(ctx, query: Tensor, key: Tensor, problem: Problem, routine: ModuleType) -> Tensor:
-        """(B, S, H, R). `routine` has `masses` and `gradients`, as `avar_rl.attention.span_mass.chunked`."""
+        """The masses, float (B, S, H, Q), of the checked `problem`.
+
+        `routine` is a module with `masses` and `gradients`: `avar_rl.attention.span_mass.chunked` or `triton_launch`.
+        """
         how = _KEEPING.get()
         if how == "replay":  # only what it saves is wanted
             ctx.save_for_backward(query, key)
-            (B, H, _, _), R, S = query.shape, problem.rows_BR.shape[1], problem.spans_BST.shape[1]
-            return query.new_empty(B, S, H, R, dtype=torch.promote_types(query.dtype, torch.float32))
+            (B, H, _, _), Q, S = query.shape, problem.positions_BQ.shape[1], problem.spans_BST.shape[1]
+            return query.new_empty(B, S, H, Q, dtype=torch.promote_types(query.dtype, torch.float32))
         with torch.autocast(query.device.type, enabled=False):
-            mass_BHRS, ctx.lse_BHR = routine.masses(query, key, problem)
+            mass_BHQS, ctx.lse_BHQ = routine.masses(query, key, problem)
         if any(ctx.needs_input_grad):
-            ctx.problem, ctx.routine, ctx.mass_BHRS = problem, routine, mass_BHRS.detach()
+            ctx.problem, ctx.routine, ctx.mass_BHQS = problem, routine, mass_BHQS.detach()
             ctx.held = None if how == "save" else (query.detach(), key.detach())
             if how == "save":
                 ctx.save_for_backward(query, key)
-        return mass_BHRS.permute(0, 3, 1, 2)
+        return mass_BHQS.permute(0, 3, 1, 2)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_BSHR: Tensor):
+    def backward(ctx, grad_BSHQ: Tensor):
         query, key = ctx.held or ctx.saved_tensors
-        with torch.autocast(grad_BSHR.device.type, enabled=False):
-            grad_query_BHRD, grad_key = ctx.routine.gradients(
-                grad_BSHR.permute(0, 2, 3, 1), ctx.mass_BHRS, ctx.lse_BHR, query, key, ctx.problem
+        with torch.autocast(grad_BSHQ.device.type, enabled=False):
+            grad_query_BHQD, grad_key = ctx.routine.gradients(
+                grad_BSHQ.permute(0, 2, 3, 1), ctx.mass_BHQS, ctx.lse_BHQ, query, key, ctx.problem
             )
-        grad_query = ctx.problem.put_rows(grad_query_BHRD.to(query.dtype), query.shape)
+        grad_query = ctx.problem.put_queries(grad_query_BHQD.to(query.dtype), query.shape)
         return grad_query, grad_key.to(key.dtype), None, None

@@ -1,4 +1,4 @@
-"""The checked arguments of span mass, apart from query and key: which rows, which keys each row sees, the spans."""
+"""The checked arguments of span mass, apart from query and key: wanted queries, what each of them sees, spans."""
 
 from __future__ import annotations
 
@@ -7,70 +7,74 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-# Shapes: B batch, H query heads, G key-value heads, T tokens, D head dim, S spans, R rows.
+# Shapes: B batch, H query heads, G key-value heads, T tokens, D head dim, S spans, Q queries.
 
 
 @dataclass(frozen=True)
 class Problem:
+    """What span mass is asked for: the tensors below in the shapes of their suffixes, checked."""
+
     spans_BST: Tensor
-    rows_BR: Tensor  # clamped to >= 0
-    alive_BR: Tensor  # False for rows of -1 and padding
-    first_BR: Tensor | None  # first visible position of each row; None where that is 0
+    positions_BQ: Tensor  # clamped to >= 0
+    alive_BQ: Tensor  # False for queries of -1 and padding
+    first_BQ: Tensor | None  # first visible position of each query; None where that is 0
     valid_BT: Tensor | None
     lse_BHT: Tensor | None
-    all_rows: bool
+    all_queries: bool
     scale: float
 
     @classmethod
-    def build(cls, query, key, spans, rows, scale, cu_seqlens, lse, valid) -> Problem:
-        """ValueError: shapes or types that do not fit. Arguments as in `span_mass`."""
-        _check(query, key, spans, rows, cu_seqlens, lse, valid)
+    def build(cls, query, key, spans, positions, scale, cu_seqlens, lse, valid) -> Problem:
+        """Checks the arguments of `span_mass`, whose names and shapes these are. ValueError: they do not fit."""
+        _check(query, key, spans, positions, cu_seqlens, lse, valid)
         B, _, T, D = query.shape
-        all_rows = rows is None
-        if all_rows:
-            rows = torch.arange(T, device=query.device).expand(B, T)
-        alive = rows >= 0
-        rows = rows.clamp(min=0)
+        all_queries = positions is None
+        if all_queries:
+            positions = torch.arange(T, device=query.device).expand(B, T)
+        alive = positions >= 0
+        positions = positions.clamp(min=0)
         if valid is not None:
-            alive = alive & valid.bool().gather(1, rows)
+            alive = alive & valid.bool().gather(1, positions)
         first = None
         if cu_seqlens is not None:
-            borders = cu_seqlens.to(rows)
-            first = borders[torch.bucketize(rows, borders[1:-1], right=True)]
+            borders = cu_seqlens.to(positions)
+            first = borders[torch.bucketize(positions, borders[1:-1], right=True)]
         lse = None if lse is None else lse.detach()  # a function of query and key, whose gradient is accounted for
-        return cls(spans, rows, alive, first, valid, lse, all_rows, D**-0.5 if scale is None else scale)
+        return cls(spans, positions, alive, first, valid, lse, all_queries, D**-0.5 if scale is None else scale)
 
     def with_spans(self, spans: slice) -> Problem:
+        """The same problem for some of the spans."""
         return replace(self, spans_BST=self.spans_BST[:, spans])
 
-    def take_rows(self, x_BHTD: Tensor) -> Tensor:
-        """(B, H, T, D) → (B, H, R, D)."""
-        if self.all_rows:
+    def take_queries(self, x_BHTD: Tensor) -> Tensor:
+        """The wanted queries: (B, H, T, D) → (B, H, Q, D)."""
+        if self.all_queries:
             return x_BHTD
-        return x_BHTD.gather(2, self._row_index(x_BHTD))
+        return x_BHTD.gather(2, self._query_index(x_BHTD))
 
-    def put_rows(self, x_BHRD: Tensor, shape_BHTD: torch.Size) -> Tensor:
-        """The transpose of take_rows: (B, H, R, D) → (B, H, T, D)."""
-        if self.all_rows:
-            return x_BHRD
-        return x_BHRD.new_zeros(shape_BHTD).scatter_add_(2, self._row_index(x_BHRD), x_BHRD)
+    def put_queries(self, x_BHQD: Tensor, shape_BHTD: torch.Size) -> Tensor:
+        """The transpose of `take_queries`, (B, H, Q, D) → (B, H, T, D): zero at positions that are not wanted."""
+        if self.all_queries:
+            return x_BHQD
+        return x_BHQD.new_zeros(shape_BHTD).scatter_add_(2, self._query_index(x_BHQD), x_BHQD)
 
-    def lse_rows(self) -> Tensor | None:
-        """(B, H, R), where the log-sum-exp is known; infinite for rows that do not count, so that they weigh nothing.
+    def lse_of_queries(self) -> Tensor | None:
+        """The log-sum-exp (B, H, Q) of the wanted queries; None where it is not known.
 
-        Kernels leave anything there, NaN included.
+        It is infinite for queries that do not count, so that they weigh nothing: kernels leave anything there, NaN
+        included.
         """
         if self.lse_BHT is None:
             return None
-        lse_BHR = self.take_rows(self.lse_BHT[..., None])[..., 0]
-        return lse_BHR.masked_fill(~self.alive_BR[:, None], torch.inf)
+        lse_BHQ = self.take_queries(self.lse_BHT[..., None])[..., 0]
+        return lse_BHQ.masked_fill(~self.alive_BQ[:, None], torch.inf)
 
-    def _row_index(self, x_BHxD: Tensor) -> Tensor:
+    def _query_index(self, x_BHxD: Tensor) -> Tensor:
         B, H, _, D = x_BHxD.shape
-        return self.rows_BR[:, None, :, None].expand(B, H, self.rows_BR.shape[1], D)
+        return self.positions_BQ[:, None, :, None].expand(B, H, self.positions_BQ.shape[1], D)
 
 
-def _check(query, key, spans, rows, cu_seqlens, lse, valid) -> None:
+def _check(query, key, spans, positions, cu_seqlens, lse, valid) -> None:
     B, H, T, D = query.shape
     if key.ndim != 4 or key.shape[0] != B or key.shape[2:] != (T, D) or H % key.shape[1]:
         raise ValueError(
@@ -79,8 +83,8 @@ def _check(query, key, spans, rows, cu_seqlens, lse, valid) -> None:
         )
     if spans.dtype != torch.bool or spans.ndim != 3 or (spans.shape[0], spans.shape[2]) != (B, T):
         raise ValueError(f"spans must be bool (B={B}, S, T={T}), not {spans.dtype} {tuple(spans.shape)}")
-    if rows is not None and (rows.dtype != torch.int64 or rows.ndim != 2 or rows.shape[0] != B):
-        raise ValueError(f"rows must be int64 (B={B}, R), not {rows.dtype} {tuple(rows.shape)}")
+    if positions is not None and (positions.dtype != torch.int64 or positions.ndim != 2 or positions.shape[0] != B):
+        raise ValueError(f"query_positions must be int64 (B={B}, Q), not {positions.dtype} {tuple(positions.shape)}")
     if cu_seqlens is not None and B != 1:
         raise ValueError(f"a packed batch (cu_seqlens given) has B = 1, not {B}")
     if lse is not None and lse.shape != (B, H, T):

@@ -12,26 +12,26 @@ from torch import Tensor
 
 from avar_rl.attention.span_mass.problem import Problem
 
-# Shapes: B batch, H query heads, T tokens, D head dim, S spans, R rows.
+# Shapes: B batch, H query heads, T tokens, D head dim, S spans, Q queries.
 
 
 def span_mass(query: Tensor, key: Tensor, problem: Problem) -> Tensor:
-    """(B, S, H, R); arguments as in `avar_rl.attention.span_mass.span_mass`. A given log-sum-exp is not used."""
+    """The masses (B, S, H, Q) of query (B, H, T, D) and key (B, G, T, D). A given log-sum-exp is not used."""
     dtype = torch.float64 if query.dtype == torch.float64 else torch.float32
     key_BHTD = key.to(dtype).repeat_interleave(query.shape[1] // key.shape[1], dim=1)
-    scores_BHRT = problem.take_rows(query).to(dtype) @ key_BHTD.transpose(2, 3) * problem.scale
-    seen_BRT = _seen(problem, key.shape[2])
-    weight_BHRT = scores_BHRT.masked_fill(~seen_BRT[:, None], -math.inf).softmax(-1)
-    weight_BHRT = weight_BHRT.masked_fill(~seen_BRT[:, None], 0.0)  # also where a row sees nothing and softmax is NaN
-    return torch.einsum("bhrk,bsk->bshr", weight_BHRT, problem.spans_BST.to(dtype))
+    scores_BHQT = problem.take_queries(query).to(dtype) @ key_BHTD.transpose(2, 3) * problem.scale
+    seen_BQT = _seen(problem, key.shape[2])
+    weight_BHQT = scores_BHQT.masked_fill(~seen_BQT[:, None], -math.inf).softmax(-1)
+    weight_BHQT = weight_BHQT.masked_fill(~seen_BQT[:, None], 0.0)  # also where a query sees nothing and softmax is NaN
+    return torch.einsum("bhqk,bsk->bshq", weight_BHQT, problem.spans_BST.to(dtype))
 
 
 def _seen(problem: Problem, tokens: int) -> Tensor:
-    """bool (B, R, T): which keys each row sees. Rows of -1 and of padding see their own position, and count for 0."""
-    position_T = torch.arange(tokens, device=problem.rows_BR.device)
-    seen_BRT = (position_T <= problem.rows_BR[..., None]) & problem.alive_BR[..., None]
-    if problem.first_BR is not None:
-        seen_BRT = seen_BRT & (position_T >= problem.first_BR[..., None])
+    """bool (B, Q, T): which keys each query sees. Positions of -1 and of padding see nothing."""
+    position_T = torch.arange(tokens, device=problem.positions_BQ.device)
+    seen_BQT = (position_T <= problem.positions_BQ[..., None]) & problem.alive_BQ[..., None]
+    if problem.first_BQ is not None:
+        seen_BQT = seen_BQT & (position_T >= problem.first_BQ[..., None])
     if problem.valid_BT is not None:
-        seen_BRT = seen_BRT & problem.valid_BT[:, None].bool()
-    return seen_BRT
+        seen_BQT = seen_BQT & problem.valid_BT[:, None].bool()
+    return seen_BQT

@@ -27,30 +27,34 @@ def span_mass(
     key: Tensor,
     spans: Tensor,
     *,
-    rows: Tensor | None = None,
+    query_positions: Tensor | None = None,
     scale: float | None = None,
     cu_seqlens: Tensor | None = None,
     lse: Tensor | None = None,
     valid: Tensor | None = None,
 ) -> Tensor:
-    """Causal softmax mass of every query row on each span.
+    """Causal softmax mass of every query on each span: Σ of its attention weights over the span's visible keys.
 
     Args:
-        query: (B, H, T, D), key: (B, H_kv, T, D), after rotary embedding; H is a multiple of H_kv (grouped queries).
+        query: (B, H, T, D), after rotary embedding.
+        key: (B, H_kv, T, D), after rotary embedding; H is a multiple of H_kv (grouped-query attention).
         spans: bool (B, S, T), membership of each key in each span. Spans may overlap.
-        rows: int64 (B, R), the query positions wanted, padded with -1; None for all T.
+        query_positions: int64 (B, Q), the positions of the queries wanted, padded with -1; None for all T.
         scale: factor of the scores; None for D**-0.5.
-        cu_seqlens: int (N+1), borders of the sequences of a packed batch (then B = 1). A row sees only its own
+        cu_seqlens: int (N+1), borders of the sequences of a packed batch (then B = 1). A query sees only its own
             sequence.
         lse: (B, H, T), log-sum-exp of the scaled scores over the keys each query sees, where the attention kernel
             already returned it: the forward pass then scores only the keys of the spans. It is taken as a function of
             query and key, so gradients are the same with and without it.
-        valid: bool (B, T), False on padding. Padding keys are seen by nobody; padding query rows give 0.
+        valid: bool (B, T), False on padding. Padding keys are seen by nobody; padding queries give 0.
 
-    Returns: float32 (B, S, H, R) (float64 for float64 input); rows of -1 give 0. Differentiable once in query and key.
-    ValueError: shapes that do not fit, or an implementation asked for by AVAR_SPAN_MASS that cannot run here.
+    Returns:
+        float32 (B, S, H, Q), float64 for float64 input; positions of -1 give 0. Differentiable once in query and key.
+
+    Raises:
+        ValueError: shapes that do not fit, or an implementation asked for by AVAR_SPAN_MASS that cannot run here.
     """
-    problem = Problem.build(query, key, spans, rows, scale, cu_seqlens, lse, valid)
+    problem = Problem.build(query, key, spans, query_positions, scale, cu_seqlens, lse, valid)
     name = implementation(query)
     if name == "reference":
         return reference.span_mass(query, key, problem)
