@@ -7,9 +7,12 @@ model did.
 """
 
 import argparse
+import glob
 import shutil
 import sys
 from pathlib import Path
+
+from avar_rl.runtime.files import replacing
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json", "*.pt", "*.pth", "*.gguf")
 
@@ -36,9 +39,18 @@ def base_directory(base: str) -> Path:
 
 
 def export(checkpoints: Path, out: Path, base: str) -> Path:
-    """Writes `out`, whole or not at all. Returns the checkpoint folder it came from.
+    """Writes the newest checkpoint as a Hugging Face directory, whole or not at all.
 
-    ValueError: no complete checkpoint, or weights that do not match the architecture.
+    Args:
+        checkpoints: a stage's folder of checkpoints, verl's `trainer.default_local_dir`.
+        out: the directory to write; one that is there is replaced.
+        base: the model that training started from, a directory or the name of a model on the hub.
+
+    Returns:
+        The checkpoint's folder of weights.
+
+    Raises:
+        ValueError: no complete checkpoint, or weights that do not match the architecture.
     """
     from transformers import AutoConfig, AutoModelForImageTextToText
 
@@ -51,14 +63,13 @@ def export(checkpoints: Path, out: Path, base: str) -> Path:
     faults = {name: sorted(keys)[:5] for name, keys in report.items() if keys and name in wrong}
     if faults:
         raise ValueError(f"{source} does not match the architecture of {base}: {faults}")
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(partial)
-    for file in origin.iterdir():
-        if file.is_file() and file.name != "config.json" and not any(file.match(pattern) for pattern in WEIGHTS):
-            shutil.copyfile(file, partial / file.name)
-    shutil.rmtree(out, ignore_errors=True)
-    partial.rename(out)
+    for stale in out.parent.glob(f".{glob.escape(out.name)}.*.tmp"):  # an export that was killed left its weights
+        shutil.rmtree(stale, ignore_errors=True)
+    with replacing(out) as partial:
+        model.save_pretrained(partial)
+        for file in origin.iterdir():
+            if file.is_file() and file.name != "config.json" and not any(file.match(pattern) for pattern in WEIGHTS):
+                shutil.copyfile(file, partial / file.name)
     return source
 
 
@@ -70,8 +81,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         source = export(arguments.checkpoints, arguments.out, arguments.base)
-    except ValueError as error:
-        print(f"avar_rl export: {error}", file=sys.stderr)
+    except (OSError, ValueError) as error:
+        print(f"export: {error}", file=sys.stderr)
         return 2
     print(f"{source} -> {arguments.out}")
     return 0

@@ -12,17 +12,16 @@ from pathlib import Path
 
 def parse_steps(text: str) -> tuple[int, ...]:
     """`1,5-8` → (1, 5, 6, 7, 8)."""
-    steps: list[int] = []
-    for item in text.split(","):
-        first, _, last = item.partition("-")
-        try:
-            steps += range(int(first), int(last or first) + 1)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{item!r} is neither a step nor a range such as 5-8") from None
-    return tuple(steps)
+    from avar_rl.runtime.layers import parse_indices
+
+    try:
+        return parse_indices(text, "steps", "step", "steps and ranges FIRST-LAST, joined by commas, such as 1,5-8")
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def positive(text: str) -> int:
+    """A whole number above 0."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
@@ -41,13 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
 
     from avar_rl.rollouts.page import Selection, build
+    from avar_rl.runtime.files import write_whole
 
     out = options.out or options.directory / "rollouts.html"
     selection = Selection(steps=options.steps, groups=options.groups, image_size=options.image_size)
     try:
         page = build(options.directory, selection, options.title or str(options.directory))
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(page, encoding="utf-8")
+        write_whole(out, page)
     except (OSError, ValueError) as error:
         print(f"rollouts: {error}", file=sys.stderr)
         return 2

@@ -15,6 +15,7 @@ from statistics import fmean
 from typing import Any
 
 from avar_rl.rollouts.record import Rollout, read_step, step_files
+from avar_rl.runtime.images import open_image
 
 DIGITS = 4
 
@@ -30,7 +31,7 @@ class Selection:
 
 
 def build(directory: Path, selection: Selection, title: str) -> str:
-    """The page of the record in `directory`.
+    """The page of the record in `directory`, as HTML text that needs no other file.
 
     Raises:
         ValueError: no record, a step that it lacks, a line or an image that cannot be read.
@@ -70,7 +71,7 @@ def _by_group(rollouts: Sequence[Rollout]) -> dict[str, list[Rollout]]:
 
 
 def _step_summary(step: int, groups: dict[str, list[Rollout]], shown: int) -> dict[str, Any]:
-    """Over the whole step, also what is not shown of it."""
+    """Figures of the whole step, of the responses that are not shown, too."""
     rollouts = [rollout for members in groups.values() for rollout in members]
     decided = [r.raw["accuracy"] for r in rollouts if r.raw.get("accuracy") is not None]
     return {
@@ -134,11 +135,8 @@ class _Images:
 
 
 def _data_uri(path: Path, size: int) -> str:
-    from PIL import Image
-
     try:
-        with Image.open(path) as image:
-            image = image.convert("RGB")
+        image = open_image(path, where="an image of the record").convert("RGB")
     except OSError as error:
         raise ValueError(f"image {path} of the record cannot be read: {error}") from error
     image.thumbnail((size, size))

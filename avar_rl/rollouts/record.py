@@ -1,4 +1,4 @@
-"""The rollout record on disk: DIR/step_000012.jsonl, one response a line, and DIR/images/HASH.png.
+"""The rollout record on disk: DIR/step_000012.jsonl, one response per line, and DIR/images/HASH.png.
 
 A step's file is written whole or not at all, and written again where an interrupted run repeats the step.
 """
@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
+
+from avar_rl.runtime.files import write_whole
 
 IMAGES = "images"
 
@@ -51,35 +53,39 @@ class Rollout:
                 raise ValueError(f"row {self.row}: {len(masses)} values of {name} for {len(self.tokens)} tokens")
 
 
-_TUPLES = ("images", "tokens", "image_mass", "system_mass", "closed")
+_TUPLES = {"images", "tokens", "image_mass", "system_mass", "closed"}
 _NAMES = {item.name for item in fields(Rollout)}
 _REQUIRED = _NAMES - {"closed", "masked", "error"}
 
 
 def write_step(directory: Path, step: int, rollouts: Sequence[Rollout]) -> Path:
-    """Writes a step's responses; returns the file."""
+    """Writes the responses of a step to `directory`, whole or not at all; returns the file. ValueError: a NaN."""
     path = directory / f"step_{step:06d}.jsonl"
     lines = (json.dumps(vars(rollout), ensure_ascii=False, allow_nan=False) + "\n" for rollout in rollouts)
-    _write_whole(path, "".join(lines).encode("utf-8"))
+    write_whole(path, "".join(lines).encode("utf-8"))
     return path
 
 
 def store_image(directory: Path, content: bytes, suffix: str = ".png") -> str:
-    """Keeps an encoded image once, however often it is sampled; returns its path relative to `directory`."""
+    """Keeps an encoded image once, however often it is sampled; returns its path relative to `directory`.
+
+    The file's name is a hash of `content` and the suffix.
+    """
     name = f"{IMAGES}/{hashlib.sha256(content).hexdigest()[:20]}{suffix}"
     if not (directory / name).is_file():
-        _write_whole(directory / name, content)
+        write_whole(directory / name, content)
     return name
 
 
 def step_files(directory: Path) -> dict[int, Path]:
-    """Step: file, in order of steps; `directory` may also be a run's, with the record in `rollouts` below it.
+    """Step → its file, in order of steps; `directory` may also be a run's, with the record in `rollouts` below it.
 
     Raises:
         ValueError: there is no record.
     """
     for place in (directory, directory / "rollouts"):
-        files = {int(path.stem.removeprefix("step_")): path for path in place.glob("step_*.jsonl")}
+        found = ((path.stem.removeprefix("step_"), path) for path in place.glob("step_*.jsonl"))
+        files = {int(number): path for number, path in found if number.isdecimal()}
         if files:
             return dict(sorted(files.items()))
     raise ValueError(
@@ -89,7 +95,7 @@ def step_files(directory: Path) -> dict[int, Path]:
 
 
 def read_step(path: Path) -> list[Rollout]:
-    """The responses of a step. ValueError names file and line of what is no response."""
+    """The responses in a step's file. ValueError: a line is no response; the message names file and line."""
     with path.open(encoding="utf-8", newline="\n") as lines:  # str.splitlines would break at U+2028, too
         return list(_parse(path, lines))
 
@@ -97,6 +103,7 @@ def read_step(path: Path) -> list[Rollout]:
 def _parse(path: Path, lines: Iterable[str]) -> Iterable[Rollout]:
     for number, line in enumerate(lines, 1):
         where = f"{path}, line {number}"
+        values: Any
         try:
             values = json.loads(line)
         except json.JSONDecodeError as error:
@@ -104,16 +111,6 @@ def _parse(path: Path, lines: Iterable[str]) -> Iterable[Rollout]:
         if not isinstance(values, dict) or not _REQUIRED <= values.keys() <= _NAMES:
             raise ValueError(f"{where}: not a response of a rollout record, which has {', '.join(sorted(_NAMES))}")
         try:
-            yield Rollout(**{name: tuple(v) if name in _TUPLES else v for name, v in values.items()})
-        except ValueError as error:
+            yield Rollout(**values | {name: tuple(values[name]) for name in values.keys() & _TUPLES})
+        except (TypeError, ValueError) as error:  # a value of another type than the field's
             raise ValueError(f"{where}: {error}") from error
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

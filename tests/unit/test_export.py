@@ -42,7 +42,7 @@ def test_exports_the_newest_complete_checkpoint(stage, tiny_world, tmp_path):
 
     assert export(tmp_path / "checkpoints", out, str(base)) == newest
     assert_weights(out, base, 10 / 16)
-    assert not list(tmp_path.glob("*.partial"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "model"]
 
 
 def test_processor_and_chat_template_come_from_the_base_model(tiny_world, tmp_path):
@@ -87,12 +87,13 @@ def test_weights_of_the_base_model_are_not_copied(tiny_world, tmp_path):
 
 def test_an_export_replaces_an_earlier_one_and_what_a_killed_one_left(tiny_world, tmp_path):
     base, out = tiny_world / "base", tmp_path / "model"
-    for leftover in (out, tmp_path / "model.partial"):
+    killed = tmp_path / ".model.123.tmp"
+    for leftover in (out, killed):
         leftover.mkdir()
         (leftover / "old.txt").write_text("old")
     make_checkpoint(tmp_path / "checkpoints", base, 1)
     export(tmp_path / "checkpoints", out, str(base))
-    assert not (out / "old.txt").exists() and not (tmp_path / "model.partial").exists()
+    assert not (out / "old.txt").exists() and not killed.exists()
 
 
 def refused(capsys, tmp_path: Path, base: Path) -> str:

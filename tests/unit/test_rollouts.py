@@ -50,6 +50,7 @@ def test_a_reward_that_is_not_a_number_is_not_written(tmp_path):
         ("[1, 2]", "line 2: not a response"),
         ('{"step": 1}', "line 2: not a response"),
         ({"colour": "red"}, "line 2: not a response"),
+        ({"tokens": 3}, "line 2: 'int' object is not iterable"),
         ({"image_mass": [0.5]}, "line 2: row tiny-0: 1 values of image_mass for 3 tokens"),
     ],
 )
