@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # The ways a step can be run. "eager" is how attention is had without span mass: whole maps, kept for the backward pass.
-VARIANTS = ("plain", "recording", "eager")
+VARIANTS: tuple[str, ...] = ("plain", "recording", "eager")
 
 
 @dataclass(frozen=True)
 class Case:
+    """A model, a batch for it, and the queries whose masses its steps need."""
+
     name: str
-    model: object
-    inputs: dict
-    roles: object  # int8 (B, T)
-    guided_rows: object  # int64 (B, R)
-    response_rows: object
+    model: Any  # of transformers, with a decoder `model` and an output layer `lm_head`
+    inputs: dict[str, Tensor]
+    roles: Tensor  # int8 (B, T)
+    guided_positions: Tensor  # int64 (B, Q)
+    response_positions: Tensor  # int64 (B, Q)
     attention: str = "sdpa"
     head_chunk: int | None = None  # tokens of the output layer at a time, recomputed in the backward pass; None: all
 
 
 def sft_step(case: Case, variant: str) -> None:
-    """Forward, loss and backward; masses at the rows of the guided loss only."""
+    """Forward, loss and backward; masses of the queries of the guided loss only."""
     from avar_rl.guidance import GuidanceConfig, guidance_terms
 
-    log_probs, masses = forward(case, variant, case.guided_rows)
+    log_probs, masses = forward(case, variant, case.guided_positions)
     loss = log_probs.neg().mean()
     if masses is not None:
-        terms = guidance_terms(masses, case.guided_rows, case.roles, GuidanceConfig())
+        terms = guidance_terms(masses, case.guided_positions, case.roles, GuidanceConfig())
         loss = loss + 0.15 * terms.enhance_N.mean() + 0.15 * terms.suppress_N.mean()
     loss.backward()
     loss.item()  # waits for the device
@@ -35,20 +42,20 @@ def sft_step(case: Case, variant: str) -> None:
 
 
 def old_log_probs(case: Case, variant: str) -> None:
-    """Forward without gradients; masses at all response tokens."""
+    """Forward without gradients; masses of all response tokens."""
     import torch
 
     with torch.no_grad():
-        log_probs, masses = forward(case, variant, case.response_rows)
+        log_probs, masses = forward(case, variant, case.response_positions)
         total = log_probs.sum() if masses is None else log_probs.sum() + masses.sum()
     total.item()
 
 
-STEPS = {"guided SFT step": sft_step, "old log-probs": old_log_probs}
+STEPS: dict[str, Callable[[Case, str], None]] = {"guided SFT step": sft_step, "old log-probs": old_log_probs}
 
 
-def forward(case: Case, variant: str, rows):
-    """Log-probability of every next token (B, T - 1, 1), and the masses (L, B, S, H, R) at `rows` unless plain."""
+def forward(case: Case, variant: str, positions: Tensor):
+    """Log-probability of every next token (B, T - 1, 1), and the masses (L, B, S, H, Q) at `positions` unless plain."""
     from avar_rl.attention.recorder import record_span_mass
     from avar_rl.attention.roles import role_spans
     from avar_rl.guidance import GUIDED_ROLES
@@ -56,10 +63,10 @@ def forward(case: Case, variant: str, rows):
     case.model.set_attn_implementation("eager" if variant == "eager" else case.attention)
     spans_BST = role_spans(case.roles, GUIDED_ROLES)
     if variant == "recording":
-        with record_span_mass(case.model, spans_BST, rows=rows) as record:
+        with record_span_mass(case.model, spans_BST, query_positions=positions) as record:
             return log_probs_of(case, run_decoder(case).last_hidden_state), record.stack()
     output = run_decoder(case, output_attentions=variant == "eager")
-    masses = map_masses(output, spans_BST, rows) if variant == "eager" else None
+    masses = map_masses(output, spans_BST, positions) if variant == "eager" else None
     return log_probs_of(case, output.last_hidden_state), masses
 
 
@@ -81,19 +88,19 @@ def log_probs_of(case: Case, hidden_BTD):
     return torch.cat([checkpoint(head, *chunk, use_reentrant=False) for chunk in chunks], dim=1)
 
 
-def map_masses(output, spans_BST, rows_BR):
-    """From whole attention maps (B, H, T, T) a layer, as one does without span mass. All rows exist (none is -1)."""
+def map_masses(output, spans_BST, positions_BQ):
+    """From whole attention maps (B, H, T, T) per layer, as one does without span mass. No position may be -1."""
     import torch
 
     masses = []
     for map_BHTT in output.attentions:
         B, H, T, _ = map_BHTT.shape
-        wanted = map_BHTT.gather(2, rows_BR[:, None, :, None].expand(B, H, -1, T))
-        masses.append(torch.einsum("bhrk,bsk->bshr", wanted.float(), spans_BST.float()))
+        wanted = map_BHTT.gather(2, positions_BQ[:, None, :, None].expand(B, H, -1, T))
+        masses.append(torch.einsum("bhqk,bsk->bshq", wanted.float(), spans_BST.float()))
     return torch.stack(masses)
 
 
-def roles_of(B: int, T: int, spans: list[tuple[int, int, int]], device):
+def roles_of(B: int, T: int, spans: Sequence[tuple[int, int, int]], device):
     import torch
 
     roles = torch.zeros(B, T, dtype=torch.int8, device=device)
@@ -106,12 +113,12 @@ def miniature(device: str) -> Case:
     """The recipe's own model, 32 x 90 tokens: system 9, image 16 (112 x 112 pixels), question 12, response 40."""
     import torch
 
-    from avar_rl.attention.roles import Role, query_rows
+    from avar_rl.attention.roles import Role, query_positions
     from data_tools.miniature.model import make_model, make_tokenizer
 
     torch.manual_seed(0)
     B, T = 32, 90
-    model = make_model(make_tokenizer(["How many red shapes?"]), seed=0).to(device).train()
+    model: Any = make_model(make_tokenizer(["How many red shapes?"]), seed=0).to(device).train()
     model.set_attn_implementation("sdpa")
     config = model.config
     roles = roles_of(
@@ -128,15 +135,15 @@ def miniature(device: str) -> Case:
         image_grid_thw=torch.tensor([[1, 8, 8]] * B, device=device),
     )
     name = f"miniature Qwen2.5-VL: batch {B}, {T} tokens, 4 layers x 4 heads"
-    return Case(name, model, inputs, roles, query_rows(roles, "user"), query_rows(roles, "response"))
+    return Case(name, model, inputs, roles, query_positions(roles, "user"), query_positions(roles, "response"))
 
 
 def text_model(device: str, tokens: int) -> Case:
-    """One sequence, half prompt (image of 256 keys, question of 128 rows), half response."""
+    """One sequence, half prompt (image of 256 keys, question of 128 tokens), half response."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    from avar_rl.attention.roles import Role, query_rows
+    from avar_rl.attention.roles import Role, query_positions
 
     torch.manual_seed(0)
     config = Qwen2Config(
@@ -150,11 +157,11 @@ def text_model(device: str, tokens: int) -> Case:
         bos_token_id=None,
         eos_token_id=None,
     )
-    model = Qwen2ForCausalLM._from_config(config, attn_implementation="sdpa").to(device).train()
+    model: Any = Qwen2ForCausalLM._from_config(config, attn_implementation="sdpa").to(device).train()
     half = tokens // 2
     spans = [(Role.SYSTEM, 3, 24), (Role.IMAGE, half - 424, half - 168), (Role.USER, half - 144, half - 16)]
     roles = roles_of(1, tokens, [*spans, (Role.RESPONSE, half, tokens)], device)
     ids = torch.randint(0, 4096, (1, tokens), device=device)
     inputs = dict(input_ids=ids, attention_mask=torch.ones_like(ids))
-    name = f"text model: 1 x {tokens:,} tokens, 8 layers x 8 heads x 64; rows: 128 guided, {half:,} response"
-    return Case(name, model, inputs, roles, query_rows(roles, "user"), query_rows(roles, "response"))
+    name = f"text model: 1 x {tokens:,} tokens, 8 layers x 8 heads x 64; queries: 128 guided, {half:,} response"
+    return Case(name, model, inputs, roles, query_positions(roles, "user"), query_positions(roles, "response"))

@@ -2,8 +2,8 @@
 
 A random-weight language model of Qwen2.5-VL-7B's shape in bfloat16, one sequence, gradient checkpointing; the vision
 tower is left out, whose cost is the same in all variants. For each length, with ratios to the same step without masses:
-  guided SFT step   forward, loss and backward; rows: a question of 128 tokens
-  old log-probs     forward under no_grad; rows: the response, half of the sequence
+  guided SFT step   forward, loss and backward; queries: a question of 128 tokens
+  old log-probs     forward under no_grad; queries: the response, half of the sequence
 Beside them the same on eager attention maps, until they run out of memory. Then span mass alone: its time and its
 floor, the time that its bytes and its multiplications take at the card's peak.
 `--miniature` runs everything in a small shape on whatever device there is, to see that the script works.
@@ -28,11 +28,13 @@ PEAKS = {"H100": (3.35e12, 989e12), "H200": (4.8e12, 989e12), "A100": (2.04e12, 
 
 
 @dataclass(frozen=True)
-class Shape:
+class ModelShape:
+    """Tokens of one sequence: all of them, and those of image, system turn and question."""
+
     tokens: int
     image: int
     system: int = 32
-    rows: int = 128
+    question: int = 128
 
 
 def main() -> None:
@@ -53,7 +55,7 @@ def main() -> None:
     model, attention = make_model(MINIATURE if args.miniature else QWEN_7B, max(lengths), device)
     eager_fits = True
     for tokens in lengths:
-        shape = Shape(tokens, image=tokens // 4)
+        shape = ModelShape(tokens, image=tokens // 4)
         case = make_case(model, attention, shape, device)
         print(case.name, flush=True)
         for step in cases.STEPS:
@@ -75,23 +77,22 @@ def make_model(sizes: dict, tokens: int, device: str):
     return model.train(), attention
 
 
-def make_case(model, attention: str, shape: Shape, device: str) -> cases.Case:
+def make_case(model, attention: str, shape: ModelShape, device: str) -> cases.Case:
     """System turn, image, question, and a response of half the sequence."""
     import torch
 
-    from avar_rl.attention.roles import Role, query_rows
+    from avar_rl.attention.roles import Role, query_positions
 
     half, begin = shape.tokens // 2, 3 + shape.system
     spans = [(Role.SYSTEM, 3, begin), (Role.IMAGE, begin, begin + shape.image)]
-    spans += [(Role.USER, half - shape.rows, half), (Role.RESPONSE, half, shape.tokens)]
+    spans += [(Role.USER, half - shape.question, half), (Role.RESPONSE, half, shape.tokens)]
     roles = cases.roles_of(1, shape.tokens, spans, device)
     ids = torch.randint(0, model.config.vocab_size, (1, shape.tokens), device=device)
     inputs = dict(input_ids=ids, attention_mask=torch.ones_like(ids))
-    name = (
-        f"1 x {shape.tokens:,} tokens, {attention}; image {shape.image:,}; rows: {shape.rows} guided, {half:,} response"
-    )
-    rows = query_rows(roles, "user"), query_rows(roles, "response")
-    return cases.Case(name, model, inputs, roles, *rows, attention=attention, head_chunk=2048)
+    name = f"1 x {shape.tokens:,} tokens, {attention}; image {shape.image:,}; "
+    name += f"queries: {shape.question} guided, {half:,} response"
+    positions = query_positions(roles, "user"), query_positions(roles, "response")
+    return cases.Case(name, model, inputs, roles, *positions, attention=attention, head_chunk=2048)
 
 
 def report_step(step: str, case: cases.Case, repeats: int, eager: bool) -> bool:
@@ -138,8 +139,8 @@ def timed(run) -> tuple[float, int]:
     return perf_counter() - start, torch.cuda.max_memory_allocated() if cuda else 0
 
 
-def report_operation(what: str, shape: Shape, config, device: str, name: str, repeats: int) -> None:
-    """Time of one layer's span mass against its floor. Rows: the response without gradients, the question with."""
+def report_operation(what: str, shape: ModelShape, config, device: str, name: str, repeats: int) -> None:
+    """Time of one layer's span mass against its floor. Queries: the response without gradients, the question with."""
     import torch
 
     from avar_rl.attention.span_mass import span_mass
@@ -151,26 +152,26 @@ def report_operation(what: str, shape: Shape, config, device: str, name: str, re
     key = torch.randn(1, G, T, D, device=device, dtype=torch.bfloat16, requires_grad=what == "gradients")
     spans = torch.zeros(1, S, T, dtype=torch.bool, device=device)
     spans[:, 0, 3 : 3 + shape.system], spans[:, 1, 3 + shape.system : 3 + shape.system + shape.image] = True, True
-    first = half - shape.rows if what == "gradients" else half
-    rows = torch.arange(first, half if what == "gradients" else T, device=device)[None]
+    first = half - shape.question if what == "gradients" else half
+    positions = torch.arange(first, half if what == "gradients" else T, device=device)[None]
     lse = torch.zeros(1, H, T, device=device) if what == "masses, known lse" else None
-    masses = span_mass(query, key, spans, rows=rows, lse=lse)
+    masses = span_mass(query, key, spans, query_positions=positions, lse=lse)
 
     def run():
         if what == "gradients":
             torch.autograd.grad(masses.sum(), (query, key), retain_graph=True)
         else:
-            span_mass(query, key, spans, rows=rows, lse=lse)
+            span_mass(query, key, spans, query_positions=positions, lse=lse)
 
     run()
     time = median(timed(run)[0] for _ in range(5 * repeats))
-    R = rows.shape[1]
-    keys_a_row = shape.system + shape.image if lse is not None else int(rows.float().mean()) + 1
-    read = shape.system + shape.image if lse is not None else int(rows.max()) + 1
+    Q = positions.shape[1]
+    keys_per_query = shape.system + shape.image if lse is not None else int(positions.float().mean()) + 1
+    read = shape.system + shape.image if lse is not None else int(positions.max()) + 1
     products = 3 if what == "gradients" else 1  # scores; and dq, dk
-    flops = products * 2 * R * H * keys_a_row * D
-    numbers = R * H * D + G * read * D + (R * H * D + G * T * D if what == "gradients" else 0)
-    moved = 2 * numbers + 4 * R * H * (S + 1)
+    flops = products * 2 * Q * H * keys_per_query * D
+    numbers = Q * H * D + G * read * D + (Q * H * D + G * T * D if what == "gradients" else 0)
+    moved = 2 * numbers + 4 * Q * H * (S + 1)
     print(
         f"  span mass of a layer, {what:17} {time * 1e3:8.3f} ms   {moved / 1e6:.1f} MB, {flops / 1e9:.1f} GFLOP",
         end="",

@@ -1,6 +1,6 @@
 """The probe against eager attention maps: `python -m benchmarks.probe [--tokens 1024] [--repeats 5] [--threads 1]`.
 
-A Qwen2.5-VL of random weights, one image and 96 user tokens a sample; language model 8 layers × 8 heads × 64, vision
+A Qwen2.5-VL of random weights, one image and 96 user tokens per sample; language model 8 layers × 8 heads × 64, vision
 tower 8 blocks × 2 heads × 80, one of them with full attention: the tower's share of the work is that in the 7B model
 (about a quarter). Qwen's vocabulary of 151,936. Four ways to VAS:
   probe       span masses under SDPA
@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
 
-LAYERS, HEADS, HEAD_DIM, ROWS = 8, 8, 64, 96
+LAYERS, HEADS, HEAD_DIM, QUESTION = 8, 8, 64, 96
 IMAGE_PAD, VISION_START, VISION_END = 5, 3, 4
 TEXT_ONLY = {"text_config": "eager", "vision_config": "sdpa"}
 ATTENTION = {"probe": "sdpa", "usual": "eager", "eager": "eager", "eager text": TEXT_ONLY}
@@ -66,16 +66,20 @@ class Bench:
     def __init__(self, options: argparse.Namespace) -> None:
         import torch
 
-        from avar_rl.attention.roles import Role, query_rows
+        from avar_rl.attention.roles import Role, query_positions
         from avar_rl.vas import vas_spans
 
         torch.manual_seed(0)
         self.model = make_model().to(options.device, getattr(torch, options.dtype))
         B, T, device = options.batch_size, options.tokens, options.device
-        side = int((T - ROWS - 30) ** 0.5)
+        side = int((T - QUESTION - 30) ** 0.5)
         last = 25 + side**2
         self.roles_BT = torch.zeros(B, T, dtype=torch.int8, device=device)
-        for role, start, stop in ((Role.SYSTEM, 3, 24), (Role.IMAGE, 25, last), (Role.USER, last + 1, last + 1 + ROWS)):
+        for role, start, stop in (
+            (Role.SYSTEM, 3, 24),
+            (Role.IMAGE, 25, last),
+            (Role.USER, last + 1, last + 1 + QUESTION),
+        ):
             self.roles_BT[:, start:stop] = role
         ids = torch.randint(10, VOCABULARY, (B, T), device=device)
         ids[:, 24], ids[:, last] = VISION_START, VISION_END
@@ -87,7 +91,7 @@ class Bench:
             "pixel_values": torch.randn(B * 4 * side**2, 1176, device=device, dtype=getattr(torch, options.dtype)),
             "image_grid_thw": torch.tensor([[1, 2 * side, 2 * side]] * B, device=device),
         }
-        self.rows_BR = query_rows(self.roles_BT, "all_user")
+        self.positions_BQ = query_positions(self.roles_BT, "all_user")
         self.spans_BST = vas_spans(self.roles_BT)
 
     def run(self, way: str):
@@ -99,12 +103,12 @@ class Bench:
         self.model.set_attn_implementation(ATTENTION[way])
         with torch.inference_mode():
             masses = self._probe() if way == "probe" else self._maps({} if way == "usual" else {"logits_to_keep": 1})
-            return visual_attention(masses, self.rows_BR, self.roles_BT).vas_N.cpu()
+            return visual_attention(masses, self.positions_BQ, self.roles_BT).vas_N.cpu()
 
     def _probe(self):
         from avar_rl.attention.recorder import record_span_mass
 
-        with record_span_mass(self.model, self.spans_BST, rows=self.rows_BR) as record:
+        with record_span_mass(self.model, self.spans_BST, query_positions=self.positions_BQ) as record:
             self.model(**self.inputs, use_cache=False, logits_to_keep=1)
         return record.stack()
 
@@ -113,8 +117,10 @@ class Bench:
 
         output = self.model(**self.inputs, **head, output_attentions=True)
         spans = self.spans_BST.float()
-        rows = self.rows_BR[0]  # the same in every sample
-        return torch.stack([torch.einsum("bhrk,bsk->bshr", a[:, :, rows].float(), spans) for a in output.attentions])
+        positions = self.positions_BQ[0]  # the same in every sample
+        return torch.stack(
+            [torch.einsum("bhqk,bsk->bshq", a[:, :, positions].float(), spans) for a in output.attentions]
+        )
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """What recording span masses costs on a CPU, from one run: `python -m benchmarks.recording [--case text-2048 …]`.
 
 Ratios of two steps to the same step without masses, and beside them the same step on eager attention maps:
-  guided SFT step   forward, loss and backward; rows of the guided loss only
-  old log-probs     forward under no_grad; rows are all response tokens
+  guided SFT step   forward, loss and backward; masses of the guided loss's queries only
+  old log-probs     forward under no_grad; masses of all response tokens
 The variants alternate; seconds are processor time, since other work on the machine hardly shows in it. Given are the
 median, and of the ratios repeat by repeat the median and the quartiles. Peak memory is that of a process which runs the
 step twice, and in brackets what the step adds to the model and its inputs.
