@@ -11,6 +11,7 @@ import glob
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from avar_rl.runtime.files import replacing
 
@@ -56,9 +57,10 @@ def export(checkpoints: Path, out: Path, base: str) -> Path:
 
     source, origin = latest_weights(checkpoints), base_directory(base)
     config = AutoConfig.from_pretrained(origin)
-    model, report = AutoModelForImageTextToText.from_pretrained(
+    loaded: Any = AutoModelForImageTextToText.from_pretrained(
         source, config=config, dtype=config.dtype, output_loading_info=True, ignore_mismatched_sizes=True
     )
+    model, report = loaded
     wrong = ("missing_keys", "unexpected_keys", "mismatched_keys")
     faults = {name: sorted(keys)[:5] for name, keys in report.items() if keys and name in wrong}
     if faults:

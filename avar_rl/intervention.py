@@ -25,7 +25,7 @@ import functools
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -164,8 +164,8 @@ class _Running:
 
     def __init__(self, intervention: Intervention, markup: Markup) -> None:
         self.intervention, self.markup = intervention, markup
-        self.ids_BT: Tensor | None = None
-        self.decoded_BT: Tensor | None = None  # tokens that came one by one, after the prompt
+        # Ids (B, T) of all tokens so far, and which of them came one by one, after the prompt
+        self.tokens: tuple[Tensor, Tensor] | None = None
         self.acts = False  # whether any query of this forward pass may be one to act on
 
     def see_tokens(self, model: nn.Module, args: tuple, kwargs: dict) -> None:
@@ -181,17 +181,17 @@ class _Running:
         seen = 0 if cache is None else cache.get_seq_length()
         decoded = torch.full_like(ids, seen > 0 and ids.shape[1] == 1, dtype=torch.bool)
         if seen:
-            if self.ids_BT is None or self.ids_BT.shape[1] < seen or len(self.ids_BT) != len(ids):
+            before = self.tokens
+            if before is None or before[0].shape[1] < seen or len(before[0]) != len(ids):
                 raise ValueError("the key cache was filled outside the intervention: run the prompt inside its block")
-            ids = torch.cat([self.ids_BT[:, :seen], ids], 1)
-            decoded = torch.cat([self.decoded_BT[:, :seen], decoded], 1)
-        self.ids_BT, self.decoded_BT = ids, decoded
-        self._mark(seen, kwargs.get("attention_mask"))
+            ids, decoded = (torch.cat([old[:, :seen], new], 1) for old, new in zip(before, (ids, decoded), strict=True))
+        self.tokens = ids, decoded
+        self._mark(seen, ids, decoded, kwargs.get("attention_mask"))
 
-    def _mark(self, seen: int, mask: Tensor | None) -> None:
+    def _mark(self, seen: int, ids_BT: Tensor, decoded_BT: Tensor, mask: Tensor | None) -> None:
         # Without a mask of the usual shape, padding is known by lying outside turns
-        mask = mask if isinstance(mask, Tensor) and mask.shape == self.ids_BT.shape else None
-        roles_BT = token_roles(self.ids_BT, self.markup, attention_mask=mask, response_mask=self.decoded_BT)
+        mask = mask if isinstance(mask, Tensor) and mask.shape == ids_BT.shape else None
+        roles_BT = token_roles(ids_BT, self.markup, attention_mask=mask, response_mask=decoded_BT)
         self.acts_BQ = self.intervention.acts_on(roles_BT)[:, seen:]
         self.gains_BK = self.intervention.gains(roles_BT)
         self.acts = bool(self.acts_BQ.any())
@@ -224,17 +224,19 @@ def _install(module: nn.Module) -> None:
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     install_recording(module)
-    name = module.config._attn_implementation
+    config: Any = module.config
+    name = config._attn_implementation
     stock = ALL_ATTENTION_FUNCTIONS[name]
     if hasattr(stock, "intervenes"):
         return
 
     @functools.wraps(stock)  # keeps the recording wrapper's own mark
-    def intervening_attention(module, query, key, value, attention_mask, *args, **kwargs):
+    def intervening(module, query, key, value, attention_mask, *args, **kwargs):
         running = _INTERVENING.get(module)
         if running is None or not running.acts:
             return stock(module, query, key, value, attention_mask, *args, **kwargs)
         return running.attention(stock, module, query, key, value, attention_mask, *args, **kwargs)
 
+    intervening_attention: Any = intervening
     intervening_attention.intervenes = True
     ALL_ATTENTION_FUNCTIONS[name] = intervening_attention

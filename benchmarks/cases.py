@@ -118,7 +118,8 @@ def miniature(device: str) -> Case:
 
     torch.manual_seed(0)
     B, T = 32, 90
-    model: Any = make_model(make_tokenizer(["How many red shapes?"]), seed=0).to(device).train()
+    model: Any = make_model(make_tokenizer(["How many red shapes?"]), seed=0)
+    model.to(device).train()
     model.set_attn_implementation("sdpa")
     config = model.config
     roles = roles_of(
@@ -157,7 +158,8 @@ def text_model(device: str, tokens: int) -> Case:
         bos_token_id=None,
         eos_token_id=None,
     )
-    model: Any = Qwen2ForCausalLM._from_config(config, attn_implementation="sdpa").to(device).train()
+    model: Any = Qwen2ForCausalLM._from_config(config, attn_implementation="sdpa")
+    model.to(device).train()
     half = tokens // 2
     spans = [(Role.SYSTEM, 3, 24), (Role.IMAGE, half - 424, half - 168), (Role.USER, half - 144, half - 16)]
     roles = roles_of(1, tokens, [*spans, (Role.RESPONSE, half, tokens)], device)

@@ -20,6 +20,7 @@ import sys
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
+from typing import Any
 
 LAYERS, HEADS, HEAD_DIM, QUESTION = 8, 8, 64, 96
 IMAGE_PAD, VISION_START, VISION_END = 5, 3, 4
@@ -55,7 +56,7 @@ def make_model():
         window_size=112,
         fullatt_block_indexes=[7],
     )
-    ids = dict(image_token_id=IMAGE_PAD, video_token_id=6, vision_start_token_id=VISION_START)
+    ids: dict[str, Any] = dict(image_token_id=IMAGE_PAD, video_token_id=6, vision_start_token_id=VISION_START)
     config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, vision_end_token_id=VISION_END, **ids)
     return Qwen2_5_VLForConditionalGeneration._from_config(config, attn_implementation="sdpa").eval()
 

@@ -22,7 +22,8 @@ import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,23 +34,24 @@ from avar_rl.attention.span_mass import span_mass
 
 # Shapes: L layers, B batch, S spans, H query heads, H_kv key heads, Q queries, T tokens, D head dim.
 
-# Attention modules now recording → their recorder. Empty unless a recording is on.
-_RECORDING: dict[nn.Module, SpanMassRecorder] = {}
-
 
 @dataclass(frozen=True)
 class SpanMassRecord:
-    """What one forward pass recorded: `masses[layer]` is float32 (B, S, H, Q), for every layer of `layers`."""
+    """The span masses that one forward pass recorded.
+
+    `masses[layer]` is float32 (B, S, H, Q), as `span_mass` returns it, for every layer of `layers`.
+    """
 
     layers: tuple[int, ...]
     masses: dict[int, Tensor] = field(default_factory=dict)
 
     def stack(self) -> Tensor:
-        """(L, B, S, H, Q), layers in ascending order. ValueError where a wanted layer recorded nothing."""
+        """All masses, (L, B, S, H, Q), layers in ascending order. ValueError where a wanted layer recorded nothing."""
         self.require_complete()
         return torch.stack([self.masses[layer] for layer in self.layers])
 
     def require_complete(self) -> None:
+        """Raises ValueError where a wanted layer recorded nothing."""
         missing = [layer for layer in self.layers if layer not in self.masses]
         if missing:
             raise ValueError(
@@ -69,6 +71,7 @@ class SpanMassRecorder:
 
     @property
     def recording(self) -> bool:
+        """Whether a recording is on."""
         return self._now is not None
 
     def start(
@@ -80,30 +83,39 @@ class SpanMassRecorder:
         cu_seqlens: Tensor | None = None,
         valid: Tensor | None = None,
     ) -> SpanMassRecord:
-        """Records the next forward pass. Arguments as in `span_mass`; `layers` None for all of the language model.
+        """Starts to record the next forward pass; the record that is returned fills while the model runs.
 
-        Returns the record, which fills while the model runs. ValueError: a layer does not exist or is recorded already.
+        Args:
+            spans: bool (B, S, T), membership of each token in each span.
+            query_positions: int64 (B, Q), the positions of the queries wanted, padded with -1; None for all T.
+            layers: indices of decoder layers; None for all of the language model.
+            cu_seqlens: int (N+1), borders of the sequences of a packed batch (then B = 1).
+            valid: bool (B, T), False on padding.
+
+        Raises:
+            ValueError: a layer does not exist or is being recorded already.
         """
         if self.recording:
             raise ValueError("a recording is already on: call finish() or stop() before the next start()")
-        wanted = sorted(self._modules) if layers is None else sorted(set(layers))
-        absent = [layer for layer in wanted if layer not in self._modules]
-        if absent or not wanted:
-            raise ValueError(f"cannot record layers {absent or wanted}: the model has layers {list(self._modules)}")
-        layer_of = {self._modules[layer]: layer for layer in wanted}
+        chosen = sorted(self._modules) if layers is None else sorted(set(layers))
+        absent = [layer for layer in chosen if layer not in self._modules]
+        if absent or not chosen:
+            raise ValueError(f"cannot record layers {absent or chosen}: the model has layers {list(self._modules)}")
+        layer_of = {self._modules[layer]: layer for layer in chosen}
         busy = [layer for module, layer in layer_of.items() if module in _RECORDING]
         if busy:
             raise ValueError(f"layers {busy} are being recorded by another recorder: stop it first")
         for module in layer_of:
             install_recording(module)
         replay_under_checkpointing(self._model, _to_replay)
-        record = SpanMassRecord(tuple(wanted))
-        self._now = _Recording(record, layer_of, spans, query_positions, cu_seqlens, valid, torch.is_grad_enabled())
-        _RECORDING.update(dict.fromkeys(layer_of, self))
+        record = SpanMassRecord(tuple(chosen))
+        wanted = _Wanted(spans, query_positions, cu_seqlens, valid)
+        self._now = _Recording(record, layer_of, wanted, torch.is_grad_enabled())
+        _RECORDING.update(dict.fromkeys(layer_of, self._now))
         return record
 
     def finish(self) -> SpanMassRecord:
-        """Ends the recording. ValueError where a wanted layer recorded nothing."""
+        """Ends the recording and returns it. ValueError where none is on, or a wanted layer recorded nothing."""
         if self._now is None:
             raise ValueError("no recording is on: call start() before the forward pass and finish() once after it")
         record = self._now.record
@@ -118,37 +130,47 @@ class SpanMassRecorder:
                 del _RECORDING[module]
             self._now = None
 
-    def observe(
-        self, module: nn.Module, query: Tensor, key: Tensor, scale: float | None, kernel: CatchLogSumExp | None
-    ) -> None:
-        """Called by the module-level `observe`, once a layer and forward pass."""
-        now, layer = self._now, self._now.layer_of[module]
-        if layer in now.record.masses:
-            raise ValueError(f"layer {layer} ran twice in one recording: call start() anew for every forward pass")
-        mass = now.masses(query, key, scale, kernel)
-        if now.grad and module.training and not mass.requires_grad and _trains_attention(module):
-            raise ValueError(
-                f"layer {layer} recorded masses without gradients in training: reentrant activation checkpointing runs "
-                'the forward pass without a graph. Use gradient_checkpointing_kwargs={"use_reentrant": False}; to '
-                "record without gradients, start the recording under torch.no_grad()."
-            )
-        now.record.masses[layer] = mass
-
 
 @dataclass(frozen=True)
-class _Recording:
-    record: SpanMassRecord | None  # None where it is replayed
-    layer_of: dict[nn.Module, int]
+class _Wanted:
+    """What is measured in every layer; a replay needs no more."""
+
     spans: Tensor
     query_positions: Tensor | None
     cu_seqlens: Tensor | None
     valid: Tensor | None
-    grad: bool  # grad mode at start()
 
     def masses(self, query: Tensor, key: Tensor, scale: float | None, kernel: CatchLogSumExp | None) -> Tensor:
         lse = None if kernel is None else kernel.per_query(query, self.valid)
         where = dict(query_positions=self.query_positions, cu_seqlens=self.cu_seqlens, valid=self.valid)
         return span_mass(query, key, self.spans, scale=scale, lse=lse, **where)
+
+
+@dataclass(frozen=True)
+class _Recording:
+    record: SpanMassRecord
+    layer_of: dict[nn.Module, int]
+    wanted: _Wanted
+    grad: bool  # grad mode at start()
+
+    def observe(
+        self, module: nn.Module, query: Tensor, key: Tensor, scale: float | None, kernel: CatchLogSumExp | None
+    ) -> None:
+        layer = self.layer_of[module]
+        if layer in self.record.masses:
+            raise ValueError(f"layer {layer} ran twice in one recording: call start() anew for every forward pass")
+        mass = self.wanted.masses(query, key, scale, kernel)
+        if self.grad and module.training and not mass.requires_grad and _trains_attention(module):
+            raise ValueError(
+                f"layer {layer} recorded masses without gradients in training: reentrant activation checkpointing runs "
+                'the forward pass without a graph. Use gradient_checkpointing_kwargs={"use_reentrant": False}; to '
+                "record without gradients, start the recording under torch.no_grad()."
+            )
+        self.record.masses[layer] = mass
+
+
+# Attention modules now recording → their recording. Empty unless one is on.
+_RECORDING: dict[nn.Module, _Recording] = {}
 
 
 @contextmanager
@@ -161,13 +183,23 @@ def record_span_mass(
     cu_seqlens: Tensor | None = None,
     valid: Tensor | None = None,
 ) -> Iterator[SpanMassRecord]:
-    """Records the one forward pass run inside the block; arguments as in `span_mass`, `layers` None for all.
+    """Records span masses in the one forward pass of `model`, a transformers model, that is run inside the block.
 
         with record_span_mass(model, role_spans(roles, [Role.IMAGE, Role.SYSTEM]), query_positions=positions) as record:
             logits = model(**inputs).logits
         mass_LBSHQ = record.stack()
 
-    ValueError where a wanted layer recorded nothing, or the model's layers cannot be found.
+    Logits are bit-identical with and without it. Under grad mode the masses have a graph.
+
+    Args:
+        spans: bool (B, S, T), membership of each token in each span.
+        query_positions: int64 (B, Q), the positions of the queries wanted, padded with -1; None for all T.
+        layers: indices of decoder layers; None for all of the language model.
+        cu_seqlens: int (N+1), borders of the sequences of a packed batch (then B = 1).
+        valid: bool (B, T), False on padding; needed where the batch is padded on the left.
+
+    Raises:
+        ValueError: the model's layers cannot be found, a layer does not exist, or a wanted layer recorded nothing.
     """
     recorder = SpanMassRecorder(model)
     try:
@@ -177,14 +209,15 @@ def record_span_mass(
         recorder.stop()
 
 
-def _to_replay() -> dict[nn.Module, _Recording]:
-    """The recordings that are on, without their records: masses hold the graph, and the graph is to hold these."""
-    return {module: replace(recorder._now, record=None) for module, recorder in _RECORDING.items()}
+def _to_replay() -> dict[nn.Module, _Wanted]:
+    """What is being measured, without the records: masses hold the graph, and the graph is to hold these."""
+    return {module: recording.wanted for module, recording in _RECORDING.items()}
 
 
 def language_attention_modules(model: nn.Module) -> dict[int, nn.Module]:
     """Layer index → self-attention module of the language model, never the vision tower. ValueError: none found."""
-    decoder = model.get_decoder() if hasattr(model, "get_decoder") else None
+    get_decoder: Any = getattr(model, "get_decoder", None)
+    decoder: Any = None if get_decoder is None else get_decoder()
     modules = {
         module.layer_idx: module
         for module in (decoder.modules() if decoder is not None else ())
@@ -219,7 +252,7 @@ def wrap_attention_function(stock: Callable) -> Callable:
     """A function of transformers' attention signature that records, then calls `stock` with unchanged arguments."""
 
     @functools.wraps(stock)
-    def recording_attention(module, query, key, value, attention_mask, *args, **kwargs):
+    def recording(module, query, key, value, attention_mask, *args, **kwargs):
         if not is_recording(module):
             return stock(module, query, key, value, attention_mask, *args, **kwargs)
         window = kwargs.get("sliding_window")
@@ -230,6 +263,7 @@ def wrap_attention_function(stock: Callable) -> Callable:
         observe(module, query, key, kwargs.get("scaling"), kernel)
         return output
 
+    recording_attention: Any = recording
     recording_attention.records_span_mass = True
     return recording_attention
 
@@ -238,7 +272,8 @@ def install_recording(module: nn.Module) -> None:
     """Puts the recording wrapper around the attention function that `module` looks up, once a process and function."""
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-    name = module.config._attn_implementation
+    config: Any = module.config
+    name = config._attn_implementation
     stock = ALL_ATTENTION_FUNCTIONS.get(name, _model_eager if name == "eager" else None)
     if stock is None:
         raise ValueError(
@@ -254,7 +289,8 @@ def _model_eager(module, *args, **kwargs):
 
 
 def _trains_attention(module: nn.Module) -> bool:
-    return any(p.requires_grad for projection in (module.q_proj, module.k_proj) for p in projection.parameters())
+    projections: tuple[Any, ...] = module.q_proj, module.k_proj
+    return any(parameter.requires_grad for projection in projections for parameter in projection.parameters())
 
 
 def _in_backward() -> bool:

@@ -38,7 +38,8 @@ def replay_under_checkpointing(model: nn.Module, now: Callable[[], dict[nn.Modul
         if not isinstance(function, functools.partial) or function.func is not checkpoint:
             continue
         if function.keywords.get("use_reentrant") is False and "context_fn" not in function.keywords:
-            module._gradient_checkpointing_func = functools.partial(function, context_fn=lambda: _contexts(now()))
+            layer: Any = module
+            layer._gradient_checkpointing_func = functools.partial(function, context_fn=lambda: _contexts(now()))
 
 
 def _contexts(recordings: dict[nn.Module, Any]):

@@ -42,9 +42,9 @@ _WIDEST_HEAD = 512
 
 
 def engine_options(model: str, intervention: Intervention) -> dict[str, Any]:
-    """Arguments of `vllm.LLM` for `model` with the intervention; then call `follow_requests` on the engine.
+    """The arguments of `vllm.LLM` that make `model`, a directory or hub name, run with the intervention.
 
-    ValueError: the model is of no family that can be intervened on.
+    Call `follow_requests` on the engine before its first request. ValueError: the model's family has no such class.
     """
     from transformers import AutoConfig
 
@@ -66,12 +66,15 @@ def follow_requests(engine) -> None:
 
 
 class WorkerExtension:
-    """vLLM adds these methods to its workers."""
+    """Methods that vLLM adds to its workers."""
+
+    model_runner: Any  # the worker's own
 
     def show_requests_to_the_intervention(self) -> None:
         if not isinstance(self.model_runner, GPUModelRunner):  # on a CPU too
             raise RuntimeError("the intervention reads the batches of vLLM's V1 runner: set VLLM_USE_V2_MODEL_RUNNER=0")
-        self.model_runner.get_model().marks.runner = self.model_runner
+        model: Any = self.model_runner.get_model()
+        model.marks.runner = self.model_runner
 
 
 class _Marks:
@@ -79,7 +82,7 @@ class _Marks:
 
     def __init__(self, intervention: Intervention, markup: Markup) -> None:
         self.intervention, self.markup = intervention, markup
-        self.runner = None
+        self.runner: Any = None  # vLLM's GPUModelRunner
         self._prompts: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # of the requests of the batch
 
     def update(self, count: int, device: torch.device) -> None:
@@ -132,7 +135,7 @@ class _WideAttention(nn.Module):
         )
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """(N, heads · D) each, and so the result."""
+        """Queries, keys and values (N, heads · D) → the output (N, heads · D)."""
         N, D = query.shape[0], self.head_dim
         query = self.intervention.widen_query(query.reshape(N, -1, D), self.marks.acts_N1, self.width)
         key = self.intervention.widen_key(key.reshape(N, -1, D), self.marks.gains_N1, self.width, self.scale)
@@ -151,12 +154,15 @@ def _supported_width(plain: Attention, least: int) -> int:
 
 
 class _Intervened:
-    """Mixed into a model class of vLLM."""
+    """Mixed into a model class of vLLM: puts wide attention into the layers that the settings name."""
+
+    language_model: Any  # the model class's own
 
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
-        super().__init__(vllm_config=vllm_config, prefix=prefix)
-        settings = dict(vllm_config.additional_config[_SETTINGS])
-        intervention = Intervention(**settings)
+        model: Any = super()
+        model.__init__(vllm_config=vllm_config, prefix=prefix)
+        settings: Any = vllm_config.additional_config
+        intervention = Intervention(**settings[_SETTINGS])
         tokenizer = cached_tokenizer_from_config(vllm_config.model_config)
         self.marks = _Marks(intervention, Markup.from_tokenizer(tokenizer))
         for layer in self.language_model.model.layers:
@@ -167,7 +173,8 @@ class _Intervened:
 
     def forward(self, input_ids, positions, intermediate_tensors=None, inputs_embeds=None, **kwargs):
         self.marks.update(positions.shape[-1], positions.device)
-        return super().forward(input_ids, positions, intermediate_tensors, inputs_embeds, **kwargs)
+        model: Any = super()
+        return model.forward(input_ids, positions, intermediate_tensors, inputs_embeds, **kwargs)
 
 
 class _Qwen2VL(_Intervened, Qwen2VLForConditionalGeneration):

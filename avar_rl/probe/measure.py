@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from avar_rl.attention.recorder import record_span_mass
 from avar_rl.attention.roles import Markup, Role, query_positions, token_roles
 from avar_rl.probe.samples import Conversation, Queries
 from avar_rl.vas import HeadAttention, head_attention, vas_spans
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 # Shapes: B batch, T tokens, Q queries, S spans, L layers, H heads, N samples.
 
@@ -33,7 +36,7 @@ class Encoded:
     positions_BQ: Tensor
 
 
-def load_network(model: str, device: str | None = None) -> nn.Module:
+def load_network(model: str, device: str | None = None) -> PreTrainedModel:
     """The model in evaluation mode under SDPA: on a GPU, where there is one, in its own dtype, else in float32.
 
     Args:
@@ -50,7 +53,7 @@ def load_network(model: str, device: str | None = None) -> nn.Module:
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = "auto" if device == "cuda" else torch.float32
     try:
-        network = AutoModelForImageTextToText.from_pretrained(model, dtype=dtype, attn_implementation="sdpa")
+        network: Any = AutoModelForImageTextToText.from_pretrained(model, dtype=dtype, attn_implementation="sdpa")
     except OSError as error:
         raise ValueError(f"{model}: holds no weights that transformers can load ({error})") from error
     return network.to(device).eval()
@@ -71,7 +74,7 @@ def encode(samples: Sequence[Conversation], processor, markup: Markup, which: st
 
 @torch.inference_mode()
 def measure(
-    network: nn.Module,
+    network: PreTrainedModel,
     samples: Sequence[Conversation],
     processor,
     *,
@@ -132,7 +135,7 @@ def _in_order(batches: Sequence[HeadAttention], order: Sequence[int]) -> HeadAtt
     return HeadAttention(**{name: torch.cat(parts)[place_N] for name, parts in columns.items()})
 
 
-def fitting_batch_size(network: nn.Module, longest: int) -> int:
+def fitting_batch_size(network: PreTrainedModel, longest: int) -> int:
     """How many samples of `longest` tokens a recorded forward pass surely holds: its memory is estimated from above."""
     import psutil
 
@@ -140,7 +143,8 @@ def fitting_batch_size(network: nn.Module, longest: int) -> int:
         free = torch.cuda.mem_get_info(network.device)[0] // 2
     else:
         free = min(psutil.virtual_memory().available // 4, _CPU_BYTES)
-    text, vision = network.config.get_text_config(), network.config.vision_config
+    config: Any = network.config
+    text, vision = config.get_text_config(), config.vision_config
     bytes_each = next(network.parameters()).element_size()
     token = bytes_each * (8 * text.hidden_size + 3 * text.intermediate_size)
     token += 4 * bytes_each * 12 * vision.hidden_size  # four patches to an image token
@@ -151,7 +155,7 @@ def fitting_batch_size(network: nn.Module, longest: int) -> int:
 
 @torch.inference_mode()
 def image_attention(
-    network: nn.Module,
+    network: PreTrainedModel,
     sample: Conversation,
     processor,
     *,

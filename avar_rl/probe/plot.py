@@ -23,11 +23,14 @@ def _pyplot():
 
 
 def heat_maps(found: dict[str, Figure | None], layers: Sequence[int], path: Path) -> None:
-    """VAS (logarithmic: its ratio is heavy-tailed), image mass and system mass, layer × head, as PNG."""
+    """Draws VAS, image mass and system mass, layer × head, as one PNG at `path`.
+
+    `layers` are the indices of the measured layers. VAS is on a logarithmic scale, as its ratio is heavy-tailed.
+    """
     from matplotlib.colors import LogNorm
 
     pyplot = _pyplot()
-    shown = [(name, found[name]) for name in TITLES if found[name] is not None]
+    shown = [(name, measure) for name in TITLES if (measure := found[name]) is not None]
     figure, axes = pyplot.subplots(1, len(shown), figsize=(4.5 * len(shown), 4), squeeze=False, layout="constrained")
     for axis, (name, measure) in zip(axes[0], shown, strict=True):
         values = measure.mean_LH.numpy()
@@ -40,7 +43,7 @@ def heat_maps(found: dict[str, Figure | None], layers: Sequence[int], path: Path
 
 
 def overlay(picture, attention_hw: Tensor, title: str, path: Path) -> None:
-    """`picture` (PIL) beside itself under `attention_hw`, the attention to each of its tokens, as PNG."""
+    """Draws `picture`, a PIL image, beside itself under the attention to each of its tokens, (h, w), as PNG."""
     from PIL import Image
 
     pyplot = _pyplot()

@@ -45,8 +45,9 @@ class Conversation:
 
     def tokens(self, processor) -> int:
         """The length in tokens as the processor counts, image tokens included. ValueError: an unreadable image."""
-        sizes = [image_size(data, where=self._name)[::-1] for data in self.images]
-        return token_length(processor, list(self.turns), sizes, add_generation_prompt=self.asks)
+        sizes = [image_size(data, where=self._name) for data in self.images]
+        high_wide = [(height, width) for width, height in sizes]
+        return token_length(processor, list(self.turns), high_wide, add_generation_prompt=self.asks)
 
     @property
     def _name(self) -> str:

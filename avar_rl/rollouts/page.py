@@ -73,7 +73,7 @@ def _by_group(rollouts: Sequence[Rollout]) -> dict[str, list[Rollout]]:
 def _step_summary(step: int, groups: dict[str, list[Rollout]], shown: int) -> dict[str, Any]:
     """Figures of the whole step, of the responses that are not shown, too."""
     rollouts = [rollout for members in groups.values() for rollout in members]
-    decided = [r.raw["accuracy"] for r in rollouts if r.raw.get("accuracy") is not None]
+    decided = [accuracy for r in rollouts if (accuracy := r.raw.get("accuracy")) is not None]
     return {
         "step": step,
         "groups": len(groups),

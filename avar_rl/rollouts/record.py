@@ -111,6 +111,7 @@ def _parse(path: Path, lines: Iterable[str]) -> Iterable[Rollout]:
         if not isinstance(values, dict) or not _REQUIRED <= values.keys() <= _NAMES:
             raise ValueError(f"{where}: not a response of a rollout record, which has {', '.join(sorted(_NAMES))}")
         try:
-            yield Rollout(**values | {name: tuple(values[name]) for name in values.keys() & _TUPLES})
+            found: dict[str, Any] = values | {name: tuple(values[name]) for name in values.keys() & _TUPLES}
+            yield Rollout(**found)
         except (TypeError, ValueError) as error:  # a value of another type than the field's
             raise ValueError(f"{where}: {error}") from error

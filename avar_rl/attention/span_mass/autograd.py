@@ -59,7 +59,7 @@ class SpanMass(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_BSHQ: Tensor):
+    def backward(ctx, grad_BSHQ: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]  # the decorator is untyped
         query, key = ctx.held or ctx.saved_tensors
         with torch.autocast(grad_BSHQ.device.type, enabled=False):
             grad_query_BHQD, grad_key = ctx.routine.gradients(
