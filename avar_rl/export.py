@@ -19,7 +19,10 @@ WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.js
 
 
 def latest_weights(checkpoints: Path) -> Path:
-    """The Hugging Face folder of the newest complete checkpoint below `checkpoints`. ValueError where there is none."""
+    """The folder with the merged weights of the newest complete checkpoint below `checkpoints`.
+
+    ValueError: there is none, or it has no merged weights.
+    """
     tracker = checkpoints / "latest_checkpointed_iteration.txt"
     if not tracker.is_file():
         raise ValueError(f"{checkpoints} holds no complete checkpoint (no {tracker.name})")

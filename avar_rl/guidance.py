@@ -38,10 +38,7 @@ GUIDED_ROLES = (Role.IMAGE, Role.SYSTEM)
 
 @settings
 class GuidanceConfig:
-    """The settings of the guided loss; alpha = beta = 0 is plain supervised fine-tuning.
-
-    ValueError where one is out of its bounds.
-    """
+    """The settings of the guided loss; alpha = beta = 0 is plain supervised fine-tuning. ValueError: out of bounds."""
 
     alpha: NotNegative = 0.15  # weight of L_enh
     beta: NotNegative = 0.15  # weight of L_sup

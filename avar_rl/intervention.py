@@ -169,7 +169,7 @@ class _Running:
         self.acts = False  # whether any query of this forward pass may be one to act on
 
     def see_tokens(self, model: nn.Module, args: tuple, kwargs: dict) -> None:
-        """Before every forward pass of the model."""
+        """Called before every forward pass of the model, with its arguments."""
         ids = kwargs["input_ids"] if "input_ids" in kwargs else (args[0] if args else None)
         if ids is None:
             raise ValueError("the intervention needs input_ids: embeddings do not tell where image and system turn are")
@@ -197,7 +197,7 @@ class _Running:
         self.acts = bool(self.acts_BQ.any())
 
     def attention(self, stock, module, query, key, value, attention_mask, *args, **kwargs):
-        """The stock attention function on wider heads."""
+        """The stock attention function, called on wider heads; arguments as transformers passes them."""
         if (query.shape[2], key.shape[2]) != (self.acts_BQ.shape[1], self.gains_BK.shape[1]):
             raise ValueError(
                 f"the attention has {query.shape[2]} queries and {key.shape[2]} keys, the tokens that passed are "

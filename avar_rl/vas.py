@@ -64,7 +64,7 @@ class VisualAttention:
 
 @dataclass(frozen=True)
 class VasSummary:
-    """Means over the `n` samples that could be measured; `excluded` had no image, system turn or user text."""
+    """Means over the `n` samples that could be measured; `excluded` more had no image, system turn or user text."""
 
     vas: float
     vas_with_sink: float

@@ -78,7 +78,7 @@ def make_model(sizes: dict, tokens: int, device: str):
 
 
 def make_case(model, attention: str, shape: ModelShape, device: str) -> cases.Case:
-    """System turn, image, question, and a response of half the sequence."""
+    """One sequence: system turn, image, question, and a response of half its length."""
     import torch
 
     from avar_rl.attention.roles import Role, query_positions

@@ -96,7 +96,7 @@ class Bench:
         self.spans_BST = vas_spans(self.roles_BT)
 
     def run(self, way: str):
-        """VAS per sample, on the CPU."""
+        """VAS of every sample in the batch, measured in one of the ways; on the CPU."""
         import torch
 
         from avar_rl.vas import visual_attention
@@ -178,7 +178,7 @@ def added_memory(bench: Bench, way: str, device: str) -> float:
 
 
 def resident(what: str) -> float:
-    """MiB, of Linux."""
+    """A line of this process's /proc status, in MiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(what)) / 2**10
 

@@ -10,7 +10,7 @@ FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 
 
 def require_supported(model_type: str) -> None:
-    """ValueError: a family without support, with what it would take."""
+    """Raises ValueError where `model_type` has no support; the message says what it would take to add it."""
     if model_type not in FAMILIES:
         raise ValueError(
             f"model type {model_type!r} has no support (there is: {', '.join(FAMILIES)}). To add it: its chat markup "

@@ -26,7 +26,7 @@ _KERNELS = {
 
 
 class CatchLogSumExp(TorchDispatchMode):
-    """Around one attention call; `per_query` gives what it caught."""
+    """A context for one attention call: keeps the log-sum-exp that its kernel returns; `per_query` gives it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,11 @@ class CatchLogSumExp(TorchDispatchMode):
         return output
 
     def per_query(self, query: Tensor, valid: Tensor | None = None) -> Tensor | None:
-        """(B, H, T) for the query (B, H, T, D), or None. `valid` (B, T): the tokens that an unpadding kernel saw.
+        """The log-sum-exp of every query, float32 (B, H, T); None where no kernel gave one in a layout that fits.
+
+        Args:
+            query: (B, H, T, D), what the attention call was given; only its shape counts.
+            valid: bool (B, T), False on padding: the tokens that an unpadding kernel saw.
 
         Several calls (one a sequence) are taken as pieces of one packed batch, in order.
         """

@@ -62,10 +62,10 @@ class SpanMassRecord:
 
 
 class SpanMassRecorder:
-    """Records one forward pass at a time: `start(...)`, run the model, `finish()`; `record_span_mass` in short."""
+    """Records one forward pass at a time: `start(...)`, run the model, `finish()`; or `record_span_mass`."""
 
     def __init__(self, model: nn.Module) -> None:
-        """ValueError: the model's self-attention layers cannot be found."""
+        """For `model`, a transformers model. ValueError: its self-attention layers cannot be found."""
         self._model, self._modules = model, language_attention_modules(model)
         self._now: _Recording | None = None
 
@@ -239,8 +239,18 @@ def is_recording(module: nn.Module) -> bool:
 def observe(
     module: nn.Module, query: Tensor, key: Tensor, scale: float | None = None, kernel: CatchLogSumExp | None = None
 ) -> None:
-    """The seam for attention functions: query (B, H, T, D) and key (B, H_kv, T, D) as in `span_mass`; `kernel` was
-    around the attention call."""
+    """What an attention function calls when it runs: records this layer where a recording or a replay of one is on.
+
+    Args:
+        module: the attention module that runs.
+        query: (B, H, T, D), after rotary embedding.
+        key: (B, H_kv, T, D), after rotary embedding.
+        scale: factor of the scores; None for D**-0.5.
+        kernel: the context that was around the attention call; None where there was none.
+
+    Raises:
+        ValueError: the layer ran twice in one recording, or without a graph where gradients are wanted.
+    """
     replay = replayed(module)
     if replay is not None:
         replay.masses(query, key, scale, None)
@@ -269,7 +279,7 @@ def wrap_attention_function(stock: Callable) -> Callable:
 
 
 def install_recording(module: nn.Module) -> None:
-    """Puts the recording wrapper around the attention function that `module` looks up, once a process and function."""
+    """Puts the recording wrapper around the attention function that `module` looks up, once per function."""
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     config: Any = module.config

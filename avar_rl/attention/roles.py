@@ -43,7 +43,7 @@ _TURN_ROLES = {"system": Role.SYSTEM, "user": Role.USER, "assistant": Role.RESPO
 
 @dataclass(frozen=True)
 class Markup:
-    """The token ids of Qwen's chat markup in one tokenizer. `role_names` maps a turn's role to its name's token ids."""
+    """The token ids of Qwen's chat markup in a tokenizer; `role_names` maps a role to the ids of its name."""
 
     im_start: int
     im_end: int

@@ -32,7 +32,7 @@ def parse_models(arguments: Sequence[str]) -> dict[str, str]:
 
 
 def fingerprint(path: str) -> dict[str, list[int]]:
-    """Size and time of change of a file, or of a directory's files; nothing for the name of a model on the hub."""
+    """File name → [bytes, time of change in ns], of a file or of a directory's files; {} for a name on the hub."""
     files = [Path(path)] if Path(path).is_file() else sorted(Path(path).glob("*"))
     return {file.name: [file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.is_file()}
 

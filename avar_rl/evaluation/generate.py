@@ -68,7 +68,7 @@ def generate(model: str, data: QuestionSet, processor, settings: GenerationSetti
 
 
 def start_engine(model: str, data: QuestionSet, settings: GenerationSettings):
-    """A vLLM engine large enough for `data` and the responses. ValueError: they exceed the model's context."""
+    """A vLLM engine for `model`, large enough for `data` and the responses. ValueError: they exceed its context."""
     import torch
     from vllm import LLM
 

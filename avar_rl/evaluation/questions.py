@@ -34,7 +34,7 @@ class QuestionSet:
 
 
 def check_weights(model: str) -> None:
-    """ValueError where `model` is a directory without weights (the name of a model on the hub passes)."""
+    """Raises ValueError where `model` is a directory without weights; the name of a model on the hub passes."""
     folder = Path(model)
     if folder.is_dir() and not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
         raise ValueError(

@@ -61,7 +61,7 @@ def engine_options(model: str, intervention: Intervention) -> dict[str, Any]:
 
 
 def follow_requests(engine) -> None:
-    """Shows the model of every worker its runner's requests."""
+    """Lets the model in every worker of `engine`, a `vllm.LLM`, see which requests a batch holds."""
     engine.collective_rpc("show_requests_to_the_intervention")
 
 
@@ -71,6 +71,7 @@ class WorkerExtension:
     model_runner: Any  # the worker's own
 
     def show_requests_to_the_intervention(self) -> None:
+        """Gives the model its runner. RuntimeError: vLLM uses another runner than the one whose batches are read."""
         if not isinstance(self.model_runner, GPUModelRunner):  # on a CPU too
             raise RuntimeError("the intervention reads the batches of vLLM's V1 runner: set VLLM_USE_V2_MODEL_RUNNER=0")
         model: Any = self.model_runner.get_model()
@@ -86,7 +87,7 @@ class _Marks:
         self._prompts: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # of the requests of the batch
 
     def update(self, count: int, device: torch.device) -> None:
-        """Before a forward pass over `count` tokens (some at the end may be padding)."""
+        """Marks the tokens of the next forward pass, `count` of them, some of which may be padding at the end."""
         acts_N, gains_N = np.zeros(count, dtype=bool), np.zeros(count, dtype=np.float32)
         if get_forward_context().attn_metadata is not None:  # None: vLLM measures its memory
             if self.runner is None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def parse_steps(text: str) -> tuple[int, ...]:
-    """`1,5-8` → (1, 5, 6, 7, 8)."""
+    """The steps that an option names: `1,5-8` → (1, 5, 6, 7, 8)."""
     from avar_rl.runtime.layers import parse_indices
 
     try:
@@ -21,7 +21,7 @@ def parse_steps(text: str) -> tuple[int, ...]:
 
 
 def positive(text: str) -> int:
-    """A whole number above 0."""
+    """The whole number above 0 that an option names."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)

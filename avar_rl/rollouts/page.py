@@ -22,7 +22,7 @@ DIGITS = 4
 
 @dataclass(frozen=True)
 class Selection:
-    """What of a record goes into the page. A 7B run's whole record would be too much for a browser."""
+    """What of a record goes into the page: the whole record of a 7B run would be too much for a browser."""
 
     steps: tuple[int, ...] | None = None  # None: `max_steps` of them, evenly spaced
     max_steps: int = 20

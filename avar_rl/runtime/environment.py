@@ -18,7 +18,7 @@ CPU_VARIABLES = {
 
 
 def prepare_environment() -> None:
-    """Sets the variables that the caller has not set. Call it before torch is imported (RuntimeError where it is)."""
+    """Sets the variables that the environment lacks. RuntimeError where torch is imported already: it is too late."""
     if "torch" in sys.modules and "OMP_NUM_THREADS" not in os.environ:
         raise RuntimeError("torch was imported before prepare_environment(), so its threads cannot be limited any more")
     for name, value in VARIABLES.items():

@@ -25,7 +25,7 @@ def parse_layers(text: str, where: str) -> tuple[int, ...]:
 
 
 def parse_indices(text: str, where: str, noun: str = "layer", grammar: str = GRAMMAR) -> tuple[int, ...]:
-    """What `parse_layers` does, for other things that are counted; `noun` and `grammar` name them in the message."""
+    """Reads the same form for other things that are counted; `noun` and `grammar` name them in the message."""
     indices: set[int] = set()
     for part in re.split("[,+]", text):
         bounds = re.fullmatch(r"\s*([0-9]{1,6})(?:-([0-9]{1,6}))?\s*", part)

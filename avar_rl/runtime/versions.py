@@ -30,7 +30,7 @@ def installed_version(distributions: tuple[str, ...]) -> str:
 
 
 def stack_versions() -> dict[str, str]:
-    """Import name -> installed version for python and every part of the stack (read from metadata; imports nothing)."""
+    """Import name → installed version, for Python and every part of the stack; from metadata, nothing is imported."""
     return {"python": platform.python_version()} | {
         name: installed_version(distributions) for name, distributions in STACK.items()
     }

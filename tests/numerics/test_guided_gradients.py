@@ -91,7 +91,7 @@ def chat_inputs(processor, row, image_module):
 
 
 def guidance(maps_LBHTT, ids, response, tokenizer):
-    """PAPER §5 written out with full maps; rows: user text after the image."""
+    """L_enh and L_sup (arXiv 2603.03825, stage 2) written out with full maps; queries: user text after the image."""
     start, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
     pad, vision_end = tokenizer.convert_tokens_to_ids(["<|image_pad|>", "<|vision_end|>"])
     image = ids == pad

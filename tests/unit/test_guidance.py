@@ -1,4 +1,4 @@
-"""The guided loss (PAPER: arXiv 2603.03825, AGTO) against values worked by hand."""
+"""The guided loss (AGTO, arXiv 2603.03825) against values worked by hand."""
 
 import math
 

@@ -26,7 +26,7 @@ _KEEPING: ContextVar[str] = ContextVar("avar_span_mass_keeping", default="hold")
 
 @contextmanager
 def keeping(how: str):
-    """How the operations run inside the block keep query and key: "hold", "save" or "replay"."""
+    """Operations run inside the block keep query and key as `how` says: "hold", "save" or "replay" (see `_KEEPING`)."""
     token = _KEEPING.set(how)
     try:
         yield

@@ -68,7 +68,7 @@ def span_mass(
 
 
 def implementation(query: Tensor) -> str:
-    """The name of the implementation that runs for `query`. ValueError: AVAR_SPAN_MASS asks for one that cannot."""
+    """Which implementation runs for `query`: "reference", "torch" or "triton". ValueError: the one asked for cannot."""
     asked = os.environ.get(VARIABLE, "")
     if asked and asked not in IMPLEMENTATIONS:
         raise ValueError(f"{VARIABLE}={asked!r} is unknown: choose one of {', '.join(IMPLEMENTATIONS)}, or unset it")
