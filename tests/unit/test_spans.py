@@ -59,7 +59,15 @@ def written(letters: str) -> list[int]:
 def test_markup_reads_exact_ids(tokenizer):
     markup = Markup.from_tokenizer(tokenizer)
     assert (markup.im_start, markup.image_pad, markup.video_pad) == (1, 5, 6)
-    assert len(markup.role_names[Role.SYSTEM]) == 6  # "system", a token a character
+    assert len(markup.role_names[Role.SYSTEM]) == 6  # "system", one token per character
+
+
+def test_markup_is_the_same_where_a_tokenizer_adds_a_token_of_its_own(tokenizer, markup, monkeypatch):
+    plain = tokenizer.encode
+    monkeypatch.setattr(
+        tokenizer, "encode", lambda text, add_special_tokens=True: [0] * add_special_tokens + plain(text)
+    )
+    assert Markup.from_tokenizer(tokenizer) == markup
 
 
 def test_markup_reads_role_names_that_are_one_token():
