@@ -11,6 +11,7 @@ AVAR_PROFILE=$PROFILE recipes/setup.sh
 PYTHON=${AVAR_VENV:-$PWD/.venv}/bin/python
 export HF_HUB_OFFLINE=${HF_HUB_OFFLINE:-1} WANDB_MODE=${WANDB_MODE:-offline} PYTHONUNBUFFERED=1
 OUT=$(realpath -m "$OUT")
+export AVAR_RUN=$OUT # the training stages keep their logs there (avar_rl/verl_plugin/config/paths.py)
 
 if [ "${FRESH:-0}" = 1 ] && [ "${DRY_RUN:-0}" != 1 ] && [ -e "$OUT" ]; then
   [ -d "$OUT/stages" ] || { echo "FRESH=1: $OUT was not made by a recipe; remove it yourself" >&2; exit 1; }
@@ -38,9 +39,6 @@ stage() {
   fi
   mkdir -p "$OUT/stages" "$OUT/logs"
   echo "== $name"
-  local attempt="" # verl's file logger starts its file anew: a resumed stage gets one of its own
-  while [ -e "$OUT/logs/$name.metrics$attempt.jsonl" ]; do attempt=.$((${attempt#.} + 1)); done
-  export TENSORBOARD_DIR=$OUT/tensorboard/$name VERL_FILE_LOGGER_PATH=$OUT/logs/$name.metrics$attempt.jsonl
   # tee ignores Ctrl-C, so that what the stage says on its way out is still seen
   timeout --foreground -k 60 "${STAGE_LIMIT:-90m}" "$@" 2>&1 | tee -ia "$OUT/logs/$name.log" || status=${PIPESTATUS[0]}
   if [ "$status" != 0 ]; then

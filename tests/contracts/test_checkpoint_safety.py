@@ -18,13 +18,14 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
 class Training:
-    """SFT of `steps` steps of 8 rows, saved every `save` steps. Every start is the very same command."""
+    """SFT of `steps` steps of 8 rows, saved every `save` steps. Every start is the very same command, in `cwd`."""
 
     def __init__(self, world: Path, folder: Path, steps: int, save: int):
-        self.base, self.checkpoints, self.metrics = world / "base", folder / "checkpoints", folder / "metrics.jsonl"
+        self.base, self.checkpoints, self.cwd = world / "base", folder / "checkpoints", folder / "elsewhere"
+        self.cwd.mkdir()
         data = world / "data" / "sft_train.parquet"
         self.arguments = [str(ROOT / "recipes/config/tiny_sft"), "--profile", "cpu", f"model.path={self.base}"]
-        self.arguments += [f"data.train_files={data}", "data.num_workers=1", "trainer.logger=[file]"]
+        self.arguments += [f"data.train_files={data}", "data.num_workers=1"]
         self.arguments += ["data.train_batch_size=8", "data.micro_batch_size_per_gpu=8", "trainer.n_gpus_per_node=1"]
         self.arguments += [f"trainer.total_training_steps={steps}", f"trainer.save_freq={save}"]
         self.arguments += [f"trainer.default_local_dir={self.checkpoints}"]
@@ -32,9 +33,9 @@ class Training:
     def start(self, full_at: str = "") -> subprocess.Popen:
         """`full_at`: part of the path of the file at which the disk is full."""
         command = [sys.executable, str(ROOT / "tests/contracts/sft_with_faults.py"), full_at, *self.arguments]
-        variables = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "VERL_FILE_LOGGER_PATH": str(self.metrics)}
+        variables = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
         return subprocess.Popen(
-            command, env={**os.environ, **variables}, cwd=ROOT, text=True,
+            command, env={**os.environ, **variables}, cwd=self.cwd, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
 
@@ -42,8 +43,9 @@ class Training:
         return int((self.checkpoints / "latest_checkpointed_iteration.txt").read_text())
 
     def steps_logged(self) -> list[int]:
-        """Steps of the last start: verl begins its metrics file anew."""
-        return [json.loads(line)["step"] for line in self.metrics.read_text().splitlines()]
+        """Steps of the last start, each of which has a metrics file of its own."""
+        last = max((self.checkpoints / "logs").glob("sft.metrics*.jsonl"), key=lambda path: path.stat().st_mtime_ns)
+        return [json.loads(line)["step"] for line in last.read_text().splitlines()]
 
     def export(self, out: Path) -> dict:
         export(self.checkpoints, out, str(self.base))
@@ -92,3 +94,4 @@ def test_a_disk_full_at_the_last_file_of_a_checkpoint_leaves_the_previous_one(ti
     assert status == 1 and "No space left on device" in stderr
     assert training.tracked() == 1
     training.export(tmp_path / "model")
+    assert not list(training.cwd.iterdir())  # no log, no checkpoint lands in the current directory

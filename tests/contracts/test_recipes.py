@@ -43,20 +43,20 @@ def test_dry_run_of_a_recipe_prints_both_training_configurations_and_writes_noth
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     assert done.stdout.count("avar:\n") == 2 and "# stage evaluation" in done.stdout
-    assert "train_files: own_chat_rows.parquet" in done.stdout and "stage sft_data" not in done.stdout
+    assert f"train_files: {ROOT}/own_chat_rows.parquet" in done.stdout and "stage sft_data" not in done.stdout
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
     ("stage", "overrides", "expected"),
     [
-        ("sft", ["+data.max_lenght=5"], "unknown configuration key data.max_lenght (did you mean max_length"),
-        ("sft", ["+avar.guidance.gamma=1"], "unknown configuration key avar.guidance.gamma"),
-        ("sft", ["avar.guidance.alpha=-1"], "alpha=-1"),
+        ("sft", ["+data.max_lenght=5"], "unknown key data.max_lenght (did you mean max_length"),
+        ("sft", ["+avar.guidance.gamma=1"], "unknown key avar.guidance.gamma"),
+        ("sft", ["avar.guidance.alpha=-1"], "avar.guidance"),
         ("sft", ["data.train_batch_size=33", "trainer.n_gpus_per_node=2"], "33 is not a multiple of the 2 ranks"),
         ("sft", ["data.micro_batch_size_per_gpu=5"], "not a multiple of data.micro_batch_size_per_gpu=5"),
         ("sft", ["data.train_files=/nowhere.parquet"], "/nowhere.parquet: no such file"),
-        ("grpo", ["+trainer.colour=red"], "unknown configuration key trainer.colour"),
+        ("grpo", ["+trainer.colour=red"], "unknown key trainer.colour"),
         ("grpo", ["algorithm.rollout_correction.bypass_mode=true"], "bypass_mode=True skips the forward pass"),
         ("grpo", ["trainer.v1.trainer_mode=colocate_async"], "is not 'sync'"),
         ("grpo", ["actor_rollout_ref.model.override_config.attn_implementation=flex_attention"], "is not recorded"),

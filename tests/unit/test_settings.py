@@ -3,7 +3,7 @@
 import pytest
 from omegaconf import OmegaConf
 
-from avar_rl.verl_plugin.config.settings import GRPOSettings, SFTSettings, absolute_paths, parse
+from avar_rl.verl_plugin.config.settings import GRPOSettings, SFTSettings, parse
 from rewards.combine import Term
 
 
@@ -43,12 +43,12 @@ def test_without_a_block_the_recipe_to_start_from_is_named():
 @pytest.mark.parametrize(
     ("parser", "avar", "expected"),
     [
-        (sft, {"gudiance": {}}, "unknown configuration key avar.gudiance; known: guidance, profile"),
-        (sft, {"rewards": {}}, "unknown configuration key avar.rewards"),  # a key of the other stage
-        (sft, {"guidance": {"gamma": 1}}, "unknown configuration key avar.guidance.gamma; known: alpha, beta, eps"),
-        (grpo, {"reward": {"accuracy": 1}}, "unknown configuration key avar.reward; known: attention, groups, guard"),
-        (grpo, {"attention": {"heads": 1}}, "unknown configuration key avar.attention.heads"),
-        (grpo, {"guard": {"minutes": 1}}, "unknown configuration key avar.guard.minutes"),
+        (sft, {"gudiance": {}}, "unknown key avar.gudiance (did you mean guidance?)"),
+        (sft, {"rewards": {}}, "unknown key avar.rewards; known: guidance, profile"),  # a key of the other stage
+        (sft, {"guidance": {"gamma": 1}}, "unknown key avar.guidance.gamma"),
+        (grpo, {"reward": {"accuracy": 1}}, "unknown key avar.reward (did you mean rewards?)"),
+        (grpo, {"attention": {"heads": 1}}, "unknown key avar.attention.heads; known: layers, measure"),
+        (grpo, {"guard": {"minutes": 1}}, "unknown key avar.guard.minutes (did you mean step_minutes?)"),
     ],
 )
 def test_unknown_keys_are_named_with_their_place(parser, avar, expected):
@@ -70,38 +70,43 @@ def test_lists_become_tuples():
     assert hash(grpo(attention={"layers": [1]}))  # frozen bundles all the way down
 
 
+def test_layers_may_be_written_as_ranges():
+    assert grpo(attention={"layers": "0-2,20"}).attention.layers == (0, 1, 2, 20)
+
+
 @pytest.mark.parametrize(
-    ("parser", "avar", "expected"),
+    ("parser", "avar", "place", "reason"),
     [
-        (sft, {"guidance": {"alpha": "much"}}, "avar.guidance.alpha must be a number, not 'much'"),
-        (sft, {"guidance": {"alpha": True}}, "avar.guidance.alpha must be a number, not True"),
-        (sft, {"guidance": {"alpha": None}}, "avar.guidance.alpha must be a number, not None"),
-        (sft, {"guidance": {"alpha": [0.1]}}, "avar.guidance.alpha must be a number, not [0.1]"),
-        (sft, {"guidance": {"alpha": -0.1}}, "greater than or equal to 0"),
-        (sft, {"guidance": {"alpha": float("nan")}}, "finite number"),
-        (sft, {"guidance": {"eps": 0}}, "greater than 0"),
-        (sft, {"guidance": {"queries": "system"}}, "queries"),
-        (sft, {"guidance": {"layers": 3}}, "avar.guidance.layers must be a list of layer indices or null, not 3"),
-        (sft, {"guidance": {"layers": ["first"]}}, "avar.guidance.layers must be a list of layer indices or null"),
-        (sft, {"guidance": 0.15}, "avar.guidance must be a mapping, not 0.15"),
-        (grpo, {"rewards": None}, "avar.rewards must be a mapping of names to weights, not None"),
-        (grpo, {"rewards": {"format": -1}}, "avar.rewards.format.weight: Input should be greater than or equal to 0"),
-        (grpo, {"on_reward_error": "ignore"}, "avar.on_reward_error must be 'stop' or 'mask', not 'ignore'"),
-        (grpo, {"attention": {"measure": "yes"}}, "avar.attention.measure must be true or false, not 'yes'"),
-        (grpo, {"groups": {"normalise": "loud"}}, "avar.groups.normalise must be 'total' or 'parts', not 'loud'"),
-        (grpo, {"guard": {"step_minutes": "soon"}}, "avar.guard.step_minutes must be a number, not 'soon'"),
+        (sft, {"guidance": {"alpha": "much"}}, "avar.guidance.alpha", "number"),
+        (sft, {"guidance": {"alpha": True}}, "avar.guidance.alpha", "number, not True"),
+        (sft, {"guidance": {"queries": "system"}}, "avar.guidance.queries", "system"),
+        (sft, {"guidance": {"alpha": None}}, "avar.guidance.alpha", "not None"),
+        (sft, {"guidance": {"alpha": [0.1]}}, "avar.guidance.alpha", "not [0.1]"),
+        (sft, {"guidance": {"alpha": -0.1}}, "avar.guidance", "-0.1"),
+        (sft, {"guidance": {"alpha": float("nan")}}, "avar.guidance", "nan"),
+        (sft, {"guidance": {"eps": 0}}, "avar.guidance", "eps"),
+        (sft, {"guidance": {"layers": -3}}, "avar.guidance.layers", "not -3"),
+        (sft, {"guidance": {"layers": ["first"]}}, "avar.guidance.layers", "first"),
+        (sft, {"guidance": 0.15}, "avar.guidance", "must be a mapping of keys to values, not 0.15"),
+        (sft, {"profile": "tpu"}, "avar.profile", "Input should be 'cpu' or 'gpu', not 'tpu'"),
+        (grpo, {"rewards": None}, "avar.rewards", "must be a mapping of names to weights, not None"),
+        (grpo, {"rewards": {"format": -1}}, "avar.rewards.format.weight", "greater than or equal to 0"),
+        (grpo, {"on_reward_error": "ignore"}, "avar.on_reward_error", "should be 'stop' or 'mask', not 'ignore'"),
+        (grpo, {"attention": {"measure": "yes"}}, "avar.attention.measure", "not 'yes'"),
+        (grpo, {"attention": {"layers": [-1]}}, "avar.attention.layers.0", "not -1"),
+        (grpo, {"attention": {"layers": [True]}}, "avar.attention.layers.0", "not True"),
+        (grpo, {"attention": {"layers": "5-1"}}, "avar.attention.layers", "the range 5-1 runs backwards"),
+        (grpo, {"groups": {"normalise": "loud"}}, "avar.groups.normalise", "should be 'total' or 'parts', not 'loud'"),
+        (grpo, {"rollouts": {"every": 0}}, "avar.rollouts.every", "avar.rollouts.dir=null switches the record off"),
+        (grpo, {"rollouts": {"every": 1.5}}, "avar.rollouts.every", "not 1.5"),
+        (grpo, {"rollouts": {"dir": ""}}, "avar.rollouts.dir", "at least 1 character"),
+        (grpo, {"guard": {"step_minutes": "soon"}}, "avar.guard.step_minutes", "number"),
+        (grpo, {"guard": {"step_minutes": True}}, "avar.guard.step_minutes", "number, not True"),
+        (grpo, {"guard": {"step_minutes": -1}}, "avar.guard.step_minutes", "not -1"),
+        (grpo, {"guard": {"min_correlation": 1.5}}, "avar.guard.min_correlation", "not 1.5"),
     ],
 )
-def test_bad_values_are_named(parser, avar, expected):
+def test_bad_values_are_named(parser, avar, place, reason):
     with pytest.raises(ValueError) as error:
         parser(**avar)
-    assert expected in str(error.value)
-
-
-def test_paths_of_reward_files_become_absolute(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    lines = {"format": 0.1, "own": {"weight": 1, "path": "plug/own.py"}, "off": {"weight": 1, "path": None}}
-    config = OmegaConf.create({"avar": {"rewards": lines}})
-    absolute_paths(config)
-    assert config.avar.rewards == lines | {"own": {"weight": 1, "path": f"{tmp_path}/plug/own.py"}}
-    absolute_paths(OmegaConf.create({"avar": {}}))
+    assert place in str(error.value) and reason in str(error.value)

@@ -3,6 +3,7 @@
 import os
 
 from avar_rl.runtime.environment import CPU_VARIABLES, VARIABLES
+from avar_rl.verl_plugin.config.paths import LOG_VARIABLES
 
 PLUGIN_MODULE = "avar_rl.verl_plugin.register"
 
@@ -33,7 +34,11 @@ _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
 def variables(profile: str) -> dict[str, str]:
-    """The variables of a profile ("cpu" or "gpu"), those that the caller has set already excepted."""
+    """The variables that a profile ("cpu" or "gpu") needs, without those that the caller has set already.
+
+    Raises:
+        ValueError: there is no such profile.
+    """
     if profile not in ("cpu", "gpu"):
         raise ValueError(f"profile must be 'cpu' or 'gpu', not {profile!r}")
     wanted = _ALWAYS | (_CPU_VARIABLES if profile == "cpu" else {})
@@ -42,7 +47,10 @@ def variables(profile: str) -> dict[str, str]:
 
 
 def prepare(profile: str) -> None:
-    """Sets the environment of this process and its children. Call it before importing verl, Ray or vLLM."""
+    """Sets the environment of this process and its children for a profile ("cpu" or "gpu").
+
+    Call it before verl, Ray or vLLM is imported. ValueError: there is no such profile.
+    """
     os.environ.update(variables(profile))
     modules = [name for name in os.environ.get("VERL_USE_EXTERNAL_MODULES", "").split(",") if name]
     if PLUGIN_MODULE not in modules:
@@ -50,7 +58,7 @@ def prepare(profile: str) -> None:
 
 
 def forwarded() -> dict[str, str]:
-    """What Ray workers on other nodes need, where no environment is inherited from the driver."""
-    names = [*_ALWAYS, *_CPU_VARIABLES, "VERL_USE_EXTERNAL_MODULES", "HF_HUB_OFFLINE", "VERL_FILE_LOGGER_PATH"]
-    names += ["TENSORBOARD_DIR", "WANDB_MODE", "AVAR_SPAN_MASS"]
+    """The variables of this process that Ray workers on other nodes need, where none is inherited from the driver."""
+    names = [*_ALWAYS, *_CPU_VARIABLES, *LOG_VARIABLES, "VERL_USE_EXTERNAL_MODULES", "HF_HUB_OFFLINE"]
+    names += ["WANDB_MODE", "AVAR_SPAN_MASS"]
     return {name: os.environ[name] for name in names if name in os.environ}

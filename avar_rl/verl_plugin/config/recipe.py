@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 from hydra import compose, initialize_config_dir
@@ -64,7 +65,7 @@ def _verl_config_dir() -> Path:
     return Path(verl.trainer.__file__).parent / "config"
 
 
-def _unknown_keys(base: DictConfig, config: DictConfig, key: str, where: str) -> list[str]:
+def _unknown_keys(base: DictConfig, config: DictConfig, key: Any, where: str) -> list[str]:
     """Keys of `config` that neither verl's YAML nor the dataclass behind it (its `_target_`) knows."""
     name = f"{where}{key}"
     allowed = (
@@ -72,7 +73,7 @@ def _unknown_keys(base: DictConfig, config: DictConfig, key: str, where: str) ->
     )
     if key not in allowed:
         near = difflib.get_close_matches(str(key), [str(k) for k in allowed], n=3)
-        return [f"unknown configuration key {name}" + (f" (did you mean {', '.join(near)}?)" if near else "")]
+        return [f"unknown key {name}" + (f" (did you mean {', '.join(near)}?)" if near else "")]
     below, ours = (OmegaConf.select(base, key) if key in base else None), config._get_node(key)
     if not isinstance(ours, DictConfig) or ours._is_none() or not isinstance(below, DictConfig) or not len(below):
         return []  # a value, or a mapping that verl leaves open ({})

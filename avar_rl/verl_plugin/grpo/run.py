@@ -1,24 +1,39 @@
-"""Reinforcement: `python -m avar_rl.verl_plugin.grpo RECIPE [key=value …]`: verl's GRPO on Ray, combined reward."""
+"""Reinforcement learning: `avar grpo RECIPE [key=value …]`, verl's GRPO on Ray with the combined reward."""
+
+from __future__ import annotations
 
 import os
 import signal
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from avar_rl.verl_plugin.config.command_line import parse_arguments
 
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
-def main(argv: list[str] | None = None) -> int:
-    arguments = parse_arguments(argv, __doc__)
+    from avar_rl.verl_plugin.config.settings import GRPOSettings
+
+DESCRIPTION = (
+    "Reinforcement learning: GRPO with the combined reward, by verl's trainer on Ray. Starts a Ray of its own unless "
+    "RAY_ADDRESS names a cluster."
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs GRPO. Returns 0 when done, 1 when it failed, 2 after a user's mistake, 124 out of time, 130 interrupted."""
+    arguments = parse_arguments(argv, "grpo", DESCRIPTION)
     from avar_rl.verl_plugin.config import environment
 
     environment.prepare(arguments.profile)
     from omegaconf import OmegaConf
 
-    from avar_rl.verl_plugin.config import preflight, recipe, settings
+    from avar_rl.verl_plugin.config import paths, preflight, recipe, settings
 
     try:
         config = recipe.load(arguments.recipe, arguments.overrides, stage="grpo")
-        settings.absolute_paths(config)
+        paths.make_absolute(config)
         ours = settings.parse(settings.GRPOSettings, config)
         rewards = ours.reward_set()
         if rewards.needs_attention:
@@ -29,15 +44,17 @@ def main(argv: list[str] | None = None) -> int:
             print(OmegaConf.to_yaml(config, resolve=True))
             return 0
         preflight.check_inputs(config.data, config.actor_rollout_ref.model.path)
+        paths.prepare_logs(config, "grpo")
     except ValueError as error:
-        print(f"avar_rl grpo: {error}", file=sys.stderr)
+        print(f"avar grpo: {error}", file=sys.stderr)
         return 2
     return _train(config, ours, environment.forwarded())
 
 
-def _train(config, ours, variables: dict[str, str]) -> int:
-    """Starts Ray, runs verl's task, and always shuts Ray down. 0 done, 1 failed, 124 out of time, 130 interrupted."""
+def _train(config: DictConfig, ours: GRPOSettings, variables: dict[str, str]) -> int:
+    """Starts Ray, runs verl's task, and always shuts Ray down. Returns an exit status as `main` does."""
     import ray
+    import ray.exceptions
     from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
 
     def out_of_time(signum, frame):
@@ -70,13 +87,13 @@ def _train(config, ours, variables: dict[str, str]) -> int:
         ray.shutdown()
 
 
-def _start_ray(config, variables: dict[str, str]):
+def _start_ray(config: DictConfig, variables: dict[str, str]) -> Any:
     """A local Ray with dashboard, or the cluster of RAY_ADDRESS; every worker gets our environment variables."""
     import ray
     from omegaconf import OmegaConf
     from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
 
-    wanted = OmegaConf.to_container(config.ray_kwargs.ray_init, resolve=True)
+    wanted: Any = OmegaConf.to_container(config.ray_kwargs.ray_init, resolve=True)  # keyword arguments of ray.init
     environment = get_ppo_ray_runtime_env(config)
     environment["env_vars"] = environment["env_vars"] | variables | {"TRANSFER_QUEUE_ENABLE": "1"}
     environment |= {key: value for key, value in wanted.pop("runtime_env", {}).items() if value is not None}
@@ -94,7 +111,3 @@ def _root_cause(error: BaseException) -> str:
         return _root_cause(cause)
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else repr(error)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,63 +1,82 @@
-"""Cold start: `python -m avar_rl.verl_plugin.sft RECIPE [key=value …]`, verl's SFT trainer with the guided loss.
+"""Cold start: `avar sft RECIPE [key=value …]`, verl's SFT trainer with the guided loss.
 
 Starts torchrun by itself where the recipe asks for more than one rank (trainer.n_gpus_per_node, trainer.nnodes); on
 several nodes run the same command on each, with MASTER_ADDR, MASTER_PORT and NODE_RANK set.
 """
+
+from __future__ import annotations
 
 import os
 import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from avar_rl.verl_plugin.config.command_line import parse_arguments
 
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
-def main(argv: list[str] | None = None) -> int:
-    arguments = parse_arguments(argv, __doc__)
+    from avar_rl.verl_plugin.config.settings import SFTSettings
+
+DESCRIPTION = (
+    "Cold start: supervised fine-tuning with the attention-guided loss, by verl's trainer. Starts its ranks by itself; "
+    "on several nodes run the same command on each, with MASTER_ADDR, MASTER_PORT and NODE_RANK set."
+)
+_LAUNCHED = "AVAR_SFT_LAUNCHED"  # set in ranks whose launcher has checked the configuration
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the cold start. Returns 0 when done, 1 on a full disk, 2 after a user's mistake, 130 when interrupted."""
+    arguments = parse_arguments(argv, "sft", DESCRIPTION)
     from avar_rl.verl_plugin.config import environment
 
     environment.prepare(arguments.profile)
     from omegaconf import OmegaConf
 
-    from avar_rl.verl_plugin.config import preflight, recipe, settings
+    from avar_rl.verl_plugin.config import paths, preflight, recipe, settings
 
     try:
         config = recipe.load(arguments.recipe, arguments.overrides, stage="sft")
+        paths.make_absolute(config)
         ours = settings.parse(settings.SFTSettings, config)
-        recipe.check_sft(config)
+        if _LAUNCHED not in os.environ:
+            recipe.check_sft(config)
         if arguments.dry_run:
             print(OmegaConf.to_yaml(config, resolve=True))
             return 0
-        preflight.check_inputs(config.data, config.model.path)
+        if _LAUNCHED not in os.environ:
+            preflight.check_inputs(config.data, config.model.path)
+            paths.prepare_logs(config, "sft")
+        if "RANK" not in os.environ and config.trainer.n_gpus_per_node * config.trainer.nnodes > 1:
+            return _launch_ranks(config, sys.argv[1:] if argv is None else argv)
     except ValueError as error:
-        print(f"avar_rl sft: {error}", file=sys.stderr)
+        print(f"avar sft: {error}", file=sys.stderr)
         return 2
     if "RANK" not in os.environ:
-        if config.trainer.n_gpus_per_node * config.trainer.nnodes > 1:
-            return _launch_ranks(config, argv if argv is not None else sys.argv[1:])
         os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
         os.environ.setdefault("MASTER_PORT", str(_free_port()))
     from torch.distributed.elastic.multiprocessing.errors import record
 
-    return record(_train)(config, ours)  # torchrun then ends with the traceback of the rank that failed first
+    return record(_train)(config, ours) or 0  # torchrun then ends with the traceback of the rank that failed first
 
 
-def _launch_ranks(config, argv: list[str]) -> int:
-    """Checked once here, so that a mistake is one sentence and not a traceback from every rank."""
+def _launch_ranks(config: DictConfig, argv: Sequence[str]) -> int:
+    """Starts the ranks of this node by torchrun; what was checked here is not checked again in each."""
     nodes = config.trainer.nnodes
     where = ["--standalone"]
     if nodes > 1:
         absent = [name for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK") if name not in os.environ]
         if absent:
-            print(f"avar_rl sft: {nodes} nodes need {', '.join(absent)} in the environment of each", file=sys.stderr)
-            return 2
+            raise ValueError(f"{nodes} nodes need {', '.join(absent)} in the environment of each")
         where = [f"--master_addr={os.environ['MASTER_ADDR']}", f"--master_port={os.environ['MASTER_PORT']}"]
         where += [f"--node_rank={os.environ['NODE_RANK']}"]
     command = [sys.executable, "-m", "torch.distributed.run", *where, f"--nnodes={nodes}"]
     command += [f"--nproc_per_node={config.trainer.n_gpus_per_node}", "-m", "avar_rl.verl_plugin.sft", *argv]
-    return subprocess.call(command)
+    return subprocess.call(command, env=os.environ | {_LAUNCHED: "1"})
 
 
 def _free_port() -> int:
@@ -66,7 +85,7 @@ def _free_port() -> int:
         return listener.getsockname()[1]
 
 
-def _train(config, ours) -> int:
+def _train(config: DictConfig, ours: SFTSettings) -> int:
     from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group
 
     from avar_rl.verl_plugin.sft.trainer import GuidedSFTTrainer
@@ -93,7 +112,3 @@ def _train(config, ours) -> int:
 
 def _disk_is_full(folder: Path, error: Exception) -> bool:
     return "No space left" in str(error) or (folder.is_dir() and shutil.disk_usage(folder).free < 2**26)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
