@@ -23,6 +23,7 @@ from avar_rl.guidance import GUIDED_ROLES, GuidanceConfig, guidance_terms
 from avar_rl.verl_plugin.config.settings import AttentionSettings
 
 MASS_REQUEST = "avar_masses"  # key of the trainer's request in a batch's extra_info
+MASS_COLUMNS = ("image_mass", "system_mass")  # what comes back, flat: see `_mass_outputs`
 ULYSSES_FAMILIES = ("qwen2_vl", "qwen2_5_vl")  # whose attention verl and patched_attention.py replace
 
 

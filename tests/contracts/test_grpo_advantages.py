@@ -1,5 +1,8 @@
 """From scored responses to advantages through verl's own computation; only its queue is a dictionary here."""
 
+import functools
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -11,8 +14,9 @@ import verl.trainer.ppo.v1.trainer_base as trainer_base  # noqa: E402
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict  # noqa: E402
 
 from avar_rl.verl_plugin.config import recipe, settings  # noqa: E402
-from avar_rl.verl_plugin.grpo import trainer as grpo_trainer  # noqa: E402
-from avar_rl.verl_plugin.grpo.reward_manager import _shipped  # noqa: E402
+from avar_rl.verl_plugin.grpo import queue as grpo_queue  # noqa: E402
+from avar_rl.verl_plugin.grpo.advantage_step import compute_advantages  # noqa: E402
+from avar_rl.verl_plugin.grpo.text_score import TEXT_SCORE, TextScore  # noqa: E402
 from avar_rl.verl_plugin.watch.record import RolloutRecorder  # noqa: E402
 from rewards.combine import RewardError, Values  # noqa: E402
 from rewards.sample import Sample  # noqa: E402
@@ -55,29 +59,30 @@ class Batch:
         return len(self.keys)
 
 
-class Decoder:
-    def decode(self, ids, skip_special_tokens: bool) -> str:
-        return "text"
-
-
 @pytest.fixture
 def advantages(monkeypatch):
     """A function: overrides, responses (uid, values, image share, tokens, error) -> their advantages, and metrics."""
     queue = Queue()
-    monkeypatch.setattr(grpo_trainer, "tq", queue)
+    monkeypatch.setattr(grpo_queue, "transfer_queue", queue)
     monkeypatch.setattr(trainer_base, "tq", queue)
 
     def compute(overrides: list[str], *responses: tuple) -> tuple[list[list[float]], dict]:
         config = recipe.load("recipes/config/tiny_grpo", ["avar.rollouts.dir=null", *overrides], stage="grpo")
-        trainer = object.__new__(grpo_trainer.AnchoredGRPOTrainer)
-        trainer.settings = settings.parse(settings.GRPOSettings, config)
-        trainer.rewards, trainer.config = trainer.settings.reward_set(), config
-        trainer.global_steps, trainer.tokenizer = 1, Decoder()
-        trainer.recorder = RolloutRecorder(trainer.settings.rollouts)
+        parsed = settings.parse(settings.GRPOSettings, config)
         keys = [f"{response[0]}_{i}_0" for i, response in enumerate(responses)]
         queue.rows = {key: row(*response) for key, response in zip(keys, responses, strict=True)}
         metrics: dict = {}
-        trainer._compute_advantage(Batch(keys), metrics)
+        compute_advantages(
+            Batch(keys),
+            metrics,
+            stock=functools.partial(trainer_base.PPOTrainer._compute_advantage, SimpleNamespace(config=config)),
+            step=1,
+            settings=parsed,
+            rewards=parsed.reward_set(),
+            recorder=RolloutRecorder(parsed.rollouts),
+            decode=lambda ids, skip_special_tokens: "text",
+            by_std=config.algorithm.norm_adv_by_std_in_grpo,
+        )
         return [[round(v, 3) for v in queue.rows[key]["advantages"].tolist()] for key in keys], metrics
 
     return compute
@@ -92,7 +97,7 @@ def row(uid: str, values: Values, share: float, tokens: int, error: str = "") ->
         "uid": uid,
         "responses": torch.arange(tokens),
         "response_mask": torch.ones(tokens, dtype=torch.long),
-        "extra_fields": {"reward_extra_info": _shipped(sample, values, error)},
+        "extra_fields": {"reward_extra_info": {TEXT_SCORE: TextScore(sample, values, error).to_json()}},
         "image_mass": image,
         "system_mass": 1 - image,
         "rm_scores": scores,

@@ -1,6 +1,7 @@
 """From scored responses to groups without a signal, advantages by part and curves, by hand."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from avar_rl.verl_plugin.grpo import advantages  # noqa: E402
 from avar_rl.verl_plugin.scored_batch import ScoredBatch, ScoredResponse  # noqa: E402
 from avar_rl.verl_plugin.watch import console  # noqa: E402
 from avar_rl.verl_plugin.watch.metrics import correlation, reward_metrics  # noqa: E402
+from rewards.combine import Score, Values  # noqa: E402
+from rewards.sample import Masses, Sample  # noqa: E402
 
 
 def response(uid: str, total: float = 0.0, accuracy: float | None = 1.0, masked=False, length=2, **parts):
@@ -22,10 +25,8 @@ def response(uid: str, total: float = 0.0, accuracy: float | None = 1.0, masked=
     closed = frozenset(parts.pop("closed", ()))
     raw = {"accuracy": accuracy, **parts}
     weighted = {name: 0.0 if name in closed else value or 0.0 for name, value in raw.items()}
-    return ScoredResponse(
-        key=uid, uid=uid, row_id="", row={}, question="", gold="", image_sizes=(), response="",
-        token_ids_T=torch.zeros(length), raw=raw, weighted=weighted, closed=closed, total=total, masked=masked,
-    )  # fmt: skip
+    values, score = Values(raw, closed), Score(total, weighted)
+    return ScoredResponse(uid, uid, Sample("", "", ""), torch.zeros(length), values, score, masked=masked)
 
 
 def test_groups_without_a_signal_get_exactly_no_advantage():
@@ -89,9 +90,8 @@ def test_parts_are_normalised_on_their_own():
 
 
 def _weighted(r: ScoredResponse, **weights: float) -> ScoredResponse:
-    from dataclasses import replace
-
-    return replace(r, weighted={name: weights.get(name, 1.0) * value for name, value in r.weighted.items()})
+    weighted = {name: weights.get(name, 1.0) * value for name, value in r.score.weighted.items()}
+    return replace(r, score=Score(r.total, weighted))
 
 
 def test_a_part_without_spread_adds_exactly_nothing_and_masked_rows_take_no_part():
@@ -157,12 +157,10 @@ def test_not_applicable_is_neither_zero_nor_gated():
 
 
 def test_masses_by_layer_range():
-    from dataclasses import replace
-
     # 7 layers in thirds of 3, 2, 2; two responses of different length: the mean of each, then of both
     image = torch.tensor([[0.1, 0.1, 0.1, 0.2, 0.2, 0.4, 0.4]])
-    rows = [replace(response("a"), image_mass_TL=image * k, system_mass_TL=image.repeat(3, 1)) for k in (1, 3)]
-    none = replace(response("a"), image_mass_TL=image[:0], system_mass_TL=image[:0])
+    rows = [replace(response("a"), masses=Masses(image * k, image.repeat(3, 1))) for k in (1, 3)]
+    none = replace(response("a"), masses=Masses(image[:0], image[:0]))
     metrics = reward_metrics(ScoredBatch(1, (*rows, none), {"accuracy": 1.0}, layers=7))
     assert metrics["attention/image_mass_early"] == pytest.approx(0.2)  # (0.1 + 0.3) / 2
     assert metrics["attention/image_mass_middle"] == pytest.approx(0.4)

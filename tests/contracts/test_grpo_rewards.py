@@ -1,21 +1,25 @@
 """From what verl carries back to scored responses and their totals, by hand."""
 
-import json
+import asyncio
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from avar_rl.verl_plugin.config import environment
 
 environment.prepare("cpu")  # before anything imports verl
 
-from avar_rl.verl_plugin.grpo.reward_manager import SAMPLE_KEY, _sample, _shipped  # noqa: E402
-from avar_rl.verl_plugin.grpo.scoring import Arrived, _attention_samples, score  # noqa: E402
+from avar_rl.verl_plugin.grpo.reward_manager import score_row  # noqa: E402
+from avar_rl.verl_plugin.grpo.scoring import Arrived, score  # noqa: E402
+from avar_rl.verl_plugin.grpo.text_score import TEXT_SCORE, TextScore  # noqa: E402
 from avar_rl.verl_plugin.watch.metrics import reward_metrics  # noqa: E402
 from rewards.combine import RewardError, RewardSet, Values, parse_terms  # noqa: E402
-from rewards.sample import Sample  # noqa: E402
+from rewards.sample import AttentionSample, Masses, Sample  # noqa: E402
 
 SET = RewardSet(parse_terms({"accuracy": 1.0, "visual": {"weight": 0.3, "mode": "share"}, "format": 0.1}))
 TEXT = RewardSet(parse_terms({"accuracy": 1.0, "format": 0.1}))
@@ -23,7 +27,7 @@ TEXT = RewardSet(parse_terms({"accuracy": 1.0, "format": 0.1}))
 
 def info(values: Values, error: str = "", gold: str = "6") -> dict:
     sample = Sample("How many?", "", gold, {"data_source": "tiny"}, "row 3", image_sizes=((112, 112),))
-    return {"reward_extra_info": _shipped(sample, values, error)}
+    return {"reward_extra_info": {TEXT_SCORE: TextScore(sample, values, error).to_json()}}
 
 
 def arrived(uid: str, values: Values, shares=(0.5, 0.5), mask=None, error: str = "", session: int = 0) -> Arrived:
@@ -31,77 +35,131 @@ def arrived(uid: str, values: Values, shares=(0.5, 0.5), mask=None, error: str =
     image = torch.tensor(shares)[:, None].expand(-1, 2)
     mask = torch.ones(len(shares), dtype=torch.bool) if mask is None else torch.tensor(mask).bool()
     ids = torch.arange(len(shares))
-    return Arrived(f"{uid}_{session}_0", uid, "text", ids, mask, info(values, error), image, 1 - image)
+    return Arrived(f"{uid}_{session}_0", uid, "text", ids, mask, info(values, error), Masses(image, 1 - image))
 
 
 RIGHT, WRONG = Values({"accuracy": 1.0, "format": 1.0}), Values({"accuracy": 0.0, "format": 1.0})
 
 
-def test_a_row_of_verl_becomes_a_sample():
-    picture = {"type": "image", "image": _picture(30, 20)}
+ROW = {
+    "raw_prompt": np.array(
+        [
+            {"role": "system", "content": "Think."},
+            {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "How many?"}]},
+        ],
+        dtype=object,
+    ),
+    "reward_model": {"style": "rule", "ground_truth": "6"},
+    "extra_info": {"id": "train-7", "index": np.int64(7), "options": np.array(["red", "blue"], dtype=object)},
+    "data_source": np.str_("tiny"),
+    "difficulty": np.float64(0.5),  # a column of the user's own
+    "uid": "u",
+    "response_len": np.int64(3),
+}
+
+
+def row(**changes) -> dict:
+    """A row as verl hands it over, with one image of 30 x 20 pixels."""
+    picture = {"type": "image", "image": Image.new("RGB", (30, 20))}
     turn = {"role": "user", "content": [picture, {"type": "text", "text": "How many?"}]}
-    row = {
-        "raw_prompt": np.array([turn], dtype=object),
-        "reward_model": {"style": "rule", "ground_truth": "6"},
-        "extra_info": {"id": "train-7", "index": np.int64(7), "options": np.array(["red", "blue"], dtype=object)},
-        "data_source": np.str_("tiny"),
-        "difficulty": np.float64(0.5),  # a column of the user's own
-        "uid": "u",
-        "response_len": np.int64(3),
-    }
-    sample = _sample(row, "<answer>6</answer>", 3, 80)
+    return ROW | {"raw_prompt": np.array([turn], dtype=object)} | changes
+
+
+def scored_row(row: dict) -> TextScore:
+    return asyncio.run(score_row(row, "<answer>6</answer>", TEXT, length=3, limit=80))
+
+
+def test_a_row_of_verl_becomes_a_sample():
+    scored = scored_row(row())
+    sample = scored.sample
     assert (sample.question, sample.gold, sample.row_id) == ("How many?", "6", "train-7")
-    assert sample.image_sizes == ((30, 20),)
+    assert sample.image_sizes == ((30, 20),) and sample.options == ("red", "blue")
     assert (sample.response_tokens, sample.max_response_tokens) == (3, 80)
-    assert sample.options == ("red", "blue")
-    fact = json.loads(_shipped(sample, Values(), "")[SAMPLE_KEY])
-    assert _attention_samples([arrived("a", RIGHT)], [fact], [None], 80)[0].options == ("red", "blue")
     extra = {"id": "train-7", "index": 7, "options": ["red", "blue"]}
     assert sample.row == {"data_source": "tiny", "difficulty": 0.5, "extra_info": extra}
     assert type(sample.row["difficulty"]) is float
+    assert scored.values.raw["accuracy"] == 1.0 and not scored.error
 
 
-def _picture(width: int, height: int):
-    from PIL import Image
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {"extra_info": {"id": "bad-1", "options": "A or B"}},
+            "row bad-1 cannot be scored: extra_info.options is",
+        ),
+        ({"extra_info": {"options": [1, 2]}}, r"row \(no id\) cannot be scored: extra_info.options is \[1, 2\]"),
+        ({"raw_prompt": ROW["raw_prompt"]}, "row train-7 cannot be scored: an image is neither bytes nor the path"),
+    ],
+)
+def test_a_row_that_cannot_be_scored_ends_like_a_failed_reward(changes, expected):
+    """Raised in the reward worker, verl would quietly put another prompt in its place."""
+    scored = scored_row(row(**changes))
+    with pytest.raises(RewardError, match=f"1 responses of step 5 could not be scored; the first:\n{expected}"):
+        score([arrived("a", RIGHT), with_score("a_1_0", scored)], TEXT, step=5)
+    masked = score([arrived("a", RIGHT), with_score("a_1_0", scored)], TEXT, step=5, on_error="mask").responses[1]
+    assert masked.masked and masked.total == 0.0
 
-    return Image.new("RGB", (width, height))
+
+def with_score(key: str, scored: TextScore) -> Arrived:
+    fields = {"reward_extra_info": {**scored.numbers(), TEXT_SCORE: scored.to_json()}}
+    return Arrived(key, key[0], "text", torch.arange(2), torch.ones(2).bool(), fields)
 
 
-def test_what_verl_reads_of_a_score_are_numbers_and_text():
-    shipped = _shipped(Sample("q", "r", "6"), Values({"accuracy": 1.0, "format": 0.0}, frozenset({"format"})), "")
-    assert (shipped["accuracy"], shipped["format"]) == (1.0, 0.0)
-    assert json.loads(shipped[SAMPLE_KEY])["closed"] == ["format"]
+def test_what_the_reward_worker_says_arrives_but_for_the_text_which_is_each_responses_own():
+    sample = Sample("q", "r", "6", {"data_source": "tiny"}, "row 3", ((30, 20), (8, 8)), 3, 80, options=("red", "blue"))
+    said = TextScore(sample, Values({"accuracy": 1.0, "own": None}, frozenset({"own"})), "")
+    assert TextScore.from_json(said.to_json()) == replace(said, sample=replace(sample, response=""))
+    (response,) = score([with_score("a_0_0", said)], TEXT, step=1).responses
+    assert response.sample == replace(sample, response="text", response_tokens=2) and response.values == said.values
+
+
+def test_attention_rewards_see_the_sample_and_its_group():
+    seen: list[AttentionSample] = []
+
+    async def look(sample: AttentionSample, values: Values) -> Values:
+        seen.append(sample)
+        return values
+
+    rewards = SimpleNamespace(
+        needs_attention=True, score_attention=look, combine=SET.combine, weights=SET.weights, gates=SET.gates
+    )
+    score([arrived("a", RIGHT, (0.2,)), arrived("b", RIGHT), arrived("a", WRONG, (0.3,))], rewards, step=1)
+    assert [(sample.position, len(sample.group)) for sample in seen] == [(0, 2), (0, 1), (1, 2)]
+    assert seen[2].group[0] is seen[0].masses and seen[0].question == "How many?" and seen[0].row_id == "row 3"
+
+
+def test_what_verl_reads_of_a_score_are_numbers():
+    values = Values({"accuracy": 1.0, "format": 0.0}, frozenset({"format"}))
+    assert TextScore(Sample("q", "r", "6"), values).numbers() == {"accuracy": 1.0, "format": 0.0}
     # undecided, or a reward failed: no number that could equal the others of the group
-    assert math.isnan(_shipped(Sample("q", "r", "6"), Values({"accuracy": None}), "")["accuracy"])
-    assert math.isnan(_shipped(Sample("q", "r", "6"), Values(), "it broke")["accuracy"])
+    assert math.isnan(TextScore(Sample("q", "r", "6"), Values({"accuracy": None})).numbers()["accuracy"])
+    assert math.isnan(TextScore(Sample("q", "r", "6"), error="it broke").numbers()["accuracy"])
 
 
 def test_parts_are_combined_and_masses_are_those_of_the_policys_own_tokens():
-    batch = score(
-        [arrived("a", RIGHT, (0.4, 0.8, 0.9), mask=[1, 1, 0]), arrived("a", WRONG, (0.5, 0.5))], SET, step=4, limit=80
-    )
+    batch = score([arrived("a", RIGHT, (0.4, 0.8, 0.9), mask=[1, 1, 0]), arrived("a", WRONG, (0.5, 0.5))], SET, step=4)
     first, second = batch.responses
     assert (batch.step, batch.layers, batch.gates) == (4, 2, {"visual": "accuracy"})
     # (0.4 + 0.8) / 2; the third token is a tool's: 1 + 0.3 * 0.6 + 0.1
-    assert first.raw["visual"] == pytest.approx(0.6) and first.total == pytest.approx(1.28)
-    assert first.token_ids_T.tolist() == [0, 1] and first.image_mass_TL.shape == (2, 2)
+    assert first.values.raw["visual"] == pytest.approx(0.6) and first.total == pytest.approx(1.28)
+    assert first.token_ids_T.tolist() == [0, 1] and first.masses.image_TL.shape == (2, 2)
     # wrong: the gate is closed; the ungated value is kept
-    assert second.raw["visual"] == pytest.approx(0.5) and second.closed == {"visual"}
-    assert second.total == pytest.approx(0.1) and second.weighted["visual"] == 0.0
-    assert (first.row_id, first.gold, first.question, first.row) == ("row 3", "6", "How many?", {"data_source": "tiny"})
-    assert first.image_sizes == ((112, 112),)
+    assert second.values.raw["visual"] == pytest.approx(0.5) and second.values.closed == {"visual"}
+    assert second.total == pytest.approx(0.1) and second.score.weighted["visual"] == 0.0
+    assert (first.sample.row_id, first.sample.gold, first.sample.image_sizes) == ("row 3", "6", ((112, 112),))
 
 
 def test_rank_compares_within_the_group_only():
     ranked = RewardSet(parse_terms({"accuracy": 1.0, "visual": {"weight": 1.0, "mode": "rank"}}))
     rows = [arrived("a", RIGHT, (0.2,)), arrived("b", RIGHT, (0.9,)), arrived("a", RIGHT, (0.3,)), arrived("b", RIGHT)]
-    assert [r.raw["visual"] for r in score(rows, ranked, step=1).responses] == [0.0, 1.0, 1.0, 0.0]
+    assert [r.values.raw["visual"] for r in score(rows, ranked, step=1).responses] == [0.0, 1.0, 1.0, 0.0]
 
 
 def test_without_attention_rewards_nothing_needs_masses():
     bare = Arrived("a_0_0", "a", "text", torch.arange(2), torch.ones(2).bool(), info(RIGHT))
     batch = score([bare], TEXT, step=1)
-    assert batch.layers == 0 and batch.responses[0].image_mass_TL is None
+    assert batch.layers == 0 and batch.responses[0].masses is None
     assert batch.responses[0].total == pytest.approx(1.1)
 
 
@@ -113,10 +171,11 @@ def test_a_response_that_our_manager_did_not_score_stops_training():
 
 def test_a_recording_that_yields_nothing_stops_training():
     row = arrived("a", RIGHT)
-    zero = torch.zeros(2, 2)
-    bare = Arrived(row.key, "a", "text", row.token_ids_T, row.mask_T, row.extra_fields, zero, zero)
+    zero = replace(row, masses=Masses(torch.zeros(2, 2), torch.zeros(2, 2)))
     with pytest.raises(RuntimeError, match="recorded no span masses at all"):
-        score([bare], SET, step=1)
+        score([zero], SET, step=1)
+    with pytest.raises(RuntimeError, match="recorded no span masses of response a_0_0"):
+        score([replace(row, masses=None)], SET, step=1)
 
 
 def test_a_failed_reward_stops_the_run_with_its_text_or_masks_its_response():

@@ -11,6 +11,8 @@ from avar_rl.verl_plugin.scored_batch import ScoredBatch, ScoredResponse
 from avar_rl.verl_plugin.watch.grafana import PANELS, dashboard
 from avar_rl.verl_plugin.watch.metrics import reward_metrics
 from avar_rl.verl_plugin.watch.ray_metrics import gauge_of
+from rewards.combine import Score, Values
+from rewards.sample import Masses, Sample
 
 SHIPPED = Path(avar_rl.verl_plugin.__file__).parent / "watch" / "dashboards" / "avar_grafana.json"
 OURS = ("reward", "attention")  # families of our own curves; the others are verl's
@@ -32,13 +34,11 @@ def exported() -> dict[str, float]:
     """Every curve that the rewards can give: gated, undecided, with masses, with spread in all things."""
 
     def one(uid: str, accuracy: float, visual: float, tokens: int) -> ScoredResponse:
-        return ScoredResponse(
-            key=uid, uid=uid, row_id="r", row={}, question="q", gold="g", image_sizes=(), response="",
-            token_ids_T=torch.arange(tokens), raw={"accuracy": accuracy, "visual": visual},
-            weighted={"accuracy": accuracy, "visual": 0.3 * visual * accuracy}, total=accuracy * (1 + 0.3 * visual),
-            closed=frozenset() if accuracy else frozenset({"visual"}),
-            image_mass_TL=torch.rand(tokens, 4), system_mass_TL=torch.rand(tokens, 4),
-        )  # fmt: skip
+        values = Values({"accuracy": accuracy, "visual": visual}, frozenset() if accuracy else frozenset({"visual"}))
+        weighted = {"accuracy": accuracy, "visual": 0.3 * visual * accuracy}
+        masses = Masses(torch.rand(tokens, 4), torch.rand(tokens, 4))
+        score = Score(accuracy * (1 + 0.3 * visual), weighted)
+        return ScoredResponse(uid, uid, Sample("q", "", "g"), torch.arange(tokens), values, score, masses)
 
     responses = (one("a", 1.0, 0.5, 3), one("a", 0.0, 0.4, 4), one("b", 1.0, 0.8, 9))
     return reward_metrics(ScoredBatch(1, responses, {"accuracy": 1.0, "visual": 0.3}, {"visual": "accuracy"}, layers=4))

@@ -14,26 +14,27 @@ from avar_rl.verl_plugin.scored_batch import ScoredBatch, ScoredResponse
 
 
 def silent_groups(scored: ScoredBatch, settings: GroupSettings) -> set[str]:
-    """The uids of groups without a signal: one response left, equal totals, or, by option, equal accuracies.
+    """The uids of groups without a signal: one unmasked response, equal totals, or, by option, equal accuracies.
 
-    Equal totals: (r - mean) / std in fp32 turns rounding into advantages of up to 0.15, and verl gives a lone response
-    its reward as advantage.
+    Where advantages are normalised by part, equal parts stand for equal totals. Such groups get no advantage because
+    (r - mean) / std of equal totals in fp32 turns rounding into advantages of up to 0.15, and because verl gives a lone
+    response its reward as advantage.
     """
     silent = set()
     for uid, group in scored.groups().items():
         judged = [response for response in group if not response.masked]
         by_parts = settings.normalise == "parts"
-        if len({tuple(r.weighted.values()) if by_parts else r.total for r in judged}) < 2:
+        if len({tuple(r.score.weighted.values()) if by_parts else r.total for r in judged}) < 2:
             silent.add(uid)
         elif settings.mask_uniform_accuracy and len({response.accuracy for response in judged}) < 2:
             silent.add(uid)
     return silent
 
 
-def silenced(rows: Sequence[Tensor], scored: ScoredBatch, silent: set[str]) -> list[Tensor]:
-    """The advantages (T,) of each response, 0 in silent groups and where a response is masked."""
-    pairs = zip(scored.responses, rows, strict=True)
-    return [torch.zeros_like(row) if r.masked or r.uid in silent else row for r, row in pairs]
+def silenced(advantages: Sequence[Tensor], scored: ScoredBatch, silent: set[str]) -> list[Tensor]:
+    """The `advantages` (T,) of each response, 0 in the groups named in `silent` and where a response is masked."""
+    pairs = zip(scored.responses, advantages, strict=True)
+    return [torch.zeros_like(found_T) if r.masked or r.uid in silent else found_T for r, found_T in pairs]
 
 
 def by_part(scored: ScoredBatch, masks: Sequence[Tensor], *, by_std: bool) -> list[Tensor]:
@@ -66,8 +67,8 @@ def by_part(scored: ScoredBatch, masks: Sequence[Tensor], *, by_std: bool) -> li
         non_tensor_batch=_centred_parts(responses, names, scored.weights),
         batch={"prompts": mask_BT[:, :0], "attention_mask": torch.ones_like(mask_BT, dtype=torch.long)},
     )
-    for i, row in zip(judged, found_BT, strict=True):
-        advantages[i] = row[: len(masks[i])]
+    for i, found_T in zip(judged, found_BT, strict=True):
+        advantages[i] = found_T[: len(masks[i])]
     return advantages
 
 
@@ -78,7 +79,7 @@ def _centred_parts(
     uids = np.array([response.uid for response in responses])
     parts = {}
     for name in names:
-        values = np.array([response.weighted[name] / weights[name] for response in responses])
+        values = np.array([response.score.weighted[name] / weights[name] for response in responses])
         for uid in set(uids.tolist()):
             group = values[uids == uid]
             values[uids == uid] = 0.0 if np.ptp(group) == 0 else group - group.mean()

@@ -1,19 +1,20 @@
 """The text rewards, scored by verl's reward-loop workers while the rollout still runs."""
 
-import json
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from verl import DataProto
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
+from verl.protocol import DataProtoItem
 
 from avar_rl.runtime.images import image_size
 from avar_rl.verl_plugin.config.settings import GRPOSettings, parse
-from rewards.combine import RewardError, Values
+from avar_rl.verl_plugin.grpo.text_score import TEXT_SCORE, TextScore
+from rewards.combine import RewardError, RewardSet
 from rewards.sample import Sample, question_text, row_options
-
-SAMPLE_KEY = "reward_sample"  # in reward_extra_info: what the trainer needs of the row, as JSON (verl skips text)
 
 # What verl adds to a data row, or has turned into something else (the prompt, the gold).
 _VERLS = frozenset(
@@ -25,57 +26,78 @@ _VERLS = frozenset(
 class TextRewardManager(RewardManagerBase):
     """The text rewards of one response; attention rewards follow in the trainer, once the actor has run over it.
 
-    A reward that fails is reported, not raised: verl replaces a prompt whose scoring raises by another one, quietly.
-    The trainer stops, or masks the response (`avar.on_reward_error`); until then its score is NaN.
+    A reward that fails, or a row that cannot be scored, is reported and not raised: verl quietly replaces a prompt
+    whose scoring raises by another one. The trainer stops, or masks the response (`avar.on_reward_error`); until then
+    its score is NaN.
     """
 
     def __init__(self, config, tokenizer, compute_score=None, reward_router_address=None, reward_model_tokenizer=None):
         super().__init__(config, tokenizer, compute_score)
         self.rewards = parse(GRPOSettings, config).reward_set()
         self.limit = int(config.data.max_response_length)
+        self.decode = tokenizer.decode
 
     async def run_single(self, data: DataProto) -> dict:
-        item = data[-1:][0]
+        item = _last(data)
         length = int(item.non_tensor_batch["response_len"])  # the batch is padded
-        response = self.tokenizer.decode(item.batch["responses"][:length], skip_special_tokens=True)
-        sample = _sample(item.non_tensor_batch, response, length, self.limit)
-        try:
-            values, error = await self.rewards.score_text(sample), ""
-        except RewardError as failure:
-            values, error = Values(), str(failure)
-        score = math.nan if error else self.rewards.combine(values).total
-        return {"reward_score": score, "reward_extra_info": _shipped(sample, values, error)}
+        response = self.decode(item.batch["responses"][:length], skip_special_tokens=True)
+        scored = await score_row(item.non_tensor_batch, response, self.rewards, length=length, limit=self.limit)
+        total = math.nan if scored.error else self.rewards.combine(scored.values).total
+        return {"reward_score": total, "reward_extra_info": {**scored.numbers(), TEXT_SCORE: scored.to_json()}}
 
 
-def _sample(row: dict[str, Any], response: str, length: int, limit: int) -> Sample:
-    messages = [_plain(message) for message in row["raw_prompt"]]
-    parts = [part for message in messages if not isinstance(message["content"], str) for part in message["content"]]
+def _last(data: DataProto) -> DataProtoItem:
+    rows: Any = data[-1:]  # the trajectories of one session; verl scores the last
+    return rows[0]
+
+
+async def score_row(
+    row: Mapping[str, Any], response: str, rewards: RewardSet, *, length: int, limit: int | None
+) -> TextScore:
+    """The text rewards of the response to one data row, as verl hands it over.
+
+    Args:
+        row: the columns of the data row and what verl has added to them.
+        response: decoded, without special tokens.
+        length: of the response in tokens.
+        limit: tokens at which a response is cut.
+
+    Returns a `TextScore` whose `error` says which reward failed, or what is wrong with the row.
+    """
+    sample = _sample(row, response, length, limit)
+    try:
+        sample = _with_options_and_images(sample, row)
+    except ValueError as error:
+        return TextScore(sample, error=f"row {sample.row_id or '(no id)'} cannot be scored: {error}")
+    try:
+        return TextScore(sample, await rewards.score_text(sample))
+    except RewardError as failure:
+        return TextScore(sample, error=str(failure))
+
+
+def _sample(row: Mapping[str, Any], response: str, length: int, limit: int | None) -> Sample:
     extra = _plain(row.get("extra_info")) or {}
     return Sample(
-        question=question_text(messages),
+        question=question_text(_messages(row)),
         response=response,
         gold=str(row["reward_model"]["ground_truth"]),
         row={name: _plain(value) for name, value in row.items() if name not in _VERLS},
         row_id=str(extra.get("id") or extra.get("index", "")),
-        options=row_options(extra),
-        image_sizes=tuple(image_size(part) for part in parts if part.get("type") == "image"),
         response_tokens=length,
         max_response_tokens=limit,
     )
 
 
-def _shipped(sample: Sample, values: Values, error: str) -> dict[str, Any]:
-    """One number a text reward, for verl's group filter and validation, and the rest as JSON, for our trainer.
+def _with_options_and_images(sample: Sample, row: Mapping[str, Any]) -> Sample:
+    """ValueError: the row's options are no list of texts, or an image of the prompt cannot be read."""
+    contents = [message["content"] for message in _messages(row) if not isinstance(message["content"], str)]
+    images = [part for content in contents for part in content if part.get("type") == "image"]
+    options = row_options(sample.row.get("extra_info"))
+    return replace(sample, options=options, image_sizes=tuple(image_size(image) for image in images))
 
-    An undecided accuracy is NaN, which never equals another one: the filter keeps such a group.
-    """
-    numbers = dict(values.raw)
-    if error or numbers.get("accuracy", 0.0) is None:
-        numbers["accuracy"] = math.nan
-    facts = {"question": sample.question, "gold": sample.gold, "row": sample.row, "row_id": sample.row_id}
-    facts |= {"options": sample.options, "image_sizes": sample.image_sizes}
-    facts |= {"raw": values.raw, "closed": sorted(values.closed), "error": error}
-    return {**numbers, SAMPLE_KEY: json.dumps(facts, default=str)}
+
+def _messages(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [_plain(message) for message in row["raw_prompt"]]
 
 
 def _plain(value: Any) -> Any:

@@ -17,13 +17,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from avar_rl.verl_plugin.scored_batch import ScoredBatch, ScoredResponse
+from avar_rl.verl_plugin.scored_batch import ScoredBatch, ScoredResponse, undecided
 
 LAYER_RANGES = ("early", "middle", "late")
 
 
 def reward_metrics(scored: ScoredBatch) -> dict[str, float]:
-    """All curves of one step. Masked responses count in the rates only."""
+    """All curves of one step by the names above. Masked responses count in the rates and the attention masses only."""
     judged = [response for response in scored.responses if not response.masked]
     metrics = _rates(scored.responses)
     if not judged:
@@ -39,24 +39,28 @@ def reward_metrics(scored: ScoredBatch) -> dict[str, float]:
 
 
 def _rates(responses: Sequence[ScoredResponse]) -> dict[str, float]:
-    rates = {"undecided": [r.undecided for r in responses], "failed": [bool(r.error) for r in responses]}
+    rates = {"undecided": [undecided(r.values) for r in responses], "failed": [bool(r.error) for r in responses]}
     return {f"reward_rate/{name}": float(np.mean(flags)) for name, flags in rates.items()}
 
 
 def _part_metrics(name: str, weight: float, gated: bool, judged: Sequence[ScoredResponse]) -> dict[str, float]:
-    weighted = np.array([response.weighted[name] for response in judged])
-    scored = [response for response in judged if response.raw.get(name) is not None]
-    raw = np.array([response.raw[name] for response in scored])
-    values = np.array([0.0 if name in response.closed else response.raw.get(name) or 0.0 for response in judged])
-    unasked = sum(name not in response.closed and response.raw.get(name) is None for response in judged)
+    weighted = np.array([response.score.weighted[name] for response in judged])
+    scored = [(response, raw) for response in judged if (raw := response.values.raw.get(name)) is not None]
+    raws = np.array([raw for _, raw in scored])
+    values = np.array([0.0 if _closed(name, r) else r.values.raw.get(name) or 0.0 for r in judged])
+    unasked = sum(not _closed(name, r) and r.values.raw.get(name) is None for r in judged)
     metrics = {f"reward/{name}": float(values.mean()), f"reward_rate/{name}/not_applicable": unasked / len(judged)}
-    metrics |= _statistics(f"reward_weighted/{name}", weighted) | _statistics(f"reward_raw/{name}", raw)
+    metrics |= _statistics(f"reward_weighted/{name}", weighted) | _statistics(f"reward_raw/{name}", raws)
     if gated:
-        metrics[f"reward_rate/{name}/gated"] = float(np.mean([name in response.closed for response in judged]))
-        right = [response.raw[name] for response in scored if name not in response.closed]
+        metrics[f"reward_rate/{name}/gated"] = float(np.mean([_closed(name, response) for response in judged]))
+        right = [raw for response, raw in scored if not _closed(name, response)]
         metrics |= {f"reward/{name}_of_correct": float(np.mean(right))} if right else {}
-    lengths = np.array([len(response.token_ids_T) for response in scored], dtype=float)
-    return metrics | _correlations(name, raw, lengths, [response.accuracy for response in scored])
+    lengths = np.array([len(response.token_ids_T) for response, _ in scored], dtype=float)
+    return metrics | _correlations(name, raws, lengths, [response.accuracy for response, _ in scored])
+
+
+def _closed(name: str, response: ScoredResponse) -> bool:
+    return name in response.values.closed
 
 
 def _correlations(name: str, raw: np.ndarray, lengths: np.ndarray, accuracies: list[float | None]) -> dict[str, float]:
@@ -67,7 +71,7 @@ def _correlations(name: str, raw: np.ndarray, lengths: np.ndarray, accuracies: l
 
 
 def correlation(x: np.ndarray, y: np.ndarray) -> float | None:
-    """Pearson's r; None where either has no spread."""
+    """Pearson's correlation of two samples of one length; None where either has no spread."""
     if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
     return float(np.corrcoef(x, y)[0, 1])
@@ -82,10 +86,15 @@ def _statistics(prefix: str, values: np.ndarray) -> dict[str, float]:
 
 def _mass_metrics(responses: Sequence[ScoredResponse], layers: int) -> dict[str, float]:
     """Means over the responses that have tokens; a response of no tokens has no attention."""
+    masses = [r.masses for r in responses if r.masses is not None and len(r.masses.image_TL)]
+    if not layers or not masses:
+        return {}
     metrics = {}
-    for name in ("image_mass", "system_mass") if layers else ():
-        rows = [getattr(response, f"{name}_TL") for response in responses]
-        mean_L = np.mean([row.mean(0).double().numpy() for row in rows if len(row)], axis=0)
+    for name, of_responses in (
+        ("image_mass", [m.image_TL for m in masses]),
+        ("system_mass", [m.system_TL for m in masses]),
+    ):
+        mean_L = np.mean([mass_TL.mean(0).double().numpy() for mass_TL in of_responses], axis=0)
         metrics[f"attention/{name}"] = float(mean_L.mean())
         for part, chunk in zip(LAYER_RANGES, np.array_split(mean_L, 3), strict=True):
             if len(chunk):

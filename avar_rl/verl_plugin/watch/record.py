@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from avar_rl.rollouts.record import Rollout, store_image, write_step
+from avar_rl.runtime.images import open_image
 from avar_rl.verl_plugin.config.settings import RolloutSettings
 from avar_rl.verl_plugin.scored_batch import ScoredBatch, ScoredResponse
 
@@ -18,15 +19,23 @@ _LONGEST_CHARACTER = 4  # bytes of UTF-8, so at most as many tokens
 
 # Keys of responses → the messages of their prompts, [{role, content: text or [{type, text or image}]}] each.
 FetchPrompts = Callable[[Sequence[str]], Sequence[Sequence[Mapping[str, Any]]]]
+# Token ids → text, special tokens included.
+Decode = Callable[[list[int]], str]
 
 
 class RolloutRecorder:
+    """Writes the record of the steps that the settings want, as the trainer reaches them."""
+
     def __init__(self, settings: RolloutSettings):
         self._settings = settings
         self._texts: dict[int, str] = {}  # of single tokens
 
-    def write(self, scored: ScoredBatch, decode: Callable[[list[int]], str], prompts: FetchPrompts) -> None:
-        """The step's file, where the settings want one. `prompts` is asked for one response of each group."""
+    def write(self, scored: ScoredBatch, decode: Decode, prompts: FetchPrompts) -> None:
+        """Writes the file of a step, and its images, where the settings want one.
+
+        Args:
+            prompts: fetches the messages of prompts; it is asked for one response of each group.
+        """
         if self._settings.dir is None or scored.step % self._settings.every:
             return
         directory = Path(self._settings.dir)
@@ -38,28 +47,29 @@ class RolloutRecorder:
         rollouts = [self._rollout(scored.step, r, images.get(r.uid, ()), decode) for r in scored.responses]
         write_step(directory, scored.step, rollouts)
 
-    def _rollout(self, step: int, response: ScoredResponse, images: tuple[str, ...], decode) -> Rollout:
+    def _rollout(self, step: int, response: ScoredResponse, images: tuple[str, ...], decode: Decode) -> Rollout:
+        sample, masses = response.sample, response.masses
         return Rollout(
             step=step,
             group=response.uid,
-            row=response.row_id,
-            question=response.question,
-            gold=response.gold,
+            row=sample.row_id,
+            question=sample.question,
+            gold=sample.gold,
             images=images,
-            response=response.response,
+            response=sample.response,
             tokens=tuple(token_texts(response.token_ids_T.tolist(), decode, self._texts)),
-            image_mass=_mean_over_layers(response.image_mass_TL),
-            system_mass=_mean_over_layers(response.system_mass_TL),
-            raw=dict(response.raw),
-            weighted=dict(response.weighted),
+            image_mass=() if masses is None else _mean_over_layers(masses.image_TL),
+            system_mass=() if masses is None else _mean_over_layers(masses.system_TL),
+            raw=dict(response.values.raw),
+            weighted=dict(response.score.weighted),
             total=response.total,
-            closed=tuple(sorted(response.closed)),
+            closed=tuple(sorted(response.values.closed)),
             masked=response.masked,
             error=response.error,
         )
 
 
-def token_texts(ids: Sequence[int], decode: Callable[[list[int]], str], known: dict[int, str]) -> list[str]:
+def token_texts(ids: Sequence[int], decode: Decode, known: dict[int, str]) -> list[str]:
     """The text of each token. A character that several tokens share stands at the last of them, "" at the others.
 
     known: texts of single tokens, filled on the way (decoding is slow, a vocabulary is small).
@@ -80,9 +90,7 @@ def token_texts(ids: Sequence[int], decode: Callable[[list[int]], str], known: d
     return texts
 
 
-def _mean_over_layers(mass_TL: torch.Tensor | None) -> tuple[float, ...]:
-    if mass_TL is None:
-        return ()
+def _mean_over_layers(mass_TL: torch.Tensor) -> tuple[float, ...]:
     return tuple(round(mass, DIGITS) for mass in mass_TL.double().mean(1).tolist())
 
 
@@ -94,13 +102,10 @@ def _images(messages: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 def _reference(directory: Path, item: Mapping[str, Any]) -> str:
     """A path for an image: its own where the data row has one, else that of a copy in the record."""
-    from PIL import Image
-
-    if item.get("bytes"):
-        with Image.open(io.BytesIO(item["bytes"])) as image:
-            return store_image(directory, item["bytes"], f".{image.format.lower()}")
+    if content := item.get("bytes"):
+        return store_image(directory, content, f".{str(open_image(content).format).lower()}")
     if isinstance(item["image"], str):
         return str(Path(item["image"].removeprefix("file://")).resolve())
-    content = io.BytesIO()
-    item["image"].save(content, "PNG")
-    return store_image(directory, content.getvalue())
+    png = io.BytesIO()
+    open_image(item).save(png, "PNG")
+    return store_image(directory, png.getvalue())

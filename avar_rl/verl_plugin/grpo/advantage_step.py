@@ -1,0 +1,107 @@
+"""One step of GRPO from responses to advantages: rewards, curves, the rollout record, our changes of advantages.
+
+verl keeps the rows of a step in its transfer queue; they are read and written there.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from transfer_queue import KVBatchMeta
+
+from avar_rl.verl_plugin.config.settings import GroupSettings, GRPOSettings
+from avar_rl.verl_plugin.engine import MASS_COLUMNS
+from avar_rl.verl_plugin.grpo import advantages
+from avar_rl.verl_plugin.grpo.queue import Rows, real_rows
+from avar_rl.verl_plugin.grpo.scoring import Arrived, score
+from avar_rl.verl_plugin.scored_batch import ScoredBatch
+from avar_rl.verl_plugin.watch.metrics import reward_metrics
+from avar_rl.verl_plugin.watch.record import RolloutRecorder
+from rewards.combine import RewardSet
+from rewards.sample import Masses
+
+Decode = Callable[..., str]  # a tokenizer's
+
+
+def compute_advantages(
+    batch: KVBatchMeta,
+    metrics: dict[str, Any],
+    *,
+    stock: Callable[[KVBatchMeta, dict[str, Any]], KVBatchMeta],
+    step: int,
+    settings: GRPOSettings,
+    rewards: RewardSet,
+    recorder: RolloutRecorder,
+    decode: Decode,
+    by_std: bool,
+) -> KVBatchMeta:
+    """Scores a step's responses and writes `rm_scores` and `advantages` of its rows.
+
+    Args:
+        batch: the step's rows, after the rollout and the old-log-prob pass.
+        metrics: the step's curves, which are added to.
+        stock: verl's own step from `rm_scores` to `advantages`.
+        by_std: whether advantages by part are divided by the group's standard deviation.
+
+    Raises:
+        RewardError, RuntimeError: see `scoring.score`.
+    """
+    started = time.perf_counter()
+    rows = real_rows(batch)
+    arrived = _arrived(rows, decode, with_masses=rewards.needs_attention)
+    scored = score(arrived, rewards, step=step, on_error=settings.on_reward_error)
+    _write_totals(rows, batch, scored)
+    metrics.update(reward_metrics(scored))
+    metrics["timing_s/combine_rewards"] = time.perf_counter() - started
+
+    started = time.perf_counter()
+    recorder.write(
+        scored,
+        functools.partial(decode, clean_up_tokenization_spaces=False),
+        lambda keys: Rows(keys, batch).read(["raw_prompt"]).objects("raw_prompt"),
+    )
+    metrics["timing_s/rollout_record"] = time.perf_counter() - started
+
+    batch = stock(batch, metrics)
+    _finish_advantages(rows, scored, settings.groups, by_std)
+    return batch
+
+
+def _arrived(rows: Rows, decode: Decode, with_masses: bool) -> list[Arrived]:
+    """Every response of the step as it lies in the queue."""
+    mass_columns = MASS_COLUMNS if with_masses else ()
+    data = rows.read(["uid", "responses", "response_mask", "extra_fields", *mass_columns])
+    masses: list[Masses | None] = [None] * len(rows.keys)
+    ids = data.tensors("responses")
+    if with_masses:
+        pairs = zip(ids, *(data.tensors(name) for name in mass_columns), strict=True)
+        masses = [Masses(*(flat.reshape(len(ids_T), -1) for flat in flats)) for ids_T, *flats in pairs]
+    masks = [mask_T.bool() for mask_T in data.tensors("response_mask")]
+    texts = [decode(ids_T, skip_special_tokens=True) for ids_T in ids]
+    uids, extra_fields = data.objects("uid"), data.objects("extra_fields")
+    columns = zip(rows.keys, uids, texts, ids, masks, extra_fields, masses, strict=True)
+    return [Arrived(*column) for column in columns]
+
+
+def _write_totals(rows: Rows, batch: KVBatchMeta, scored: ScoredBatch) -> None:
+    """Totals on each response's last token; a masked response becomes a group of its own, out of the mean."""
+    totals = [torch.zeros_like(row_T) for row_T in rows.read(["rm_scores"]).tensors("rm_scores")]
+    for row_T, response in zip(totals, scored.responses, strict=True):
+        row_T[-1] = response.total
+    rows.write_tensors("rm_scores", totals)
+    if masked := [response.key for response in scored.responses if response.masked]:
+        Rows(masked, batch).write_objects([{"uid": f"masked-{key}"} for key in masked])
+
+
+def _finish_advantages(rows: Rows, scored: ScoredBatch, groups: GroupSettings, by_std: bool) -> None:
+    """verl's advantages, or those by part; none for masked responses and groups without a signal."""
+    data = rows.read(["advantages", "response_mask"])
+    found = data.tensors("advantages")
+    if groups.normalise == "parts":
+        found = advantages.by_part(scored, data.tensors("response_mask"), by_std=by_std)
+    silent = advantages.silent_groups(scored, groups)
+    rows.write_tensors("advantages", advantages.silenced(found, scored, silent))
