@@ -9,18 +9,19 @@ Shapes: B rows of the input (1 when packed), N sequences of the micro-batch (B =
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from tensordict import TensorDict
 from verl.utils import tensordict_utils as tu
 from verl.utils.ulysses import gather_outputs_and_unpad
 from verl.workers.engine import EngineRegistry
-from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 from avar_rl.attention.recorder import SpanMassRecorder
 from avar_rl.attention.roles import Markup, Role, query_positions, role_counts, role_spans, token_roles
 from avar_rl.guidance import GUIDED_ROLES, GuidanceConfig, guidance_terms
 from avar_rl.verl_plugin.config.settings import AttentionSettings
+from avar_rl.verl_plugin.verl_engine import LanguageModelEngine
 
 MASS_REQUEST = "avar_masses"  # key of the trainer's request in a batch's extra_info
 MASS_COLUMNS = ("image_mass", "system_mass")  # what comes back, flat: see `_mass_outputs`
@@ -40,11 +41,8 @@ class _Layout:
     positions_BQ: torch.Tensor
 
 
-@EngineRegistry.register(
-    model_type="language_model", backend=["fsdp", "fsdp2"], device="cuda", vendor=["cpu", "nvidia"]
-)
-class SpanMassEngine(FSDPEngineWithLMHead):
-    """A vendor key beats verl's own registration, so no strategy name changes and nothing is patched."""
+class SpanMassEngine(LanguageModelEngine):
+    """verl's engine, which also records span masses where the trainer asks for them or a guided loss needs them."""
 
     guidance: GuidanceConfig | None = None  # set by the SFT trainer; None or zero weights: plain SFT, nothing recorded
     _recorder: SpanMassRecorder | None = None
@@ -53,26 +51,25 @@ class SpanMassEngine(FSDPEngineWithLMHead):
 
     def prepare_model_inputs(self, micro_batch: TensorDict):
         model_inputs, output_args = super().prepare_model_inputs(micro_batch)
-        wanted: AttentionSettings | None = tu.get_non_tensor_data(micro_batch, MASS_REQUEST, default=None)
-        guided = self.guidance is not None and self.guidance.enabled
+        wanted, guidance = _requested(micro_batch), self.guidance
         self._layout = None
         if self._recorder is not None:
             self._recorder.stop()
-        if wanted is not None or guided:
-            queries = "response" if wanted is not None else self.guidance.queries
-            layers = wanted.layers if wanted is not None else self.guidance.layers
-            self._start_recording(micro_batch, model_inputs, output_args, queries, layers)
+        if wanted is not None:
+            self._start_recording(micro_batch, model_inputs, output_args, "response", wanted.layers)
+        elif guidance is not None and guidance.enabled:
+            self._start_recording(micro_batch, model_inputs, output_args, guidance.queries, guidance.layers)
         return model_inputs, output_args
 
     def prepare_model_outputs(self, output, output_args, micro_batch: TensorDict, logits_processor_func):
         model_output = super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func)
-        if self._layout is not None:
+        if self._layout is not None and self._recorder is not None:
             masses_LBSHQ = self._recorder.finish().stack()
             if self.use_ulysses_sp:  # each rank recorded its heads; the gradients of all ranks are averaged by FSDP
                 masses_LBSHQ = gather_outputs_and_unpad(masses_LBSHQ.contiguous(), gather_dim=3, grad_scaler=True)
-            if tu.get_non_tensor_data(micro_batch, MASS_REQUEST, default=None) is not None:
+            if _requested(micro_batch) is not None:
                 model_output.update(_mass_outputs(masses_LBSHQ, self._layout))
-            else:
+            elif self.guidance is not None:
                 model_output.update(_guidance_outputs(masses_LBSHQ, self._layout, self.guidance))
         return model_output
 
@@ -82,7 +79,7 @@ class SpanMassEngine(FSDPEngineWithLMHead):
                 f"under Ulysses sequence parallelism span masses are recorded for {' and '.join(ULYSSES_FAMILIES)}, "
                 f"not {model_type}: set ulysses_sequence_parallel_size=1"
             )
-        if self._recorder is None:
+        if self._recorder is None or self._markup is None:
             self._recorder = SpanMassRecorder(self.module)
             self._markup = Markup.from_tokenizer(self.model_config.tokenizer)
         ids_BT = model_inputs["input_ids"]
@@ -105,6 +102,18 @@ class SpanMassEngine(FSDPEngineWithLMHead):
         self._recorder.start(
             spans_BST, query_positions=positions_BQ, layers=layers, cu_seqlens=cu_seqlens, valid=valid_BT
         )
+
+
+# A vendor key beats verl's own registration, so no strategy name changes and nothing is patched.
+EngineRegistry.register(
+    model_type="language_model", backend=["fsdp", "fsdp2"], device="cuda", vendor=["cpu", "nvidia"]
+)(SpanMassEngine)
+
+
+def _requested(micro_batch: TensorDict) -> AttentionSettings | None:
+    """What the trainer wants to be recorded in this batch; None: nothing."""
+    found: Any = tu.get_non_tensor_data(micro_batch, MASS_REQUEST, default=None)
+    return found
 
 
 def _visible(ids_BT, attention_mask, offsets, pad_size: int) -> tuple[torch.Tensor | None, torch.Tensor]:
@@ -132,14 +141,20 @@ def _require_system(roles_BT: torch.Tensor, cu_seqlens: torch.Tensor | None) -> 
 def _response_tokens(micro_batch: TensorDict, offsets: torch.Tensor) -> torch.Tensor:
     """Flat bool (offsets[-1],): the response tokens, by verl's own masks (SFT: loss_mask; GRPO: response_mask)."""
     if "response_mask" not in micro_batch.keys():
-        return micro_batch["loss_mask"].values().bool()
-    mask = micro_batch["response_mask"]
-    flat = torch.zeros(int(offsets[-1]), dtype=torch.bool, device=mask.values().device)
-    lengths = mask.offsets().diff()
+        return _jagged(micro_batch, "loss_mask")[0].bool()
+    mask, mask_offsets = _jagged(micro_batch, "response_mask")
+    flat = torch.zeros(int(offsets[-1]), dtype=torch.bool, device=mask.device)
+    lengths = mask_offsets.diff()
     starts = offsets[1:] - lengths  # responses are the tails of their sequences
-    index = torch.arange(len(mask.values()), device=flat.device) - mask.offsets()[:-1].repeat_interleave(lengths)
-    flat[index + starts.repeat_interleave(lengths)] = mask.values().bool()
+    index = torch.arange(len(mask), device=flat.device) - mask_offsets[:-1].repeat_interleave(lengths)
+    flat[index + starts.repeat_interleave(lengths)] = mask.bool()
     return flat
+
+
+def _jagged(batch: TensorDict, name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """The values of a nested column, row after row, and the (N+1,) offsets at which its rows begin and end."""
+    column: Any = batch[name]
+    return column.values(), column.offsets()
 
 
 def _mass_outputs(masses_LBSHQ: torch.Tensor, layout: _Layout) -> dict[str, torch.Tensor]:
@@ -165,7 +180,10 @@ def _per_token(value_LBQ: torch.Tensor, layout: _Layout) -> torch.Tensor:
 
 
 def _guidance_outputs(masses_LBSHQ: torch.Tensor, layout: _Layout, config: GuidanceConfig) -> dict[str, torch.Tensor]:
-    """Per sequence: L_enh and L_sup of PAPER §5, 0 without an image. Nested with one value a row, as verl wants."""
+    """L_enh and L_sup of each sequence (see `avar_rl.guidance`), 0 without an image.
+
+    Nested, with one value in each row, as verl wants.
+    """
     terms = guidance_terms(masses_LBSHQ, layout.positions_BQ, layout.roles_BT, config, cu_seqlens=layout.cu_seqlens)
     sequences = len(layout.offsets) - 1  # without the filling
     offsets = torch.arange(sequences + 1, device=terms.enhance_N.device)

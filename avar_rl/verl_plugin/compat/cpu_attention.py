@@ -6,6 +6,9 @@ these functions of the same signatures: every sequence goes through torch's scal
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
@@ -70,8 +73,7 @@ def _refuse_window(window) -> None:
 
 def install() -> None:
     """Stands in for flash-attn in verl's Qwen2-VL and Qwen2.5-VL attention."""
-    from verl.models.transformers import qwen2_vl
-
+    qwen2_vl: Any = importlib.import_module("verl.models.transformers.qwen2_vl")
     qwen2_vl.flash_attn_varlen_func = varlen_attention
     qwen2_vl._flash_attention_forward = padded_attention
     # What verl asks flash-attn when it imports it; and no cast to the bfloat16 that flash-attn needs.

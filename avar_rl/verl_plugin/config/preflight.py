@@ -1,20 +1,39 @@
 """Checks of a stage's inputs before any worker starts: files that are missing or empty, models without span support."""
 
+from collections.abc import Sequence
 from pathlib import Path
+
+from omegaconf import DictConfig
 
 from avar_rl.attention.families import require_supported
 from avar_rl.attention.roles import Markup
 
 
-def check_inputs(data, model_path: str) -> None:
-    """The data files and the model of a training stage. `data`: verl's `data` node. ValueError names what is wrong."""
+def check_inputs(data: DictConfig, model_path: str) -> None:
+    """Checks the data files and the model of a training stage.
+
+    Args:
+        data: verl's `data` node, with `train_files` and `val_files` (a path, several, or none).
+        model_path: a model directory, or a name on the hub.
+
+    Raises:
+        ValueError: see `check_files` and `check_model`.
+    """
     check_files(data.train_files, "data.train_files")
     check_files(data.val_files, "data.val_files")
     check_model(model_path)
 
 
-def check_files(paths, what: str) -> None:
-    """Every data file exists, is parquet and has rows. ValueError names the file and the command that makes one."""
+def check_files(paths: str | Sequence[str] | None, what: str) -> None:
+    """Checks that every data file exists, is parquet and has rows.
+
+    Args:
+        paths: a path, several, or None.
+        what: the configuration key that they come from, for the message.
+
+    Raises:
+        ValueError: a file is missing, unreadable or empty; names the file, and the command that makes one.
+    """
     import pyarrow.parquet as pq
 
     for path in [paths] if isinstance(paths, str) else list(paths or []):
@@ -29,7 +48,13 @@ def check_files(paths, what: str) -> None:
 
 
 def check_model(path: str) -> None:
-    """The model directory has a processor and belongs to a family whose chat markup gives span roles."""
+    """Checks that a model directory has a processor and belongs to a family whose chat markup gives span roles.
+
+    A name on the hub is left to transformers.
+
+    Raises:
+        ValueError: there is no such directory, it is not a whole model, or its family is not supported.
+    """
     from transformers import AutoConfig, AutoProcessor, AutoTokenizer
 
     folder = Path(path)

@@ -26,9 +26,15 @@ VERL_BASES = {"sft": "sft_trainer_engine", "grpo": "ppo_trainer"}
 
 
 def load(recipe: str, overrides: list[str], stage: str) -> DictConfig:
-    """Composes `recipe` (path of a YAML, with or without .yaml) with `key=value` overrides and checks it.
+    """Composes a recipe over verl's own defaults and checks its keys; the `avar` block is left to `settings.parse`.
 
-    stage: "sft" or "grpo". Raises ValueError with one sentence that names the file, key or value at fault.
+    Args:
+        recipe: path of a YAML, with or without its suffix.
+        overrides: Hydra's `key=value`.
+        stage: "sft" or "grpo".
+
+    Raises:
+        ValueError: one sentence that names the file, key or value at fault.
     """
     path = Path(recipe).with_suffix(".yaml").resolve()
     if not path.is_file():
@@ -96,7 +102,11 @@ def _ray_init_arguments() -> set[str]:
 
 
 def check_sft(config: DictConfig) -> None:
-    """verl's dataclasses accept the configuration, and the batch divides over ranks and micro-batches."""
+    """Checks that verl's dataclasses accept a cold start, and that its batch divides over ranks and micro-batches.
+
+    Raises:
+        ValueError: the batch does not divide.
+    """
     from verl.utils.config import omega_conf_to_dataclass
 
     for node in ("engine", "optim", "checkpoint", "profiler"):
@@ -113,7 +123,11 @@ def check_sft(config: DictConfig) -> None:
 
 
 def check_grpo(config: DictConfig) -> None:
-    """verl's dataclasses and its own validate_config accept the configuration."""
+    """Checks that verl's dataclasses and its own validate_config accept a GRPO stage, and what they leave unchecked.
+
+    Raises:
+        ValueError: names the setting at fault.
+    """
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import omega_conf_to_dataclass, validate_config
 
@@ -157,7 +171,14 @@ def _check_micro_batches(config: DictConfig) -> None:
 
 
 def check_groups(config: DictConfig, groups: GroupSettings, rewards: Mapping[str, float]) -> None:
-    """How groups are filtered and normalised is what our trainer can do. ValueError otherwise."""
+    """Checks that our trainer can filter and normalise groups as the configuration says.
+
+    Args:
+        rewards: the weights of the recipe's rewards, by name.
+
+    Raises:
+        ValueError: names the setting at fault.
+    """
     algorithm = config.algorithm
     if algorithm.filter_groups.enable and algorithm.filter_groups.metric != "accuracy":
         raise ValueError(
@@ -181,7 +202,11 @@ def check_groups(config: DictConfig, groups: GroupSettings, rewards: Mapping[str
 
 
 def refuse_lost_masses(config: DictConfig) -> None:
-    """Settings under which attention rewards would have no masses to work with. Raises ValueError before training."""
+    """Refuses settings under which attention rewards would have no masses to work with.
+
+    Raises:
+        ValueError: names the first such setting.
+    """
     actor, model = config.actor_rollout_ref.actor, config.actor_rollout_ref.model
     refused = {
         "algorithm.rollout_correction.bypass_mode=True skips the forward pass that records": (

@@ -1,1 +1,1 @@
-"""Reinforcement: `python -m avar_rl.verl_plugin.grpo RECIPE [key=value …]`."""
+"""Reinforcement learning: `avar grpo RECIPE [key=value …]`, also `python -m avar_rl.verl_plugin.grpo`."""

@@ -10,9 +10,15 @@ _CAUSES = """Likely causes:
 
 
 def check_agreement(metrics: dict[str, float], guard: GuardSettings, rollout_dtype: str) -> None:
-    """Raises RuntimeError unless probabilities of the sampled tokens correlate (and, in fp32, agree) between the two.
+    """Checks that rollout and actor give the sampled tokens correlated (and, in fp32, equal) probabilities.
 
-    `metrics`: verl's, after the old-log-prob pass. They are there only with rollout.calculate_log_probs=True.
+    Args:
+        metrics: verl's, after the old-log-prob pass of the first step.
+        guard: the limits.
+        rollout_dtype: `rollout.dtype`; the largest difference is checked for "float32" and "fp32" only.
+
+    Raises:
+        RuntimeError: they do not, or verl measured neither (it does with rollout.calculate_log_probs=True).
     """
     names = ("training/rollout_actor_probs_pearson_corr", "training/rollout_probs_diff_max")
     absent = [name for name in names if name not in metrics]

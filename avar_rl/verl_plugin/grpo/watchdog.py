@@ -22,6 +22,7 @@ class Watchdog:
             threading.Thread(target=self._watch, name="avar-watchdog", daemon=True).start()
 
     def reset(self) -> None:
+        """Starts the time anew: a step has begun."""
         self._deadline = time.monotonic() + self._limit
 
     def _watch(self) -> None:

@@ -1,1 +1,1 @@
-"""Cold start: `python -m avar_rl.verl_plugin.sft RECIPE [key=value …]`."""
+"""Cold start: `avar sft RECIPE [key=value …]`, also `python -m avar_rl.verl_plugin.sft`."""

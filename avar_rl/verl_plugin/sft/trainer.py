@@ -1,12 +1,14 @@
-"""verl's SFT trainer with the attention-guided objective of PAPER §5: L = L_LM + alpha * L_enh + beta * L_sup.
+"""verl's SFT trainer with the attention-guided objective: L = L_LM + alpha * L_enh + beta * L_sup (arXiv 2603.03825).
 
 With alpha = beta = 0 this is verl's own trainer, loss function and engine path, byte for byte.
 L_enh and L_sup are means over the samples of the global batch (a sample without an image contributes exactly zero).
 """
 
 from functools import partial
+from typing import Any
 
 import torch
+from omegaconf import DictConfig
 from tensordict import TensorDict
 from verl.trainer.sft_trainer import SFTTrainer
 from verl.utils import tensordict_utils as tu
@@ -21,7 +23,7 @@ _REPORT_EVERY = 10  # steps between two lines on the console
 
 
 def guided_sft_loss(
-    config, model_output: dict, data: TensorDict, dp_group=None, *, guidance: GuidanceConfig
+    config: Any, model_output: dict, data: TensorDict, dp_group: Any = None, *, guidance: GuidanceConfig
 ) -> tuple[torch.Tensor, dict[str, Metric]]:
     """verl's token-mean LM loss plus the weighted guidance terms, each part also returned as a metric.
 
@@ -29,7 +31,9 @@ def guided_sft_loss(
     sum over this micro-batch divided by the global batch size, times dp_size.
     """
     language, _ = sft_loss(config=config, model_output=model_output, data=data, dp_group=dp_group)
-    per_sample = data["dp_size"] / tu.get_non_tensor_data(data, "global_batch_size", default=None)
+    ranks: Any = data["dp_size"]
+    samples: Any = tu.get_non_tensor_data(data, "global_batch_size", default=None)
+    per_sample = ranks / samples
     enhance = model_output["guidance_enhance"].values().sum() * per_sample
     suppress = model_output["guidance_suppress"].values().sum() * per_sample
     parts = {"train/loss_lm": language, "train/loss_enhance": enhance, "train/loss_suppress": suppress}
@@ -38,10 +42,10 @@ def guided_sft_loss(
 
 
 class GuidedSFTTrainer(SFTTrainer):
-    """`guidance` is set before construction finishes because verl builds its engine inside __init__."""
+    """verl's SFT trainer with the guided loss, whole losses in its log, and a line on the console every ten steps."""
 
-    def __init__(self, config, guidance: GuidanceConfig):
-        self.guidance = guidance
+    def __init__(self, config: DictConfig, guidance: GuidanceConfig):
+        self.guidance = guidance  # before verl's own __init__, which builds the engine
         self._reported_steps = 0
         super().__init__(config=config)
 
@@ -56,11 +60,10 @@ class GuidedSFTTrainer(SFTTrainer):
     def _build_engine(self) -> None:
         super()._build_engine()
         if self.guidance.enabled:
-            if not isinstance(self.engine, SpanMassEngine):
-                raise RuntimeError(
-                    f"verl built a {type(self.engine).__name__}; the guided loss needs our SpanMassEngine"
-                )
-            self.engine.guidance = self.guidance
+            engine = self.engine
+            if not isinstance(engine, SpanMassEngine):
+                raise RuntimeError(f"verl built a {type(engine).__name__}; the guided loss needs our SpanMassEngine")
+            engine.guidance = self.guidance
             self.training_client.set_loss_fn(partial(guided_sft_loss, config=None, guidance=self.guidance))
         self._train_batch = self.training_client.train_batch
         self.training_client.train_batch = self._train_and_report

@@ -27,13 +27,21 @@ GRPO = {
 
 
 def line(step: int, metrics: Mapping[str, float], shown: Mapping[str, str]) -> str:
-    """`step 3 | loss 1.2345 | …` with those of `shown` that were measured."""
+    """A step's line, `step 3 | loss 1.2345 | …`.
+
+    Args:
+        metrics: the step's curves, by the trackers' names.
+        shown: the format of each curve to show (`SFT`, `GRPO`); those that were not measured are left out.
+    """
     parts = [text.format(float(metrics[name])) for name, text in shown.items() if name in metrics]
     return " | ".join([f"step {step}", *parts])
 
 
 def rewards(metrics: Mapping[str, float], weights: Mapping[str, float]) -> str:
-    """A line for each part: `  visual: 0.51 ±0.04 [0.42, 0.60] | gated 0.38 | x 0.3 -> 0.09 ±0.07 [0.00, 0.18] | …`."""
+    """A line for each part of the reward, from the curves of `watch.metrics`.
+
+    Such as `  visual: 0.51 ±0.04 [0.42, 0.60] | gated 0.38 | x 0.3 -> 0.09 ±0.07 [0.00, 0.18] | …`.
+    """
     lines = []
     for name, weight in weights.items():
         shown = [_spread(metrics, f"reward_raw/{name}")]

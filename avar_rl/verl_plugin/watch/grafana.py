@@ -16,7 +16,7 @@ DATA_SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 @dataclass(frozen=True)
 class Panel:
-    """curves: `family/pattern`, a regular expression on the rest of the trackers' names."""
+    """One chart. curves: `family/pattern` each, the pattern a regular expression on the rest of the trackers' names."""
 
     title: str
     curves: tuple[str, ...]
@@ -49,12 +49,13 @@ PANELS = (
 
 
 def query(curves: str) -> str:
-    """PromQL for the curves that a pattern names."""
+    """The PromQL query for the curves that a panel's `family/pattern` names."""
     gauge, pattern = gauge_of(curves)
     return f'ray_{gauge}{{curve=~"{pattern}", run="$run"}}'
 
 
 def dashboard() -> dict:
+    """The dashboard as Grafana imports it."""
     panels, x, y = [], 0, 0
     for number, panel in enumerate(PANELS, 1):
         width = 24 if panel.wide else 8

@@ -5,10 +5,16 @@ gauge two export intervals (20 s) after it was last set, and a step may take min
 values again and again. What a step did not measure is not set, and goes.
 """
 
+from __future__ import annotations
+
 import numbers
 import re
 import threading
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ray.util.metrics import Gauge
 
 REFRESH_SECONDS = 5.0  # Ray exports every 10 s
 
@@ -24,7 +30,7 @@ class MetricsExporter:
 
     def __init__(self, run: str):
         self._run = run
-        self._gauges: dict[str, object] = {}
+        self._gauges: dict[str, Gauge] = {}
         self._values: dict[tuple[str, str], float] = {}
         threading.Thread(target=self._refresh, name="avar-ray-metrics", daemon=True).start()
 

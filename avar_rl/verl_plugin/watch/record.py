@@ -70,9 +70,12 @@ class RolloutRecorder:
 
 
 def token_texts(ids: Sequence[int], decode: Decode, known: dict[int, str]) -> list[str]:
-    """The text of each token. A character that several tokens share stands at the last of them, "" at the others.
+    """The text of each token of a response; put together they are the response.
 
-    known: texts of single tokens, filled on the way (decoding is slow, a vocabulary is small).
+    A character that several tokens share stands at the last of them, "" at the others.
+
+    Args:
+        known: texts of single tokens, filled on the way (decoding is slow, a vocabulary is small).
     """
     texts, pending = [], []
     for token in ids:
