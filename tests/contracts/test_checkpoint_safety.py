@@ -71,6 +71,7 @@ def test_a_full_disk_and_ctrl_c_lose_nothing_and_the_same_command_carries_on(tin
     of_step_8 = training.export(tmp_path / "model")
 
     process = training.start()
+    assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("Updated checkpoint tracker"):
             break

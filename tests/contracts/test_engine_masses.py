@@ -95,9 +95,11 @@ def test_masses_of_response_tokens_by_layer(packed, lengths, image, system):
 
 def test_what_verl_fills_a_packed_batch_up_with_is_a_sequence_of_its_own_that_nobody_sees():
     cu_seqlens, valid = _visible(torch.zeros(1, 10), None, OFFSETS, pad_size=2)
-    assert cu_seqlens.tolist() == [0, 5, 8, 10] and valid.int().tolist() == [[1] * 8 + [0] * 2]
+    assert (
+        cu_seqlens is not None and cu_seqlens.tolist() == [0, 5, 8, 10] and valid.int().tolist() == [[1] * 8 + [0] * 2]
+    )
     cu_seqlens, valid = _visible(torch.zeros(1, 8), None, OFFSETS, pad_size=0)
-    assert cu_seqlens.tolist() == [0, 5, 8] and valid.all()
+    assert cu_seqlens is not None and cu_seqlens.tolist() == [0, 5, 8] and valid.all()
     cu_seqlens, valid = _visible(torch.zeros(2, 5), torch.tensor([[1] * 5, [1, 1, 1, 0, 0]]), OFFSETS, pad_size=0)
     assert cu_seqlens is None and valid.sum(1).tolist() == [5, 3]
 

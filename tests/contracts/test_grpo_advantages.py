@@ -2,6 +2,7 @@
 
 import functools
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from avar_rl.verl_plugin.config import environment
 environment.prepare("cpu")  # before anything imports verl
 
 import verl.trainer.ppo.v1.trainer_base as trainer_base  # noqa: E402
+from transfer_queue import KVBatchMeta  # noqa: E402
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict  # noqa: E402
 
 from avar_rl.verl_plugin.config import recipe, settings  # noqa: E402
@@ -44,25 +46,18 @@ class Queue:
             values = column.unbind() if isinstance(column, torch.Tensor) else list(column)
             for key, value in zip(keys, values, strict=True):
                 self.rows[key][name] = value
-        return Batch(keys)
+        return step_batch(keys)
 
 
-class Batch:
-    """verl's KVBatchMeta, as far as the advantage goes."""
-
-    partition_id = "train"
-
-    def __init__(self, keys: list[str]):
-        self.keys, self.tags = keys, [{"is_padding": key.startswith("pad")} for key in keys]
-
-    def __len__(self) -> int:
-        return len(self.keys)
+def step_batch(keys: list[str]) -> KVBatchMeta:
+    return KVBatchMeta(keys, [{"is_padding": key.startswith("pad")} for key in keys], partition_id="train")
 
 
 @pytest.fixture
 def advantages(monkeypatch):
     """A function: overrides, responses (uid, values, image share, tokens, error) -> their advantages, and metrics."""
     queue = Queue()
+    verls_step: Any = trainer_base.PPOTrainer._compute_advantage  # of its trainer, it needs the configuration only
     monkeypatch.setattr(grpo_queue, "transfer_queue", queue)
     monkeypatch.setattr(trainer_base, "tq", queue)
 
@@ -73,9 +68,9 @@ def advantages(monkeypatch):
         queue.rows = {key: row(*response) for key, response in zip(keys, responses, strict=True)}
         metrics: dict = {}
         compute_advantages(
-            Batch(keys),
+            step_batch(keys),
             metrics,
-            stock=functools.partial(trainer_base.PPOTrainer._compute_advantage, SimpleNamespace(config=config)),
+            stock=functools.partial(verls_step, SimpleNamespace(config=config)),
             step=1,
             settings=parsed,
             rewards=parsed.reward_set(),

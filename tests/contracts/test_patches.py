@@ -128,11 +128,13 @@ def test_seams_of_the_grpo_trainer():
 
 def test_seams_of_the_engine():
     from verl.workers.engine import EngineRegistry
-    from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
-    assert parameters(FSDPEngineWithLMHead.prepare_model_inputs) == ["self", "micro_batch"]
+    from avar_rl.verl_plugin.verl_engine import LanguageModelEngine
+
+    assert LanguageModelEngine.__name__ == "FSDPEngineWithLMHead"
+    assert parameters(LanguageModelEngine.prepare_model_inputs) == ["self", "micro_batch"]
     outputs = ["self", "output", "output_args", "micro_batch", "logits_processor_func"]
-    assert parameters(FSDPEngineWithLMHead.prepare_model_outputs) == outputs
+    assert parameters(LanguageModelEngine.prepare_model_outputs) == outputs
     assert parameters(EngineRegistry.register) == ["model_type", "backend", "device", "vendor"]
     for backend in ("fsdp", "fsdp2"):
         assert ("cuda", "cpu") in EngineRegistry._engines["language_model"][backend]

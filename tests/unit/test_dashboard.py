@@ -22,7 +22,8 @@ def queries() -> list[tuple[str, str]]:
     """Gauge and pattern of every query in the shipped file."""
     panels = json.loads(SHIPPED.read_text())["panels"]
     found = [re.fullmatch(r'ray_(\w+)\{curve=~"(.+)", run="\$run"\}', t["expr"]) for p in panels for t in p["targets"]]
-    return [match.groups() for match in found]
+    assert all(found)
+    return [(match[1], match[2]) for match in found if match is not None]
 
 
 def shows(query: tuple[str, str], metric: str) -> bool:

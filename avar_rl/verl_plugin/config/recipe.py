@@ -38,8 +38,8 @@ def load(recipe: str, overrides: list[str], stage: str) -> DictConfig:
     """
     path = Path(recipe).with_suffix(".yaml").resolve()
     if not path.is_file():
-        near = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml"))) if path.parent.is_dir() else "none"
-        raise ValueError(f"no recipe {path}; YAML files there: {near}")
+        near = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml")))
+        raise ValueError(f"no recipe {path}; YAML files there: {near or 'none'}")
     try:
         config = _compose(path.parent, path.stem, overrides)
         OmegaConf.resolve(config)

@@ -1,6 +1,7 @@
 """A few short lines a step: what people look for while a run goes by. The file and TensorBoard logs hold the rest."""
 
 from collections.abc import Mapping
+from typing import SupportsFloat
 
 SFT = {
     "train/loss": "loss {:.4f}",
@@ -26,7 +27,7 @@ GRPO = {
 }
 
 
-def line(step: int, metrics: Mapping[str, float], shown: Mapping[str, str]) -> str:
+def line(step: int, metrics: Mapping[str, SupportsFloat], shown: Mapping[str, str]) -> str:
     """A step's line, `step 3 | loss 1.2345 | …`.
 
     Args:
