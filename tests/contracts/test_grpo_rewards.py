@@ -13,7 +13,10 @@ from avar_rl.verl_plugin.config import environment
 
 environment.prepare("cpu")  # before anything imports verl
 
-from avar_rl.verl_plugin.grpo.reward_manager import score_row  # noqa: E402
+from verl import DataProto  # noqa: E402
+
+from avar_rl.verl_plugin.config import recipe  # noqa: E402
+from avar_rl.verl_plugin.grpo.reward_manager import TextRewardManager, score_row  # noqa: E402
 from avar_rl.verl_plugin.grpo.scoring import Arrived, score  # noqa: E402
 from avar_rl.verl_plugin.grpo.text_score import TEXT_SCORE, TextScore  # noqa: E402
 from avar_rl.verl_plugin.watch.metrics import reward_metrics  # noqa: E402
@@ -98,6 +101,30 @@ def test_a_row_that_cannot_be_scored_ends_like_a_failed_reward(changes, expected
         score([arrived("a", RIGHT), with_score("a_1_0", scored)], TEXT, step=5)
     masked = score([arrived("a", RIGHT), with_score("a_1_0", scored)], TEXT, step=5, on_error="mask").responses[1]
     assert masked.masked and masked.total == 0.0
+
+
+class Letters:
+    """A tokenizer whose ids are code points."""
+
+    def decode(self, ids: torch.Tensor, skip_special_tokens: bool) -> str:
+        return "".join(map(chr, ids.tolist()))
+
+
+def test_the_manager_scores_the_last_trajectory_without_its_padding():
+    text = "<answer>6</answer>"
+    ids = torch.zeros(2, 30, dtype=torch.long)
+    ids[1, : len(text)] = torch.tensor([ord(letter) for letter in text])
+    rows = [row(response_len=1), row(response_len=np.int64(len(text)))]
+    columns = {name: np.array([one[name] for one in rows] + [None], dtype=object)[:2] for name in rows[0]}
+    config = recipe.load("recipes/config/tiny_grpo", ["avar.rewards.format=0.5"], stage="grpo")
+    manager = TextRewardManager(config, Letters())
+    found = asyncio.run(manager.run_single(DataProto.from_dict({"responses": ids}, non_tensors=columns)))
+    # accuracy 1 + 0.5 x format (0 or 1); what it says of the rewards is what the total is made of
+    info = found["reward_extra_info"]
+    assert info["accuracy"] == 1.0 and found["reward_score"] == 1.0 + 0.5 * info["format"]
+    scored = TextScore.from_json(info[TEXT_SCORE])
+    assert scored.values.raw == {"accuracy": 1.0, "format": info["format"]} and scored.sample.row_id == "train-7"
+    assert (scored.sample.response_tokens, scored.sample.max_response_tokens) == (len(text), 80)
 
 
 def with_score(key: str, scored: TextScore) -> Arrived:

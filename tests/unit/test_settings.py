@@ -1,5 +1,8 @@
 """The `avar:` block of a recipe: parsed once, mistakes named with their place."""
 
+import copy
+import pickle
+
 import pytest
 from omegaconf import OmegaConf
 
@@ -68,6 +71,11 @@ def test_lists_become_tuples():
     assert sft(guidance={"layers": [0, 2]}).guidance.layers == (0, 2)
     assert grpo(attention={"layers": [1]}).attention.layers == (1,)
     assert hash(grpo(attention={"layers": [1]}))  # frozen bundles all the way down
+
+
+def test_settings_travel_between_processes():
+    attention = grpo(attention={"layers": [1]}).attention
+    assert pickle.loads(pickle.dumps(attention)) == copy.deepcopy(attention) == attention
 
 
 def test_layers_may_be_written_as_ranges():
