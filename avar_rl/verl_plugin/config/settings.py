@@ -7,21 +7,13 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import BeforeValidator, Field
 
 from avar_rl.guidance import GuidanceConfig
-from avar_rl.runtime.layers import parse_layers
-from avar_rl.runtime.settings import Count, Flag, NotNegative, Number, Positive, Whole, settings
+from avar_rl.runtime.layers import Layers
+from avar_rl.runtime.settings import Count, Flag, NotNegative, Number, Positive, settings
 from avar_rl.runtime.settings import parse as parse_settings
 from rewards.combine import PAPER, RewardSet, Term, parse_terms
 
 StageSettings = TypeVar("StageSettings")
 Profile = Literal["cpu", "gpu"]
-
-
-def _layers(value: Any) -> Any:
-    return parse_layers(value, "the text") if isinstance(value, str) else value
-
-
-# Layer indices as a list or as text such as 0-13,20; None for all layers.
-Layers = Annotated[tuple[Annotated[Whole, Field(ge=0)], ...] | None, BeforeValidator(_layers)]
 
 
 def _interval(value: Any) -> Any:
@@ -38,7 +30,7 @@ class AttentionSettings:
     measure: masses and attention rewards are measured even where no attention reward has a weight.
     """
 
-    layers: Layers = None
+    layers: Layers | None = None
     measure: Flag = False
 
 
