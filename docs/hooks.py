@@ -1,0 +1,87 @@
+"""What the site adds to docs/ when it is built: a hook of MkDocs, which imports nothing of the
+project but its table of commands.
+
+- CONTRIBUTING.md and CHANGELOG.md lie at the root, where readers look for them, and are pages here, too.
+- The notebooks of examples/ become pages, with the outputs that they are committed with.
+- The page of commands is what each command says to --help, so it cannot grow old.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parents[1]
+ROOT_PAGES = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    for page, source in ROOT_PAGES.items():
+        text = (ROOT / source).read_text().replace("](docs/", "](")
+        files.append(File.generated(config, page, content=text))
+    for notebook in sorted((ROOT / "examples").glob("*.ipynb")):
+        add_notebook(notebook, files, config)
+    return files
+
+
+def add_notebook(path: Path, files: Files, config: MkDocsConfig) -> None:
+    """The notebook as a page `examples/NAME.md`, its pictures as files beside it."""
+    parts = []
+    for place, cell in enumerate(json.loads(path.read_text())["cells"]):
+        source = "".join(cell["source"])
+        if cell["cell_type"] != "code":
+            parts.append(source)
+            continue
+        parts.append(f"```python\n{source}\n```")
+        for number, output in enumerate(cell["outputs"]):
+            if output["output_type"] == "stream":
+                parts.append(f"```text\n{''.join(output['text']).rstrip()}\n```")
+            elif "image/png" in output.get("data", {}):
+                name = f"{path.stem}-{place}-{number}.png"
+                picture = base64.b64decode("".join(output["data"]["image/png"]))
+                files.append(File.generated(config, f"examples/{name}", content=picture))
+                parts.append(f"![output of the cell above]({name})")
+    parts.insert(1, f"This page is the notebook `examples/{path.name}` with the outputs of its last run.")
+    files.append(File.generated(config, f"examples/{path.stem}.md", content="\n\n".join(parts)))
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    return markdown + commands() if page.file.src_uri == "commands.md" else markdown
+
+
+def commands() -> str:
+    """A section for each group of commands, in it one for each command with what it says to --help."""
+    sys.path.insert(0, str(ROOT))
+    from avar_rl.cli import COMMANDS
+
+    names = [name for group in COMMANDS.values() for name in group]
+    with ThreadPoolExecutor(4) as pool:
+        helps = dict(zip(names, pool.map(help_of, names), strict=True))
+    parts = []
+    for group, members in COMMANDS.items():
+        parts.append(f"\n## {group.capitalize()}\n")
+        for name, (_, line) in members.items():
+            parts.append(f"### avar {name}\n\n{line[0].upper()}{line[1:]}.\n\n```text\n{helps[name]}\n```\n")
+    return "\n".join(parts)
+
+
+def help_of(name: str) -> str:
+    """What `avar NAME --help` prints, 88 columns wide. PluginError where it fails, which ends the build."""
+    environment = os.environ | {"COLUMNS": "88", "NO_COLOR": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", "avar_rl", name, "--help"],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    if done.returncode:
+        raise PluginError(f"avar {name} --help failed:\n{done.stderr}")
+    return done.stdout.strip()
