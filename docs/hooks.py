@@ -3,7 +3,9 @@ project but its table of commands.
 
 - CONTRIBUTING.md and CHANGELOG.md lie at the root, where readers look for them, and are pages here, too.
 - The notebooks of examples/ become pages, with the outputs that they are committed with.
+- Links to these are written as they hold in the repository, `../CONTRIBUTING.md`, and turned here.
 - The page of commands is what each command says to --help, so it cannot grow old.
+- A list may follow a line of text, as in CommonMark: Python-Markdown wants an empty line between them.
 """
 
 from __future__ import annotations
@@ -11,11 +13,14 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from markdown import Extension, Markdown
+from markdown.preprocessors import Preprocessor
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
@@ -23,6 +28,28 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
 ROOT_PAGES = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
+
+
+class ListAfterText(Preprocessor):
+    """Puts an empty line before a list that follows text."""
+
+    def run(self, lines: list[str]) -> list[str]:
+        shown: list[str] = []
+        for line in lines:
+            if re.match(r"(-|\d\.) ", line) and shown and re.match(r"[^\s\-\d]", shown[-1]):
+                shown.append("")
+            shown.append(line)
+        return shown
+
+
+class ListsAfterText(Extension):
+    def extendMarkdown(self, md: Markdown) -> None:
+        md.preprocessors.register(ListAfterText(md), "list_after_text", 24)  # 25 has taken fenced code out
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    config.markdown_extensions.append(ListsAfterText())
+    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -56,6 +83,9 @@ def add_notebook(path: Path, files: Files, config: MkDocsConfig) -> None:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    for target, source in ROOT_PAGES.items():
+        markdown = markdown.replace(f"](../{source}", f"]({target}")
+    markdown = re.sub(r"\]\(\.\./examples/(\w+)\.ipynb", r"](examples/\1.md", markdown)
     return markdown + commands() if page.file.src_uri == "commands.md" else markdown
 
 
