@@ -18,6 +18,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from markdown import Extension, Markdown
 from markdown.preprocessors import Preprocessor
@@ -48,7 +49,8 @@ class ListsAfterText(Extension):
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    config.markdown_extensions.append(ListsAfterText())
+    extensions: list[Any] = config.markdown_extensions  # MkDocs says names only; Markdown takes objects, too
+    extensions.append(ListsAfterText())
     return config
 
 
