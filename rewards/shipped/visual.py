@@ -56,7 +56,8 @@ def token_visual_score(
     """The visual score of each token: its image mass in relation to its system mass, averaged over layers.
 
     Args:
-        image_L, system_L: attention masses averaged over heads, (..., L) with any leading shape, such as (T, L).
+        image_L: attention masses on the image, averaged over heads, (..., L) with any leading shape, such as (T, L).
+        system_L: attention masses on the system turn, in the same shape.
         mode: "ratio" = image / (system + eps), the paper's; "share" = image / (image + system), 0 where both are 0.
         eps: keeps the quotients finite.
         clip: upper bound of a token's score, after the mean over layers.
