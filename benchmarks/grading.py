@@ -9,6 +9,7 @@ this process, warmed up by a first pair; a pair that takes longer than --limit c
 """
 
 import argparse
+import importlib
 import json
 import logging
 import signal
@@ -37,14 +38,15 @@ def math_verify() -> Grader:
 
     def graded(pred: str, gold: str) -> bool:
         wrapped = [text if "$" in text or "boxed" in text else f"${text}$" for text in (gold, pred)]
-        trees = [parse(text, parsing_timeout=None) for text in wrapped]
-        return verify(*trees, timeout_seconds=None)
+        # None is no time limit to math-verify, though its annotation has none
+        gold_trees, trees = (parse(text, parsing_timeout=None) for text in wrapped)  # pyright: ignore[reportArgumentType]
+        return verify(gold_trees, trees, timeout_seconds=None)
 
     return graded
 
 
 def mathruler() -> Grader:
-    from mathruler.grader import grade_answer
+    grade_answer = importlib.import_module("mathruler.grader").grade_answer
 
     return lambda pred, gold: bool(grade_answer(pred, gold))
 

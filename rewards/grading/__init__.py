@@ -1,7 +1,7 @@
 """The answer grader. `grade` for answers, `grade_response` for responses; docs/grading.md has the policies."""
 
+from rewards.grading.compare.policy import DEFAULT, Policy
 from rewards.grading.grader import KINDS, check_gold, grade, grade_response, undecided
-from rewards.grading.policy import DEFAULT, Policy
 from rewards.grading.text.extract import extract_answer, stated_answer
 from rewards.grading.verdict import Verdict
 

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from rewards.grading.compare.comparison import Comparison
+from rewards.grading.compare.policy import DEFAULT, Policy
 from rewards.grading.compare.reshape import is_sequence
 from rewards.grading.compare.scalars import computed
+from rewards.grading.compare.words import same_items, same_words
 from rewards.grading.parse.tree import Node, TooBigError, is_scalar, number, symbols
-from rewards.grading.policy import DEFAULT, Policy
 from rewards.grading.quantity import Quantity, exact_number, is_spaced, quantity, spelled, written_once
 from rewards.grading.sympy_pool import symbolic
 from rewards.grading.text import choices, units, words
@@ -21,13 +22,14 @@ from rewards.grading.verdict import Verdict
 logger = logging.getLogger(__name__)
 
 MAX_TAIL = 4000  # characters at the end of a response in which an unmarked answer is looked for
+MAX_SENTENCE = 12  # words of a response that is looked at whole where the gold is made of words
 KINDS = ("choice", "text", "maths")
 _undecided = 0
 _lock = threading.Lock()
 
 
 def undecided() -> int:
-    """How many pairs of this process were left undecided."""
+    """How many pairs that this process graded were left undecided."""
     return _undecided
 
 
@@ -41,14 +43,18 @@ def grade(
 ) -> Verdict:
     """Is the answer `prediction` equivalent to the answer `gold`?
 
+    Callable from any thread or process. An undecided pair is logged and counted (`undecided()`).
+
     Args:
+        prediction: the text of an answer, of any length and content; nothing that it says raises anything.
+        gold: the text of the right answer.
         kind: what the gold is (one of KINDS) where its text leaves it open: the gold `B` of a formula is "maths".
         options: the texts of a multiple choice, A first: a letter then equals its option's text.
-
-    Callable from any thread or process. An undecided pair is logged and counted (`undecided()`).
+        policy: what counts as equal where graders disagree.
 
     Raises:
         ValueError: `gold` is empty or cannot be read (see `check_gold`), or `kind` is unknown.
+        RuntimeError: a symbolic pair, and the process with sympy does not start.
     """
     global _undecided
     check_gold(gold, kind)
@@ -70,7 +76,11 @@ def grade_response(
     options: Sequence[str] | None = None,
     policy: Policy = DEFAULT,
 ) -> Verdict:
-    """`grade` for a full response: first finds the answer it states. ValueError as for `grade`."""
+    """`grade` for a full response of a model: finds the answer that it states and compares that.
+
+    Without a stated answer its last formula or number counts, if the policy says so. Arguments and errors are those
+    of `grade`, with the text of a response in place of a prediction.
+    """
     check_gold(gold, kind)
     answer = _answer_for(response, gold, kind, policy)
     if answer is None:
@@ -91,14 +101,20 @@ def _answer_for(response: str, gold: str, kind: str | None, policy: Policy) -> s
     if letter and kind in (None, "choice"):
         head, rest = choices.split_choice(normalise(text))
         return text.strip() if head and not choices.in_prose(rest, last=True) else choices.in_prose(text, last=True)
-    if words.is_truth(normalise(gold)) or (words.is_words(normalise(gold)) and len(text.split()) < 12):
+    gold = normalise(gold)
+    if words.is_yes_or_no(gold) or (words.is_words(gold) and len(text.split()) < MAX_SENTENCE):
         return text.strip()
-    return last_expression(text, formula_wanted=exact_number(normalise(gold)) is None)
+    return last_expression(text, formula_wanted=exact_number(gold) is None)
 
 
 @lru_cache(maxsize=65536)
 def check_gold(gold: str, kind: str | None = None) -> None:
-    """ValueError where `gold` is empty, too long, or neither a choice, nor words, nor mathematics that parses."""
+    """Checks that a gold answer can be compared with; returns nothing. `kind`: what it is, one of KINDS.
+
+    Raises:
+        ValueError: `gold` is empty, too long, or neither a choice, nor words, nor mathematics that can be read; or
+            `kind` is unknown.
+    """
     if kind is not None and kind not in KINDS:
         raise ValueError(f"unknown kind of answer {kind!r}; known: {', '.join(KINDS)}")
     if not isinstance(gold, str) or not gold.strip() or len(gold) > DEFAULT.max_length:
@@ -107,7 +123,7 @@ def check_gold(gold: str, kind: str | None = None) -> None:
     text = normalise(gold)
     if not re.search(r"[^\W_]|∞|\\(?:infty|emptyset|varnothing|\{ *\\\})", text):
         raise ValueError(f"the gold answer {gold!r} has no letter and no digit")
-    if choices.split_choice(text)[0] or words.is_truth(text) or quantity(text) is not None:
+    if choices.split_choice(text)[0] or words.is_yes_or_no(text) or quantity(text) is not None:
         return
     if kind == "maths" or not _readable(text):
         raise ValueError(f"the gold answer {gold!r} is neither a choice, nor words, nor mathematics that can be read")
@@ -128,12 +144,12 @@ def _graded(prediction: str, gold: str, kind: str | None, options: tuple[str, ..
         return Verdict(True, "text", gold.strip(), gold.strip())
     if len(prediction) > policy.max_length:
         return _long(prediction, gold, policy)
-    answer, truth = normalise(prediction), normalise(gold)
-    verdict = _decided(answer, truth, kind, options, policy)
+    gold = normalise(gold)
+    verdict = _decided(normalise(prediction), gold, kind, options, policy)
     if verdict.tier != "unread":
         return verdict
     for shorter in narrower(prediction):
-        found = _decided(normalise(shorter), truth, kind, options, policy)
+        found = _decided(normalise(shorter), gold, kind, options, policy)
         if found.tier != "unread":
             return found
     return verdict
@@ -208,58 +224,61 @@ def _by_option(answer: str, gold: str, options: tuple[str, ...] | None, policy: 
 
 def _by_words(answer: str, gold: str, kind: str | None, policy: Policy) -> Verdict | None:
     """None: the gold is not made of words."""
-    if words.is_truth(gold):
-        said = words.truth(answer)
+    if words.is_yes_or_no(gold):
+        said = words.yes_or_no(answer)
         if said is None:
             return Verdict(False, "unread", answer, gold, "the prediction says neither yes nor no")
-        return Verdict(said == words.truth(gold), "words", str(said), gold)
+        return Verdict(said == words.yes_or_no(gold), "words", str(said), gold)
     if kind == "text" or words.is_words(gold):
-        if words.same_words(answer, gold, policy):
+        if same_words(answer, gold, policy):
             return Verdict(True, "words", words.plain(answer), words.plain(gold))
         if (items := words.items(gold)) and len(items) > 1 and (others := words.items(answer)):
-            return Verdict(words.same_items(others, items, policy), "words", words.plain(answer), words.plain(gold))
+            return Verdict(same_items(others, items, policy), "words", words.plain(answer), words.plain(gold))
         if kind == "text" or quantity(gold) is None or not re.search(r"[0-9+*/^=(\\]", gold):
             _, said = choices.split_choice(answer)
-            same = bool(said) and words.same_words(said, gold, policy)
+            same = bool(said) and same_words(said, gold, policy)
             tier = "words" if same or not re.search(r"\b(?:is|are|answer)\b|\$|\\", answer) else "unread"
             return Verdict(same, tier, words.plain(answer), words.plain(gold))
     return None
 
 
 def _by_mathematics(answer: str, gold: str, policy: Policy) -> Verdict:
-    right = quantity(gold)
-    if right is None:
+    of_gold = quantity(gold)
+    if of_gold is None:
         same = re.sub(r"\s", "", answer) == re.sub(r"\s", "", gold)
         return Verdict(same, "text" if same else "unread", answer, gold, "" if same else "the gold is not mathematics")
     answer = written_once(answer)
-    left = None if is_spaced(answer) and not policy.thousands_space else quantity(answer)
-    if left is None or (not policy.number_words and spelled(answer)[0]):
+    of_answer = None if is_spaced(answer) and not policy.thousands_space else quantity(answer)
+    if of_answer is None or (not policy.number_words and spelled(answer)[0]):
         return Verdict(False, "unread", answer, gold, "the prediction is not mathematics")
-    if _comma_is_point(left.tree, right.tree, answer, gold, policy):
-        points = [quantity(re.sub(r"(?<=[0-9]),(?=[0-9])", ".", text)) for text in (answer, gold)]
-        left, right = (left, right) if None in points else points
-    if left.product and symbols(right.tree) or right.product and symbols(left.tree):
-        left, right = (
-            Quantity(side.product or side.tree, None if side.product else side.unit) for side in (left, right)
-        )
-    return _compared(left, right, policy)
+    if _comma_is_point(of_answer.tree, of_gold.tree, answer, gold, policy):
+        a, b = (quantity(re.sub(r"(?<=[0-9]),(?=[0-9])", ".", text)) for text in (answer, gold))
+        of_answer, of_gold = (of_answer, of_gold) if a is None or b is None else (a, b)
+    if of_answer.product and symbols(of_gold.tree) or of_gold.product and symbols(of_answer.tree):
+        of_answer, of_gold = _as_product(of_answer), _as_product(of_gold)
+    return _compared(of_answer, of_gold, policy)
 
 
-def _compared(left: Quantity, right: Quantity, policy: Policy) -> Verdict:
-    a, b = left.tree, right.tree
-    comparison = Comparison(policy, symbolic.Budget(policy.limit_s).ask)
-    shown = str(left), str(right)
-    if left.unit and right.unit:
-        if not units.agree(left.unit, right.unit):
-            return Verdict(False, "structure", *shown, f"{left.unit.text} is another unit than {right.unit.text}")
-        if policy.convert_units and left.unit.factor != right.unit.factor:
-            a = Node("mul", (a, number(left.unit.factor / right.unit.factor)))
-        elif left.unit.factor != right.unit.factor:
+def _as_product(side: Quantity) -> Quantity:
+    """The reading of `3 s` as 3 times s."""
+    return Quantity(side.product, None) if side.product else Quantity(side.tree, side.unit)
+
+
+def _compared(answer: Quantity, gold: Quantity, policy: Policy) -> Verdict:
+    a, b = answer.tree, gold.tree
+    comparison = Comparison(policy, symbolic.TimeBudget(policy.limit_s).ask)
+    shown = str(answer), str(gold)
+    if answer.unit and gold.unit:
+        if not units.agree(answer.unit, gold.unit):
+            return Verdict(False, "structure", *shown, f"{answer.unit.text} is another unit than {gold.unit.text}")
+        if policy.convert_units and answer.unit.factor != gold.unit.factor:
+            a = Node("mul", (a, number(answer.unit.factor / gold.unit.factor)))
+        elif answer.unit.factor != gold.unit.factor:
             return Verdict(False, "structure", *shown, "the units differ")
-    elif (left.unit or right.unit) and not _unit_optional(left.unit or right.unit, policy):
+    elif (unit := answer.unit or gold.unit) and not _unit_optional(unit, policy):
         return Verdict(False, "structure", *shown, "one side has a unit")
     else:
-        a, b = (_signed(side, tree) for side, tree in ((left.unit, a), (right.unit, b)))
+        a, b = (_signed(side, tree) for side, tree in ((answer.unit, a), (gold.unit, b)))
     try:
         equivalent = comparison.same(a, b)
     except TooBigError as error:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewards.grading import Policy, check_gold, grade, grade_response
-from rewards.grading.parse import cursor, lexer
+from rewards.grading.parse import environments, lexer
 
 NUMBERS = st.one_of(
     st.integers(-(10**25), 10**25).map(str),
@@ -94,7 +94,7 @@ PIECES = st.one_of(
     st.sampled_from(sorted(lexer.RELATIONS) + sorted(lexer.UNIONS)),
     st.sampled_from(list("-+*/^_=<>()[]{}|,;:!%&'")),
     st.sampled_from(NUMERALS + tuple("xynideT") + (" ", "km", "\\\\")),
-    st.sampled_from(sorted(cursor._ENVIRONMENTS)).map(lambda name: rf"\begin{{{name}}}1&2\end{{{name}}}"),
+    st.sampled_from(sorted(environments.ENVIRONMENTS)).map(lambda name: rf"\begin{{{name}}}1&2\end{{{name}}}"),
 )
 
 
@@ -137,7 +137,10 @@ def nested(opening: str, closing: str, levels: int) -> str:
         rf"\sum_{{n=1}}^{{{HUGE}}} n",
         "x^" + "-" * 795 + "2",
         nested(r"\int{", "}dx", 130),
-        *(nested(*pair, 390) for pair in ("()", "{}", "||", (r"\sqrt ", ""), (r"\sin ", ""), ("", "'"), ("", "%"))),
+        *(
+            nested(*pair, 390)
+            for pair in (("(", ")"), ("{", "}"), ("|", "|"), (r"\sqrt ", ""), (r"\sin ", ""), ("", "'"), ("", "%"))
+        ),
         r"\begin{pmatrix}1&2\\3&4\end{pmatrix}" * 50,  # multiplied out, 2**50 terms
     ],
     ids=lambda text: text[:20],

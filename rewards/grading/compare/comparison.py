@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from rewards.grading.compare import realsets, relations
+from rewards.grading.compare.policy import Policy
 from rewards.grading.compare.readings import constant, infinite, readings
 from rewards.grading.compare.reshape import Named, as_interval, expanded, is_name, is_sequence, unwrapped, without_names
 from rewards.grading.compare.scalars import rational, same_value
 from rewards.grading.parse import matrices
 from rewards.grading.parse.tree import Node, TooBigError, is_scalar, number, symbols, walk
-from rewards.grading.policy import Policy
 
 Verdict3 = bool | None  # None: undecided
 _SETS = frozenset({"interval", "union", "intersection", "difference"})
@@ -56,7 +56,7 @@ class Comparison:
 
     def _reordered(self, a: Named, b: Named) -> Verdict3:
         """`x=1, y=2` against `y=2, x=1`."""
-        names = [named.name.args if named.name.op == "tuple" else () for named in (a, b)]
+        names = [named.name.args if named.name and named.name.op == "tuple" else () for named in (a, b)]
         if len(names[0]) < 2 or set(names[0]) != set(names[1]) or a.value.op not in ("bare", "tuple"):
             return False
         order = [names[0].index(name) for name in names[1]]
@@ -80,7 +80,7 @@ class Comparison:
         if is_sequence(a) or is_sequence(b):
             return self._sequences(a, b)
         if a.op == b.op == "relation":
-            if a.value == b.value == "and":
+            if a.name == b.name == "and":
                 return self._ordered(a.args, b.args)
             verdict = self._relations(a, b)
             return False if verdict is None and self.tier != "symbolic" else verdict
@@ -170,15 +170,15 @@ class Comparison:
             if node.op in ("bare", "list") and not _is_inequality(node):
                 return None if is_sequence(a) and is_sequence(b) else False
         try:
-            if a.op == "interval" and a.value == "[]" and b.op in ("set", "list"):
+            if a.op == "interval" and a.name == "[]" and b.op in ("set", "list"):
                 return None
             return realsets.same_set(a, b, self._scalars)
         except (realsets.NotASetError, TooBigError):
             pass
         plain = [node for node in (a, b) if node.op == "interval" or (node.op == "tuple" and len(node.args) == 2)]
         if len(plain) == 2:
-            return self._ordered(a.args, b.args) if (a.value or "()") == (b.value or "()") else False
-        if is_scalar(a) or is_scalar(b) or any(node.value == "and" and len(node.args) > 2 for node in (a, b)):
+            return self._ordered(a.args, b.args) if (a.name or "()") == (b.name or "()") else False
+        if is_scalar(a) or is_scalar(b) or any(node.name == "and" and len(node.args) > 2 for node in (a, b)):
             return False
         return self.ask("solve", a, b)
 
@@ -204,9 +204,9 @@ class Comparison:
 
     def _relations(self, a: Node, b: Node) -> Verdict3:
         """Equations and inequalities: equal up to a constant factor, else by their solutions. None: not such a pair."""
-        if a.op != "relation" or b.op != "relation" or "and" in (a.value, b.value):
+        if a.op != "relation" or b.op != "relation" or "and" in (a.name, b.name):
             return None
-        if "in" in (a.value, b.value):
+        if "in" in (a.name, b.name):
             return None
         if not (is_scalar(a.args[0]) and is_scalar(b.args[0]) and is_scalar(a.args[1]) and is_scalar(b.args[1])):
             return None
@@ -215,8 +215,8 @@ class Comparison:
         self.tier = "numeric"
         factor = relations.factor(a, b)
         if factor is not None:
-            op = a.value if factor > 0 else _FLIPPED.get(a.value, a.value)
-            return op == b.value
+            op = a.name if factor > 0 else _FLIPPED.get(a.name, a.name)
+            return op == b.name
         if len(symbols(a)) == 1 and "function" not in {part.op for part in walk(a)}:
             return self.ask("solve", a, b)
         return False
@@ -224,12 +224,12 @@ class Comparison:
 
 def _each_named(named: Named) -> bool:
     """x = 1, y = 2: a name for each of several values."""
-    values = named.value
-    return named.name.op == "tuple" and values.op == "bare" and len(values.args) == len(named.name.args)
+    name, values = named.name, named.value
+    return name is not None and name.op == "tuple" and values.op == "bare" and len(values.args) == len(name.args)
 
 
 def _is_equation(node: Node) -> bool:
-    return node.op == "relation" and node.value == "="
+    return node.op == "relation" and node.name == "="
 
 
 def _all(verdicts: Iterable[Verdict3]) -> Verdict3:
@@ -246,7 +246,7 @@ def _any(verdicts: list[Verdict3]) -> Verdict3:
 
 
 def _is_set(node: Node) -> bool:
-    return node.op in _SETS or (node.op == "symbol" and node.value == "mathbb R")
+    return node.op in _SETS or (node.op == "symbol" and node.name == "mathbb R")
 
 
 def _is_inequality(node: Node) -> bool:
@@ -254,7 +254,7 @@ def _is_inequality(node: Node) -> bool:
         return bool(node.args) and all(_is_inequality(arg) for arg in node.args)
     if node.op != "relation":
         return False
-    return any(part.value in ("<", "<=", ">", ">=", "!=") for part in (node, *node.args) if part.op == "relation")
+    return any(part.name in ("<", "<=", ">", ">=", "!=") for part in (node, *node.args) if part.op == "relation")
 
 
 def _distinct(node: Node) -> tuple[Node, ...]:
@@ -269,7 +269,7 @@ def _same_name(a: Node, b: Node) -> bool:
         return True
     if a.op == "tuple":
         return len(a.args) == len(b.args) and all(map(_same_name, a.args, b.args))
-    return a.op != "symbol" or len(a.value) > 1 or len(b.value) > 1
+    return a.op != "symbol" or len(a.name) > 1 or len(b.name) > 1
 
 
 def _is_time(node: Node) -> bool:

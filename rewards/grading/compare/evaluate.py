@@ -7,8 +7,10 @@ import math
 import threading
 from collections.abc import Mapping
 from fractions import Fraction
+from typing import Any
 
 import mpmath
+from mpmath.libmp import NoConvergence
 
 from rewards.grading.parse.tree import Node, TooBigError
 
@@ -25,8 +27,13 @@ class UndefinedError(ValueError):
 
 
 def exact(node: Node) -> Fraction | None:
-    """The rational value of a constant tree; None where it is not rational by arithmetic alone. UndefinedError: 1/0."""
-    if node.op == "number":
+    """The value of a constant tree; None where it is not rational, or not by arithmetic alone.
+
+    Raises:
+        UndefinedError: a division by zero.
+        TooBigError: a number within it has over MAX_BITS bits.
+    """
+    if node.value is not None:
         return node.value
     if node.op in ("symbol", "constant", "degree") or node.op not in _EXACT:
         return None
@@ -61,8 +68,8 @@ def _exact_pow(node: Node, values: list[Fraction]) -> Fraction | None:
         return base ** int(exponent)
     if base < 0 or exponent.denominator > 64:
         return None
-    roots = [_root(part, exponent.denominator) for part in (base.numerator, base.denominator)]
-    return None if None in roots else Fraction(*roots) ** exponent.numerator
+    top, bottom = (_root(part, exponent.denominator) for part in (base.numerator, base.denominator))
+    return None if top is None or bottom is None else Fraction(top, bottom) ** exponent.numerator
 
 
 def _root(value: int, degree: int) -> int | None:
@@ -77,7 +84,7 @@ def _root(value: int, degree: int) -> int | None:
 
 
 def _exact_function(node: Node, values: list[Fraction]) -> Fraction | None:
-    name, integers = node.value, all(value.denominator == 1 for value in values)
+    name, integers = node.name, all(value.denominator == 1 for value in values)
     if name == "abs":
         return abs(values[0])
     if name in ("floor", "ceil"):
@@ -107,33 +114,35 @@ _EXACT = {
 }
 
 
-def context(digits: int = DIGITS):
-    """mpmath with that many digits, one for each thread: its precision is state."""
+def context(digits: int = DIGITS) -> Any:
+    """This thread's mpmath context, set to so many decimal digits: its precision is state."""
     if not hasattr(_local, "context"):
         _local.context = mpmath.ctx_mp.MPContext()
     _local.context.dps = digits
     return _local.context
 
 
-def numeric(node: Node, point: Mapping[str, Fraction], ctx) -> object:
-    """The value of a scalar tree at a point, as a number of `ctx`.
+def numeric(node: Node, point: Mapping[str, Fraction], ctx: Any) -> Any:
+    """The value of a scalar tree where its symbols have the values of `point`: a real or complex number of `ctx`.
+
+    mpmath has no types, hence Any.
 
     Raises:
         UndefinedError: no finite value there, or an operation (integral, limit) that only sympy knows.
         TooBigError: beyond MAX_LOG, or a factorial beyond MAX_FACTORIAL.
     """
-    if node.op == "number":
+    if node.value is not None:
         return ctx.mpf(node.value.numerator) / node.value.denominator
     if node.op == "symbol":
-        if node.value not in point:
-            raise UndefinedError(f"{node.value} has no value")
-        return ctx.mpf(point[node.value].numerator) / point[node.value].denominator
+        if node.name not in point:
+            raise UndefinedError(f"{node.name} has no value")
+        return ctx.mpf(point[node.name].numerator) / point[node.name].denominator
     if node.op == "constant":
-        return _constant(node.value, ctx)
+        return _constant(node.name, ctx)
     values = [numeric(arg, point, ctx) for arg in node.args]
     try:
         result = _NUMERIC[node.op](node, values, ctx) if node.op in _NUMERIC else _unknown(node)
-    except (ArithmeticError, ValueError, TypeError, NotImplementedError, mpmath.libmp.NoConvergence) as error:
+    except (ArithmeticError, ValueError, TypeError, NotImplementedError, NoConvergence) as error:
         if isinstance(error, (TooBigError, UndefinedError)):
             raise
         raise UndefinedError(str(error)) from error
@@ -166,7 +175,7 @@ def _power(node: Node, values: list, ctx):
 
 
 def _function(node: Node, values: list, ctx):
-    name = node.value
+    name = node.name
     if name.endswith("()"):
         return _unknown_function(name, values, ctx)
     if any(abs(value) > 1e12 for value in values) and name not in ("abs", "log", "floor", "ceil", "sign", "max", "min"):

@@ -1,13 +1,14 @@
 """Sets of real numbers with constant ends: unions of intervals and points, compared end by end."""
 
 from collections.abc import Callable
+from typing import Any
 
 from rewards.grading.compare.evaluate import UndefinedError, context, numeric
 from rewards.grading.compare.reshape import as_interval, is_absolute
 from rewards.grading.parse.tree import Node, negative, symbols
 
 Piece = tuple[Node, bool, Node, bool]  # low end, closed, high end, closed
-_TOP = Node("constant", value="infinity")
+_TOP = Node("constant", name="infinity")
 
 
 class NotASetError(ValueError):
@@ -15,17 +16,22 @@ class NotASetError(ValueError):
 
 
 def pieces(node: Node) -> list[Piece]:
-    """Disjoint pieces from low to high; adjacent ones joined. NotASetError."""
+    """The disjoint pieces of a set of reals from low to high, adjacent ones joined.
+
+    Raises:
+        NotASetError: `node` is no union of intervals and points with constant ends.
+        TooBigError: an end is beyond the limits on size.
+    """
     return _joined(_pieces(node))
 
 
 def _pieces(node: Node) -> list[Piece]:
     if node.op == "interval" or (node.op == "tuple" and len(node.args) == 2):
-        brackets = node.value or "()"
+        brackets = node.name or "()"
         return [(node.args[0], brackets[0] == "[", node.args[1], brackets[1] == "]")]
     if node.op == "union":
         return [piece for arg in node.args for piece in _pieces(arg)]
-    if node.op == "symbol" and node.value == "mathbb R":
+    if node.op == "symbol" and node.name == "mathbb R":
         return [(negative(_TOP), False, _TOP, False)]
     if node.op == "set":
         return [(arg, True, arg, True) for arg in node.args]
@@ -55,8 +61,8 @@ def _mirrored(of_absolute: list[Piece]) -> list[Piece]:
 
 def _alternatives(node: Node) -> list[Piece]:
     """`x < 1 or x > 3`: a union; `x > 1 and x < 3`, whose union would be everything: what both say."""
-    found = [as_interval(arg) for arg in node.args]
-    if None in found or len({quantity for quantity, _ in found}) != 1:
+    found = [named for arg in node.args if (named := as_interval(arg)) is not None]
+    if len(found) < len(node.args) or len({quantity for quantity, _ in found}) != 1:
         raise NotASetError
     parts = [piece for _, interval in found for piece in _pieces(interval)]
     joined = _joined(parts)
@@ -82,8 +88,8 @@ def _without_points(whole: list[Piece], removed: Node) -> list[Piece]:
     return whole
 
 
-def height(node: Node):
-    """The value of an end, infinite ones too. NotASetError: it is not a constant real."""
+def height(node: Node) -> Any:
+    """The value of an interval's end, infinite ones too, as an mpmath number. NotASetError: no constant real."""
     ctx = context()
     if node == _TOP:
         return ctx.inf
@@ -124,7 +130,15 @@ def _joined(found: list[Piece]) -> list[Piece]:
 
 
 def same_set(a: Node, b: Node, same: Callable[[Node, Node], bool | None]) -> bool | None:
-    """NotASetError: one is no such set."""
+    """Have two sets of reals the same pieces? None: undecided.
+
+    Args:
+        same: decides whether two ends are equal.
+
+    Raises:
+        NotASetError: one is no union of intervals and points with constant ends.
+        TooBigError: an end is beyond the limits on size.
+    """
     left, right = pieces(a), pieces(b)
     if len(left) != len(right):
         return False

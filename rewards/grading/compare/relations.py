@@ -1,5 +1,7 @@
 """Two equations or inequalities: the constant factor between them."""
 
+from typing import Any
+
 from rewards.grading.compare.evaluate import UndefinedError, context, numeric
 from rewards.grading.compare.scalars import points
 from rewards.grading.parse.tree import Node, TooBigError, negative, symbols
@@ -9,8 +11,11 @@ def _difference(node: Node) -> Node:
     return Node("add", (node.args[0], negative(node.args[1])))
 
 
-def factor(a: Node, b: Node):
-    """The constant by which the sides' difference of `a` exceeds that of `b` at every point; None: it varies."""
+def factor(a: Node, b: Node) -> Any:
+    """The constant c with (left - right) of `a` = c (left - right) of `b` at every point, as an mpmath number.
+
+    None: it is 0, it varies, or too few points have a real value.
+    """
     ctx, ratios = context(), []
     left, right = _difference(a), _difference(b)
     for point in points(sorted(symbols(a))):

@@ -24,7 +24,7 @@ def with_sign(node: Node, upper: bool) -> Node:
     args = tuple(with_sign(arg, upper) for arg in node.args)
     if node.op in ("pm", "mp"):
         return args[0] if (node.op == "pm") == upper else negative(args[0])
-    return Node(node.op, args, node.value, node.digits)
+    return Node(node.op, args, node.name, node.value, node.digits)
 
 
 def expanded(node: Node) -> Node:
@@ -44,15 +44,15 @@ def unwrapped(node: Node) -> Node:
     while node.op in ("list", "set", "bare") and len(node.args) == 1:
         node = node.args[0]
     labelled = node.op == "mul" and len(node.args) == 2 and node.args[0].op == "symbol" and node.args[1].op == "tuple"
-    return node.args[1] if labelled and node.args[0].value.isupper() else node
+    return node.args[1] if labelled and node.args[0].name.isupper() else node
 
 
 def is_name(node: Node) -> bool:
     """Something an answer is called: x, f(x), |AB|, AB, NO/BO, (x, y), S_1 : S. Not a formula such as 2x + 1."""
     if node.op in ("symbol", "constant"):
-        return node.value not in ("infinity", "pi") and not str(node.value).startswith("mathbb")
+        return node.name not in ("infinity", "pi") and not node.name.startswith("mathbb")
     if node.op == "function":
-        return bool(symbols(node)) and (node.value.endswith("()") or (node.value == "abs" and is_name(node.args[0])))
+        return bool(symbols(node)) and (node.name.endswith("()") or (node.name == "abs" and is_name(node.args[0])))
     if node.op in ("tuple", "ratio", "div"):
         return all(is_name(arg) for arg in node.args)
     if node.op == "mul":  # P(x) and AB read as products
@@ -64,24 +64,24 @@ def _is_capital(node: Node, first: bool) -> bool:
     """The factors of a name: capital letters, P(x) too."""
     if node.op == "mul":
         return is_name(node)
-    return node.op == "symbol" and (node.value[0].isupper() or (not first and len(node.value) == 1))
+    return node.op == "symbol" and (node.name[0].isupper() or (not first and len(node.name) == 1))
 
 
 def named(node: Node) -> Named:
     """Splits `name = value`, `value = name`, `name ∈ set`, and the chain `a = b = value`."""
     if node.op != "relation":
         return Named(None, node)
-    if node.value == "and" and all(part.value in ("=", "~") for part in node.args):
-        exact = [part.args[1] for part in node.args if part.value == "="]
+    if node.name == "and" and all(part.name in ("=", "~") for part in node.args):
+        exact = [part.args[1] for part in node.args if part.name == "="]
         return Named(node.args[0].args[0], exact[-1] if exact else node.args[0].args[0])
-    if node.value not in ("=", "~", "in"):
+    if node.name not in ("=", "~", "in"):
         return Named(None, node)
     left, right = node.args
-    if node.value == "~" and not symbols(left):
+    if node.name == "~" and not symbols(left):
         return Named(None, left)  # 19/6 ≈ 3.17 states the exact value, too
-    if is_name(left) or (node.value != "in" and not symbols(left) and not symbols(right) and is_scalar(node.args[0])):
+    if is_name(left) or (node.name != "in" and not symbols(left) and not symbols(right) and is_scalar(node.args[0])):
         return Named(left, right)
-    if node.value == "=" and is_name(right) and not symbols(left):
+    if node.name == "=" and is_name(right) and not symbols(left):
         return Named(right, left)
     return Named(None, node)
 
@@ -91,12 +91,12 @@ def without_names(node: Node) -> Named:
     if node.op not in ("bare", "set") or len(node.args) > MAX_MEMBERS:
         return named(node)
     parts = [named(arg) for arg in node.args]
-    names = [part.name for part in parts]
-    if not any(names):
+    names = [part.name for part in parts if part.name is not None]
+    if not names:
         return Named(None, node)
     values = tuple(part.value for part in parts)
-    if None in names:
-        alone = len([name for name in names if name is not None]) == 1 and names[0] is not None
+    if len(names) < len(parts):
+        alone = len(names) == 1 and parts[0].name is not None
         return Named(names[0], expanded(Node("bare", values))) if alone else Named(None, node)
     period = next(k for k in range(1, len(names) + 1) if names == names[:k] * (len(names) // k))
     if period == 1:
@@ -114,22 +114,22 @@ def as_interval(node: Node) -> tuple[Node, Node] | None:
     """The quantity and the interval of `x > 5`, `-3 < x <= 5`, `x ≠ 0`; None where it is no such inequality."""
     if node.op != "relation":
         return None
-    return _chain(node) if node.value == "and" else _one_sided(node)
+    return _chain(node) if node.name == "and" else _one_sided(node)
 
 
 def is_absolute(node: Node) -> bool:
     """|x|, of which an inequality says something about x; |AB| is a name."""
-    return node.op == "function" and node.value == "abs" and node.args[0].op == "symbol"
+    return node.op == "function" and node.name == "abs" and node.args[0].op == "symbol"
 
 
 def _one_sided(node: Node) -> tuple[Node, Node] | None:
     left, right = node.args
-    op = node.value
+    op = node.name
     if symbols(right) and not symbols(left):
         left, right, op = right, left, _FLIPPED.get(op, op)
     if symbols(right) or not (is_name(left) or left.op == "symbol") or op in ("=", "~", "in"):
         return None
-    top = Node("constant", value="infinity")
+    top = Node("constant", name="infinity")
     bottom = negative(top)
     if op == "!=":
         return left, Node("union", (Node("interval", (bottom, right), "()"), Node("interval", (right, top), "()")))
@@ -142,7 +142,7 @@ def _chain(node: Node) -> tuple[Node, Node] | None:
     if len(node.args) != 2:
         return None
     lower, upper = node.args
-    ops = lower.value, upper.value
+    ops = lower.name, upper.name
     if not set(ops) <= {"<", "<="} and not set(ops) <= {">", ">="}:
         return None
     quantity, low, high = lower.args[1], lower.args[0], upper.args[1]
@@ -155,4 +155,4 @@ def _chain(node: Node) -> tuple[Node, Node] | None:
 
 
 def is_sequence(node: Node) -> bool:
-    return node.op in SEQUENCES or (node.op == "interval" and node.value == "[]")
+    return node.op in SEQUENCES or (node.op == "interval" and node.name == "[]")

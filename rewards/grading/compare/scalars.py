@@ -8,10 +8,11 @@ no point is real or an i is written.
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import lru_cache
+from typing import Any
 
 from rewards.grading.compare.evaluate import DIGITS, UndefinedError, context, exact, numeric
+from rewards.grading.compare.policy import Policy
 from rewards.grading.parse.tree import Node, TooBigError, number, symbols, walk
-from rewards.grading.policy import Policy
 
 _FOR_SYMPY = frozenset({"integral", "sum", "product", "limit", "function"})
 MAX_WHOLE_DIGITS = 3000
@@ -22,7 +23,7 @@ _SEEDS = [Fraction(p, q) for p, q in ((37, 53), (149, 101), (263, 97), (701, 89)
 
 
 def magnitude_refuses(node: Node) -> bool:
-    """Is this constant beyond the size limits, so that no later tier may touch it?"""
+    """Is this tree, where it is constant, beyond the size limits, so that no later tier may touch it?"""
     try:
         exact(node)
         if not symbols(node):
@@ -35,10 +36,14 @@ def magnitude_refuses(node: Node) -> bool:
 
 
 def same_value(a: Node, b: Node, policy: Policy) -> bool | None:
-    """True, False, or None: not decided by numbers. TooBigError: a side is beyond the limits."""
-    values = rational(a), rational(b)
-    if None not in values:
-        return values[0] == values[1] or rounds_to(values[0], digits_of(a), values[1], digits_of(b), policy)
+    """Have two scalar trees the same value under the policy on rounding? None: numbers do not decide it.
+
+    Raises:
+        TooBigError: a side is beyond the limits on size.
+    """
+    left, right = rational(a), rational(b)
+    if left is not None and right is not None:
+        return left == right or rounds_to(left, digits_of(a), right, digits_of(b), policy)
     names = symbols(a) | symbols(b)
     if not names:
         return _same_constant(a, b, policy)
@@ -49,6 +54,7 @@ def same_value(a: Node, b: Node, policy: Policy) -> bool | None:
 
 @lru_cache(maxsize=16384)
 def rational(node: Node) -> Fraction | None:
+    """The rational value of a constant tree; None: it has none. TooBigError: it is beyond the limits on size."""
     try:
         return exact(node)
     except UndefinedError:
@@ -56,7 +62,7 @@ def rational(node: Node) -> Fraction | None:
 
 
 def computed(node: Node) -> Fraction | None:
-    """`rational`, and None too where it is too big to be computed."""
+    """The rational value of a constant tree; None: it has none, or one that is beyond the limits on size."""
     try:
         return rational(node)
     except TooBigError:
@@ -95,8 +101,8 @@ def last_place(value: Fraction, digits: int) -> Fraction:
 
 def _could_cancel(node: Node) -> bool:
     """Can a symbol drop out (x - x, x/x, 0·x)? Then different symbols prove nothing."""
-    counts = [part.value for part in walk(node) if part.op == "symbol"]
-    return len(counts) != len(set(counts)) or any(part.op == "number" and part.value == 0 for part in walk(node))
+    counts = [part.name for part in walk(node) if part.op == "symbol"]
+    return len(counts) != len(set(counts)) or any(part.value == 0 for part in walk(node))
 
 
 def _same_constant(a: Node, b: Node, policy: Policy) -> bool | None:
@@ -121,19 +127,19 @@ def _close_beyond_the_point(a: Node, b: Node, whole_digits: int) -> bool:
     return abs(left - right) <= ctx.mpf(10) ** -20
 
 
-def _rounded_constant(decimal: Node, value, exact_value, policy: Policy) -> bool:
+def _rounded_constant(decimal: Node, value: Any, exact_value: Any, policy: Policy) -> bool:
     """3.1416 for π, under the policy."""
     digits = digits_of(decimal)
     if not policy.rounded_digits or digits < policy.rounded_digits:
         return False
-    ctx = context()
-    if ctx.im(exact_value) != 0:
+    ctx, written = context(), rational(decimal)
+    if written is None or ctx.im(exact_value) != 0:
         return False
-    place = last_place(rational(decimal), min(digits, 15))
+    place = last_place(written, min(digits, 15))
     return abs(value - exact_value) < ctx.mpf(place.numerator) / place.denominator
 
 
-def _close(left, right, ctx) -> bool:
+def _close(left: Any, right: Any, ctx: Any) -> bool:
     return abs(left - right) <= ctx.mpf(10) ** -30 * (1 if left == right else max(abs(left), abs(right)))
 
 
@@ -151,7 +157,7 @@ def points(names: list[str]) -> Iterator[dict[str, Fraction]]:
 
 def _same_at_points(a: Node, b: Node, names: list[str]) -> bool | None:
     ctx = context()
-    complex_wanted = any(part.op == "constant" and part.value == "i" for tree in (a, b) for part in walk(tree))
+    complex_wanted = any(part.op == "constant" and part.name == "i" for tree in (a, b) for part in walk(tree))
     agreed = agreed_complex = 0
     differed_complex = False
     for point in points(names):

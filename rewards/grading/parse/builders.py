@@ -12,13 +12,8 @@ SPELLINGS = {
     **{"asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh", "log": "log", "lg": "lg", "Abs": "abs"},
     **{"ceiling": "ceil", "sgn": "sign", "binomial": "binom"},
 }
-BASES = dict(
-    zip(
-        "two three four five six seven eight nine ten eleven twelve sixteen".split(),
-        "2 3 4 5 6 7 8 9 10 11 12 16".split(),
-        strict=True,
-    )
-)
+INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot", "sec": "arcsec", "csc": "arccsc"}
+INVERSES |= {"sinh": "arcsinh", "cosh": "arccosh", "tanh": "arctanh"}
 
 
 def numeral(text: str) -> Node:
@@ -55,7 +50,7 @@ def applied(name: str, arguments: tuple[Node, ...]) -> Node:
     if not least <= len(arguments) <= most:
         raise ParseError(f"{name} of {len(arguments)} arguments")
     if name == "exp" and len(arguments) == 1:
-        return Node("pow", (Node("constant", value="e"), arguments[0]))
+        return Node("pow", (Node("constant", name="e"), arguments[0]))
     if name == "sqrt" or name == "cbrt":
         return Node("pow", (arguments[0], Node("div", (number(1), number(2 if name == "sqrt" else 3)))))
     if name == "lg":

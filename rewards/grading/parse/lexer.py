@@ -1,9 +1,10 @@
 r"""Normalised text → tokens. Only what is on the lists below becomes a token; all else is refused."""
 
 import re
-from dataclasses import dataclass
+from typing import cast
 
-from rewards.grading.parse.tree import ParseError
+from rewards.grading.parse.tokens import Token
+from rewards.grading.parse.tree import Op, ParseError
 
 MAX_TOKENS = 800
 
@@ -27,7 +28,7 @@ RELATIONS = {
     **{">=": ">=", "=>": ">=", "\\ge": ">=", "\\geq": ">=", "\\geqslant": ">=", "\\geqq": ">="},
     **{"!=": "!=", "<>": "!=", "\\ne": "!=", "\\neq": "!=", "\\in": "in"},
 }
-UNIONS = {"\\cup": "union", "\\cap": "intersection", "\\setminus": "difference", "\\bigcup": "union"}
+UNIONS: dict[str, Op] = {"\\cup": "union", "\\cap": "intersection", "\\setminus": "difference", "\\bigcup": "union"}
 _COMMANDS = frozenset(
     (
         "frac sqrt binom pi infty pm mp cdot times div ast circ degree cup bigcup cap setminus backslash emptyset"
@@ -37,24 +38,25 @@ _COMMANDS = frozenset(
         " overrightarrow over lbrack rbrack dots ldots cdots bullet star"
     ).split()
 )
+_EXPONENT = r"[eE][+-]?[0-9]+"
+_DECIMAL = rf"[0-9]+(?:\.(?![.])[0-9]*)?(?:{_EXPONENT}(?![0-9.]))?"
+_POINT_FIRST = rf"\.[0-9]+(?:{_EXPONENT})?"
+_COMMAND = r"\\(?:[A-Za-z]+|[\\{}|,;:! ])"
+_SIGN = r"\*\*|<=|>=|=<|=>|!=|<>|==|:=|[-+*/^_=<>()\[\]{}|,;:!%&']"
 _TOKEN = re.compile(
-    r"\s*(?:(?P<number>[0-9]+(?:\.(?![.])[0-9]*)?(?:[eE][+-]?[0-9]+(?![0-9.]))?|\.[0-9]+(?:[eE][+-]?[0-9]+)?)"
-    r"|(?P<command>\\(?:[A-Za-z]+|[\\{}|,;:! ]))"
-    r"|(?P<word>[A-Za-z]+)"
-    r"|(?P<sign>\*\*|<=|>=|=<|=>|!=|<>|==|:=|[-+*/^_=<>()\[\]{}|,;:!%&']))"
+    rf"\s*(?:(?P<number>{_DECIMAL}|{_POINT_FIRST})|(?P<command>{_COMMAND})|(?P<word>[A-Za-z]+)|(?P<sign>{_SIGN}))"
 )
+_GLUED_COMMAND = re.compile(r"(le|ge|leq|geq|lt|gt|ne|pi|cdot|times|infty|pm|cup|in|to)([A-Za-z])")
+_GLUED_WORD = re.compile(r"([A-Za-z]{0,2}?)(pi|sqrt|sin|cos|tan|ln|log|exp)([A-Za-z]{0,2})")
 _THOUSANDS = re.compile(r"(?<![0-9.,])[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9]|,[0-9])")
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
-    kind: str  # number, command, letter, function, greek, word, sign, end
-    text: str
-    spaced: bool = False  # white space before it
-
-
 def tokenise(text: str) -> list[Token]:
-    """ParseError: a character, command or word that is not mathematics, or too many tokens."""
+    """The tokens of a formula, the last of kind "end".
+
+    Raises:
+        ParseError: a character or command is not mathematics, or there are more than MAX_TOKENS tokens.
+    """
     text = _without_thousands(text) if "," in text else text
     tokens: list[Token] = []
     position, end = 0, len(text.rstrip())
@@ -63,8 +65,8 @@ def tokenise(text: str) -> list[Token]:
         if match is None:
             raise ParseError(f"unexpected character {text[position : position + 10]!r}")
         position = match.end()
-        kind = match.lastgroup
-        tokens += _tokens(kind, match.group(kind), match.start(kind) > match.start())
+        kind = cast(str, match.lastgroup)  # one of the named groups is what matched
+        tokens += _tokens(kind, match[kind], match.start(kind) > match.start())
         if len(tokens) > MAX_TOKENS:
             raise ParseError(f"more than {MAX_TOKENS} tokens")
     return [*tokens, Token("end", "")]
@@ -85,12 +87,12 @@ def _without_thousands(text: str) -> str:
     return "".join([*joined, text[position:]])
 
 
-def _tokens(kind: str, text: str, spaced: bool) -> list[Token]:
-    if kind == "word":
+def _tokens(group: str, text: str, spaced: bool) -> list[Token]:
+    if group == "word":
         return _word(text, spaced)
-    if kind == "command":
+    if group == "command":
         return _command(text, spaced)
-    return [Token(kind, text, spaced)]
+    return [Token("number" if group == "number" else "sign", text, spaced)]
 
 
 def _command(text: str, spaced: bool) -> list[Token]:
@@ -105,7 +107,7 @@ def _command(text: str, spaced: bool) -> list[Token]:
         return [Token("greek", name, spaced)]
     if name in _COMMANDS:
         return [Token("command", text, spaced)]
-    glued = re.fullmatch(r"(le|ge|leq|geq|lt|gt|ne|pi|cdot|times|infty|pm|cup|in|to)([A-Za-z])", name)
+    glued = _GLUED_COMMAND.fullmatch(name)
     if glued:  # \lex for \le x
         return [Token("command", "\\" + glued.group(1), spaced), Token("letter", glued.group(2))]
     raise ParseError(f"unknown command {text!r}")
@@ -123,7 +125,7 @@ def _word(text: str, spaced: bool) -> list[Token]:
         return [Token("command", "\\infty", spaced)]
     if text in ("cup", "U") and spaced:
         return [Token("command", "\\cup", spaced)]
-    glued = re.fullmatch(r"([A-Za-z]{0,2}?)(pi|sqrt|sin|cos|tan|ln|log|exp)([A-Za-z]{0,2})", text)
+    glued = _GLUED_WORD.fullmatch(text)
     if glued and (glued.group(1) or glued.group(3)):
         parts = [part for part in glued.groups() if part]
         return [token for number, part in enumerate(parts) for token in _word(part, spaced and number == 0)]

@@ -28,8 +28,8 @@ class GaveUpError(Exception):
     """A question went unanswered: why, and after how many seconds of work."""
 
 
-class Worker:
-    """A running `rewards.grading.sympy_pool.worker`. One caller at a time."""
+class SympyWorker:
+    """A running process of `rewards.grading.sympy_pool.worker`, for one caller at a time."""
 
     def __init__(self) -> None:
         root = str(Path(__file__).parents[3])
@@ -40,11 +40,13 @@ class Worker:
             stdout=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": path},
         )
+        assert self.process.stdin is not None and self.process.stdout is not None  # both are pipes
+        self._questions, self._replies = self.process.stdin, self.process.stdout
         self._received = b""
         self._ready = False
 
     def wait_ready(self) -> None:
-        """Returns once the worker has imported everything. RuntimeError: it does not start."""
+        """Returns once the process has imported everything. RuntimeError: it does not start."""
         if self._ready:
             return
         try:
@@ -56,14 +58,19 @@ class Worker:
             raise RuntimeError("the grading process did not start (see its error above): is sympy installed?")
 
     def ask(self, question: list, limit_s: float) -> dict:
-        """TimeoutError: over the limit. EOFError or BrokenPipeError: the process died."""
-        self.process.stdin.write(json.dumps(question).encode() + b"\n")
-        self.process.stdin.flush()
+        """The process's reply to `[task, a, b, seconds]`, a mapping of verdict, late and seconds.
+
+        Raises:
+            TimeoutError: there is no reply within `limit_s` seconds.
+            EOFError, BrokenPipeError: the process has died.
+        """
+        self._questions.write(json.dumps(question).encode() + b"\n")
+        self._questions.flush()
         return json.loads(self._read_line(limit_s))
 
     def _read_line(self, limit_s: float) -> str:
         deadline = time.monotonic() + limit_s
-        descriptor = self.process.stdout.fileno()
+        descriptor = self._replies.fileno()
         poll = select.poll()  # select() fails beyond 1024 descriptors, which a Ray worker can have
         poll.register(descriptor, select.POLLIN)
         while b"\n" not in self._received:
@@ -78,24 +85,32 @@ class Worker:
         return line.decode()
 
     def kill(self) -> None:
+        """Ends the process and closes its pipes."""
         self.process.kill()
         self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
+        for pipe in (self._questions, self._replies):
             with contextlib.suppress(BrokenPipeError):  # what was still buffered for a dead process
                 pipe.close()
 
 
 class Pool:
-    """`size` workers, each started when first needed."""
+    """At most `size` worker processes, each started when first needed; a caller waits while all are busy."""
 
     def __init__(self, size: int = SIZE) -> None:
-        self.free: queue.LifoQueue[Worker | None] = queue.LifoQueue()
-        self.workers: set[Worker] = set()
+        self.free: queue.LifoQueue[SympyWorker | None] = queue.LifoQueue()
+        self.workers: set[SympyWorker] = set()
         for _ in range(size):
             self.free.put(None)
 
     def ask(self, task: str, a: Node, b: Node, limit_s: float) -> tuple[bool | None, float]:
-        """The worker's verdict and its seconds. GaveUpError: over the limit, or the worker died, twice."""
+        """What sympy says to `task` ("equal", "matrix" or "solve") of two trees, and the seconds it took.
+
+        The verdict is None where sympy does not decide.
+
+        Raises:
+            GaveUpError: the question took over `limit_s` seconds, or ended its worker twice.
+            RuntimeError: no worker starts.
+        """
         question = [task, encoded(a), encoded(b), limit_s]
         worker = self.free.get()
         try:
@@ -118,17 +133,17 @@ class Pool:
         finally:
             self.free.put(worker)
 
-    def _start(self) -> Worker:
-        worker = Worker()
+    def _start(self) -> SympyWorker:
+        worker = SympyWorker()
         self.workers.add(worker)
         return worker
 
-    def _end(self, worker: Worker) -> None:
+    def _end(self, worker: SympyWorker) -> None:
         self.workers.discard(worker)
         worker.kill()
 
     def warm(self) -> None:
-        """Starts a worker and waits for it."""
+        """Starts a worker and waits until it is ready. RuntimeError: it does not start."""
         worker = self.free.get()
         try:
             worker = worker or self._start()
@@ -137,6 +152,7 @@ class Pool:
             self.free.put(worker)
 
     def close(self) -> None:
+        """Ends every worker."""
         for worker in list(self.workers):
             self._end(worker)
 
@@ -146,7 +162,7 @@ _pool: Pool | None = None
 
 
 def shared() -> Pool:
-    """This process's pool."""
+    """The one pool of this process, made when first asked for."""
     global _pool
     with _lock:
         if _pool is None:
@@ -173,6 +189,6 @@ def close() -> None:
 
 
 def encoded(node: Node) -> list:
-    """A tree as JSON."""
-    value = node.value if node.value is None or isinstance(node.value, str) else f"{node.value}"
-    return [node.op, value, [encoded(arg) for arg in node.args]]
+    """A tree as JSON: `[op, the name or the value of a number as text, arguments]`."""
+    name = node.name if node.value is None else str(node.value)
+    return [node.op, name, [encoded(arg) for arg in node.args]]

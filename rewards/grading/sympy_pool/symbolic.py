@@ -15,7 +15,7 @@ SHARE = 0.9  # of a pair's limit: the rest is for the cheap tiers and for killin
 
 
 def admissible(node: Node) -> bool:
-    """Small enough for sympy: few operations, and no constant part beyond the limits on digits."""
+    """Is the tree small enough for sympy: few operations, no constant part beyond the limits on digits, short sums?"""
     parts = list(walk(node))
     if len(parts) > MAX_NODES or any(part.op in ("pow", "function") and magnitude_refuses(part) for part in parts):
         return False
@@ -23,18 +23,25 @@ def admissible(node: Node) -> bool:
         ends = [[rational(arg) for arg in part.args[1:]] for part in parts if part.op in ("sum", "product")]
     except TooBigError:
         return False
-    return not any(None not in (low, high) and high - low > MAX_TERMS for low, high in ends)
+    return not any(low is not None and high is not None and high - low > MAX_TERMS for low, high in ends)
 
 
 @dataclass
-class Budget:
+class TimeBudget:
     """What is left of a pair's seconds of symbolic work."""
 
     limit_s: float
     spent_s: float = 0.0
 
     def ask(self, task: str, a: Node, b: Node) -> bool | None:
-        """sympy's verdict; None: it has none, or was given up. TooBigError: a side is not admissible."""
+        """sympy's verdict on `task` ("equal", "matrix" or "solve") for prediction `a` and gold `b`.
+
+        None: sympy does not decide it, or was given up as the pair's seconds are spent.
+
+        Raises:
+            TooBigError: a side is not `admissible`.
+            RuntimeError: the process with sympy does not start.
+        """
         left = SHARE * self.limit_s - self.spent_s
         if not (admissible(a) and admissible(b)):
             raise TooBigError("too large for sympy")

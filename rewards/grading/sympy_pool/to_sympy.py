@@ -2,6 +2,7 @@
 
 import functools
 import operator
+from typing import Any
 
 import sympy
 from sympy import S
@@ -20,24 +21,31 @@ _CONSTANTS = {"pi": sympy.pi, "e": sympy.E, "i": sympy.I, "infinity": sympy.oo}
 _RELATIONS = {"=": sympy.Eq, "!=": sympy.Ne, "<": sympy.Lt, "<=": sympy.Le, ">": sympy.Gt, ">=": sympy.Ge}
 
 
-def build(node: list, real: bool = False):
-    """A tree (`[op, value, args]`) as a sympy object; `real`: its symbols are real numbers. ValueError: none."""
-    op, value, args = node
+def build(node: list, real: bool = False) -> Any:
+    """A tree, encoded as `[op, name, arguments]`, as a sympy object: an expression, a matrix or a set.
+
+    Args:
+        real: whether its symbols are real numbers; else they are complex.
+
+    Raises:
+        ValueError: sympy has no form of it.
+    """
+    op, name, args = node
     if op == "number":
-        return sympy.Rational(*map(int, value.split("/")))
+        return sympy.Rational(*map(int, name.split("/")))
     if op == "symbol":
-        if value == "mathbb R":
+        if name == "mathbb R":
             return S.Reals
-        return sympy.Symbol(value, real=True if real else None)
+        return sympy.Symbol(name, real=True if real else None)
     if op == "constant":
-        return _CONSTANTS[value]
+        return _CONSTANTS[name]
     if op in ("sum", "product", "integral", "limit"):
-        return _bound(op, value, args, real)
+        return _bound(op, name, args, real)
     inside = [build(arg, real) for arg in args]
-    return _combined(op, value, inside)
+    return _combined(op, name, inside)
 
 
-def _bound(op: str, name: str, args: list, real: bool):
+def _bound(op: str, name: str, args: list, real: bool) -> Any:
     variable = sympy.Symbol(name, real=True if real else None)
     if op == "limit":
         side = args[2][1] or "+-"
@@ -47,7 +55,7 @@ def _bound(op: str, name: str, args: list, real: bool):
     return make(body, (variable, *limits) if limits else variable)
 
 
-def _combined(op: str, value: str | None, inside: list):
+def _combined(op: str, name: str, inside: list) -> Any:
     if op == "add":
         return functools.reduce(operator.add, inside)
     if op == "mul":
@@ -61,7 +69,7 @@ def _combined(op: str, value: str | None, inside: list):
     if op == "degree":
         return inside[0] * sympy.pi / 180
     if op == "function":
-        return sympy.Function(value)(*inside) if value.endswith("()") else _FUNCTIONS[value](*inside)
+        return sympy.Function(name)(*inside) if name.endswith("()") else _FUNCTIONS[name](*inside)
     if op == "row":
         return inside
     if op == "matrix":
@@ -69,7 +77,7 @@ def _combined(op: str, value: str | None, inside: list):
     if op == "set":
         return sympy.FiniteSet(*inside)
     if op == "interval" or (op == "tuple" and len(inside) == 2):
-        brackets = value or "()"
+        brackets = name or "()"
         return sympy.Interval(inside[0], inside[1], brackets[0] == "(", brackets[1] == ")")
     if op in ("union", "intersection", "difference"):
         return {"union": sympy.Union, "intersection": sympy.Intersection, "difference": sympy.Complement}[op](*inside)
@@ -77,6 +85,7 @@ def _combined(op: str, value: str | None, inside: list):
 
 
 def equal(a: list, b: list) -> bool | None:
+    """Have two expressions the same value for all values of their symbols?"""
     left, right = build(a).doit(), build(b).doit()
     difference = left - right
     if difference == 0 or sympy.simplify(difference) == 0:
@@ -89,6 +98,7 @@ def equal(a: list, b: list) -> bool | None:
 
 
 def matrix(a: list, b: list) -> bool | None:
+    """Are two expressions of matrices the same matrix?"""
     left, right = build(a), build(b)
     if not (isinstance(left, sympy.MatrixBase) and isinstance(right, sympy.MatrixBase)):
         return False
@@ -98,7 +108,7 @@ def matrix(a: list, b: list) -> bool | None:
 
 
 def solve(a: list, b: list) -> bool | None:
-    """Do two equations, inequalities or sets of one real unknown have the same real solutions?"""
+    """Have two equations, inequalities or sets of one real unknown the same real solutions?"""
     left, right = _solutions(a), _solutions(b)
     if left == right:
         return True
@@ -107,7 +117,7 @@ def solve(a: list, b: list) -> bool | None:
     return None if empty is None else bool(empty)
 
 
-def _solutions(node: list):
+def _solutions(node: list) -> Any:
     if node[0] == "bare":
         return sympy.Union(*(_solutions(arg) for arg in node[2]))
     if node[0] != "relation":

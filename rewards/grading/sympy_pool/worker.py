@@ -19,6 +19,7 @@ CHECK_PARENT_S = 5.0
 
 
 def answer(task: str, a: list, b: list) -> bool | None:
+    """sympy's verdict on two encoded trees (see `to_sympy.TASKS`); None: it does not decide, or fails."""
     from rewards.grading.sympy_pool import to_sympy
 
     try:
@@ -32,12 +33,12 @@ def answer(task: str, a: list, b: list) -> bool | None:
 def _warm() -> None:
     """Loads what sympy loads on first use: sums, integrals, limits, the solver. RuntimeError: sympy is not itself."""
     one, three, x = ["number", "1", []], ["number", "3", []], ["symbol", "x", []]
-    square = ["pow", None, [x, ["number", "2", []]]]
+    square = ["pow", "", [x, ["number", "2", []]]]
     checks = (
         ("equal", ["sum", "x", [x, one, three]], ["number", "6", []]),
-        ("equal", ["sum", "x", [["pow", None, [["number", "1/2", []], x]], one, ["constant", "infinity", []]]], one),
+        ("equal", ["sum", "x", [["pow", "", [["number", "1/2", []], x]], one, ["constant", "infinity", []]]], one),
         ("equal", ["integral", "x", [square, one, three]], ["number", "26/3", []]),
-        ("equal", ["limit", "x", [["div", None, [square, x]], three, ["symbol", "", []]]], three),
+        ("equal", ["limit", "x", [["div", "", [square, x]], three, ["symbol", "", []]]], three),
         ("solve", ["relation", "<", [square, one]], ["interval", "()", [["number", "-1", []], one]]),
     )
     for task, a, b in checks:
@@ -46,7 +47,7 @@ def _warm() -> None:
 
 
 def in_fork(task: str, a: list, b: list, limit_s: float) -> dict:
-    """The answer of a fork; late where it took longer and was killed, or died."""
+    """The `answer` that a fork gives within `limit_s` seconds; late: it took longer and was killed, or it died."""
     start = time.monotonic()
     reading, writing = os.pipe()
     child = os.fork()
@@ -68,6 +69,7 @@ def in_fork(task: str, a: list, b: list, limit_s: float) -> dict:
 
 
 def main() -> None:
+    """Answers questions from standard input until it closes or the parent is gone."""
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a stray print must not end up between the replies
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; this process ends when its stdin closes

@@ -71,7 +71,7 @@ def _last_boxes(text: str) -> tuple[str | None, int]:
             continue  # a box within a box
         brace = match.end()
         if text[brace] != "{":
-            close = brace + len(re.match(r"[^\s$]*", text[brace:]).group()) - 1
+            close = brace + len(re.split(r"[\s$]", text[brace:], maxsplit=1)[0]) - 1
             content = text[brace : close + 1]
         else:
             close = closing(text, brace)

@@ -106,7 +106,7 @@ def last_boxed(text: str) -> str | None:
     if found is None:
         return None
     if text[found.end() : found.end() + 1] != "{":
-        return re.match(r"[^\s$]*", text[found.end() :]).group().strip() or None
+        return re.split(r"[\s$]", text[found.end() :], maxsplit=1)[0].strip() or None
     end = closing(text, found.end())
     return None if end is None else text[found.end() + 1 : end].strip()
 

@@ -1,0 +1,39 @@
+"""Are two answers in words the same? Without case, articles, punctuation and plural, as the policy says."""
+
+import re
+
+from rewards.grading.compare.policy import Policy
+from rewards.grading.text.words import plain, spelled_number
+
+_ARTICLES = frozenset({"a", "an", "the"})
+_FILLERS = re.compile(r"^(?:it is|it's|they are|there (?:is|are)|this is|i think|we get|i believe)\s+", re.IGNORECASE)
+
+
+def same_words(a: str, b: str, policy: Policy) -> bool:
+    """Do two texts say the same words in the same order? What introduces an answer ("it is") does not count."""
+    words = [_reduced(_FILLERS.sub("", text), policy) for text in (a, b)]
+    return bool(words[0]) and words[0] == words[1]
+
+
+def same_items(a: list[str], b: list[str], policy: Policy) -> bool:
+    """Do two lists hold the same texts, each as often, in any order?"""
+    return sorted(_reduced(item, policy) for item in a) == sorted(_reduced(item, policy) for item in b)
+
+
+def _reduced(text: str, policy: Policy) -> list[str]:
+    words = [word.removesuffix("'s") for word in plain(text).split()]
+    if policy.ignore_articles and len(words) > 1:
+        words = [word for word in words if word not in _ARTICLES]
+    if policy.number_words:
+        words = [spelled_number(word) or word for word in words]
+    return [_singular(word) for word in words] if policy.ignore_plural else words
+
+
+def _singular(word: str) -> str:
+    if len(word) > 4 and word.endswith("ies"):
+        return word[:-3] + "y"
+    if len(word) > 4 and re.search(r"(?:ch|sh|x|ss|z)es$", word):
+        return word[:-2]
+    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        return word[:-1]
+    return word
