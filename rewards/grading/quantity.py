@@ -61,9 +61,10 @@ def _tree(text: str) -> Node | None:
         return None
 
 
-_CONJUNCTION = re.compile(
-    r",?\s+(?:and|or|AND|OR|et|und|или)\s+|\s*[;]\s*|(?<=[)\]}0-9])(?:and|or)\s*(?=[^a-z])|\\(?:land|lor|wedge|vee)(?![A-Za-z])"
-)
+_AND_OR = r",?\s+(?:and|or|AND|OR|et|und|или)\s+"
+_GLUED_AND_OR = r"(?<=[)\]}0-9])(?:and|or)\s*(?=[^a-z])"
+_LOGICAL = r"\\(?:land|lor|wedge|vee)(?![A-Za-z])"
+_CONJUNCTION = re.compile(rf"{_AND_OR}|\s*[;]\s*|{_GLUED_AND_OR}|{_LOGICAL}")
 _SPACED_THOUSANDS = re.compile(r"-?[1-9][0-9]{0,2}(?: [0-9]{3})+(?:\.[0-9]+)?")
 _LEFT_NAME = re.compile(
     r"^[^=<>0-9+*^{}-]*(?:\{[^{}]*\}[^=<>0-9+*^{}]*)?(?:=|\\approx|\\in(?![A-Za-z]))\s*(?=\S)(?![=<>])"

@@ -5,19 +5,20 @@ import re
 LETTERS = "ABCDEFGHIJ"
 _LEAD = r"(?i:(?:the\s+)?(?:correct\s+|right\s+|final\s+)?(?:option|choice|answer)s?\s*(?:is|are|:)?\s*)?"
 _SINGLE = re.compile(rf"{_LEAD}[(\[]?\s*([A-Ja-j])\s*[)\]]?\s*[.:,;]?", re.IGNORECASE)
+_BRACKETED = r"\(\s*([A-Ja-j])\s*\)\s*[.:]?\s*|\[([A-J])\]\s*|([A-Ja-j])\)\s*"
+_DASH = r"\s+[-–—]\s+(?=[a-z][a-z])"
+_BEFORE_GLOSS = r"\s+(?=\([^()]*[a-z]{2}[^()]*\)$)"  # B (the red one)
 _WITH_TEXT = re.compile(
-    rf"{_LEAD}(?:\(\s*([A-Ja-j])\s*\)\s*[.:]?\s*|\[([A-J])\]\s*|([A-Ja-j])\)\s*"
-    r"|([A-J])(?:\.\s*|:\s+|\s+[-–—]\s+(?=[a-z][a-z])|\s+(?=\([^()]*[a-z]{2}[^()]*\)$)))(\S.*)",
+    rf"{_LEAD}(?:{_BRACKETED}|([A-J])(?:\.\s*|:\s+|{_DASH}|{_BEFORE_GLOSS}))(\S.*)",
     re.DOTALL,
 )
 _MANY = re.compile(r"\(?[A-J]\)?(?:\s*(?:,|;|&|/|\s)?\s*(?:and\s+)?\(?[A-J]\)?){1,9}")
-_IN_PROSE = re.compile(
-    r"(?<![A-Za-z0-9\\'’])(?:\(([A-J])\)|\*\*([A-J])\*\*|([A-HJ])(?=\s*(?:[).,:;!]|不|$|\s(?:is|was|because|since|as|it|for|and)\b)))"
-    r"(?![A-Za-z0-9=+*/^-])"
-)
-_NEGATED = re.compile(
-    r"(?:not|n't|不是|rather than|isn't|eliminate|exclude|instead of|over)\s*(?:be\s+|option\s+|choice\s+)?[(*]*$", re.I
-)
+_MARKED = r"\(([A-J])\)|\*\*([A-J])\*\*"
+_VERB = r"\s(?:is|was|because|since|as|it|for|and)\b"
+_ENDED = rf"([A-HJ])(?=\s*(?:[).,:;!]|不|$|{_VERB}))"  # I is a pronoun
+_IN_PROSE = re.compile(rf"(?<![A-Za-z0-9\\'’])(?:{_MARKED}|{_ENDED})(?![A-Za-z0-9=+*/^-])")
+_NOT = "not|n't|不是|rather than|isn't|eliminate|exclude|instead of|over"
+_NEGATED = re.compile(rf"(?:{_NOT})\s*(?:be\s+|option\s+|choice\s+)?[(*]*$", re.I)
 
 
 def split_choice(text: str) -> tuple[str | None, str]:

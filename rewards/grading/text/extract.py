@@ -11,21 +11,26 @@ _FINAL = re.compile(
     r"final\s+answer\b(?:\s+(?:is|are|as follows))?[\s:*]*(?:(?:the\s+)?final\s+answer\s+is\s*:?)?", re.IGNORECASE
 )
 _WORDS = r"answers?|solution|réponse|respuesta|antwort|risposta|resposta|ответ|(?:correct\s+)?(?:option|choice)"
+_TO_WHAT = r"(?:\s+to\s[^.:\n]{1,80}?)?"  # the answer to the question is
+_IS = r"(?:is|are|would be|must be|should be|est|es|ist|è|é|это|:|=|-?->)"
+_CHINESE, _JAPANESE = r"答案(?:是|为|:)?", r"答え(?:は|:)?"
+_BEFORE_FORMULA = r"\banswer\s+(?=[$\\(\d-])"
+_THEREFORE = r"(?:\s+(?:is|therefore|thus|simply|just|indeed))?"
 _PHRASE = re.compile(
-    rf"(?:\b(?:{_WORDS})\b(?:\s+to\s[^.:\n]{{1,80}}?)?[\s*]*"
-    r"(?:is|are|would be|must be|should be|est|es|ist|è|é|это|:|=|-?->)"
-    r"|答案(?:是|为|:)?|答え(?:は|:)?|\banswer\s+(?=[$\\(\d-]))(?:\s+(?:is|therefore|thus|simply|just|indeed))?[\s:*]*",
+    rf"(?:\b(?:{_WORDS})\b{_TO_WHAT}[\s*]*{_IS}|{_CHINESE}|{_JAPANESE}|{_BEFORE_FORMULA}){_THEREFORE}[\s:*]*",
     re.IGNORECASE,
 )
 _HOPE = re.compile(r"\.?\s*I hope (?:it|this) is correct\.?.*", re.DOTALL | re.IGNORECASE)
 _SPAN = re.compile(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]|\\\((.+?)\\\)|(?<![\\$])\$((?:\\\$|[^$\n])+?)(?<!\\)\$", re.DOTALL)
+# A number is never a part of a numeral: 1e999999999 is not 1.
+_FRACTION = r"-?[0-9]*\\[dt]?frac\{[^{}]*\}\{[^{}]*\}"
+_WHOLE = r"(?<![A-Za-z0-9_.,^{])-?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)"
+_PLACES = r"(?:\.[0-9]+|,[0-9]{1,2}(?![0-9,]))?(?:\.?[eE][-+]?[0-9]+)?"
+_OVER = r"(?:\s*/\s*[0-9]+(?![0-9]|\.[0-9]))?"
 _POWER = r"\^\s*\{?\s*-?[0-9]+\}?"
-_NUMBER = re.compile(  # never a part of a numeral: 1e999999999 is not 1
-    r"-?[0-9]*\\[dt]?frac\{[^{}]*\}\{[^{}]*\}|(?<![A-Za-z0-9_.,^{])-?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)"
-    r"(?:\.[0-9]+|,[0-9]{1,2}(?![0-9,]))?(?:\.?[eE][-+]?[0-9]+)?(?:\s*/\s*[0-9]+(?![0-9]|\.[0-9]))?"
-    rf"(?:{_POWER}|\s*(?:\\times|\\cdot|[x×*])\s*10\s*{_POWER})?\s*%?"
-    r"|(?<![A-Za-z0-9_])-?\.[0-9]+(?:[eE][-+]?[0-9]+)?"
-)
+_TIMES_TEN = rf"(?:{_POWER}|\s*(?:\\times|\\cdot|[x×*])\s*10\s*{_POWER})?"
+_POINT_FIRST = r"(?<![A-Za-z0-9_])-?\.[0-9]+(?:[eE][-+]?[0-9]+)?"
+_NUMBER = re.compile(rf"{_FRACTION}|{_WHOLE}{_PLACES}{_OVER}{_TIMES_TEN}\s*%?|{_POINT_FIRST}")
 
 
 def extract_answer(response: str) -> str | None:

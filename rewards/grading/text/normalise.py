@@ -70,10 +70,9 @@ _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _TEXT = r"text|textbf|textit|textrm|textsf|texttt|textnormal|mathrm|mathbf|mathit|mathsf|mathtt|mathnormal|bm"
 _TEXT = rf"(?:{_TEXT}|boldsymbol|mbox|hbox|operatorname\*?|emph|underline|textup|rm|bf|fbox|boxed|framebox|mathop|bold)"
 _WRAPPER = re.compile(rf"\\{_TEXT}\s*\{{([^{{}}]*)\}}")
-_DECORATION = re.compile(
-    r"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|rm|bf|it|mathstrut|strut|hfill|newline|par|large|Large)"
-    r"(?![A-Za-z])|\\(?:hspace|vspace|phantom|label|tag|color)\*?\s*\{[^{}]*\}"
-)
+_STYLES = "displaystyle|textstyle|scriptstyle|limits|nolimits|rm|bf|it|mathstrut|strut|hfill|newline|par|large|Large"
+_LAYOUT = "hspace|vspace|phantom|label|tag|color"
+_DECORATION = re.compile(rf"\\(?:{_STYLES})(?![A-Za-z])|\\(?:{_LAYOUT})\*?\s*\{{[^{{}}]*\}}")
 _SIZES = re.compile(r"\\(?:left|right|bigl|bigr|Bigl|Bigr|big|Big|bigg|Bigg|biggl|biggr|middle)(?![A-Za-z])\s*")
 _SPACES = re.compile(r"\\q?quad|\\(?:enspace|thinspace|[;: >])(?![A-Za-z])|(?<!\\)~")
 _SPECIAL_TOKENS = re.compile(r"<\|[^|<>]{1,40}\|>|</?s>")
@@ -234,9 +233,10 @@ def _trimmed(text: str) -> str:
     return text
 
 
+_APPROXIMATELY = r"approximately|about|around|roughly|exactly|nearly|approx\.?|precisely"
+_THEREFORE = "therefore|thus|so|hence|just|only"
 _FILLERS = re.compile(
-    r"^(?:(?:approximately|about|around|roughly|exactly|nearly|approx\.?|precisely|therefore|thus|so|hence|just|only)\b,?"
-    r"|~|\\approx(?![A-Za-z]))\s*(?=\S)",
+    rf"^(?:(?:{_APPROXIMATELY}|{_THEREFORE})\b,?|~|\\approx(?![A-Za-z]))\s*(?=\S)",
     re.IGNORECASE,
 )
 

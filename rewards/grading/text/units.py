@@ -80,11 +80,11 @@ _POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cubed": 3, "cu": 3}
 # One letter after a number can be a variable; these are units where a space or \text set them apart.
 _SYMBOLS = frozenset("m s g h L l N J W V K t A C".split())
 _PART = re.compile(r"([A-Za-zΩ¢\u4e00-\u9fff]+)\s*(?:\^\s*\{?\s*(-?[0-9])\s*\}?)?")
-_AT_END = re.compile(
-    r"(?:(?<=[0-9)}\]%!])|(?<=\\pi))(?P<space>\s*)(?P<unit>(?:[A-Za-z\u4e00-\u9fff¢][A-Za-z\u4e00-\u9fff.'-]*)"
-    r"(?:\s*\^\s*\{?\s*-?[0-9]\s*\}?)?(?:(?:\s*(?:/|\\cdot|\*|·)\s*|\s+)[A-Za-z\u4e00-\u9fff][A-Za-z\u4e00-\u9fff.'-]*"
-    r"(?:\s*\^\s*\{?\s*-?[0-9]\s*\}?)?){0,7})\s*$"
-)
+_LETTER = r"A-Za-z\u4e00-\u9fff"
+_POWER = r"(?:\s*\^\s*\{?\s*-?[0-9]\s*\}?)?"
+_FIRST = rf"(?:[{_LETTER}¢][{_LETTER}.'-]*){_POWER}"
+_NEXT = rf"(?:(?:\s*(?:/|\\cdot|\*|·)\s*|\s+)[{_LETTER}][{_LETTER}.'-]*{_POWER})"
+_AT_END = re.compile(rf"(?:(?<=[0-9)}}\]%!])|(?<=\\pi))(?P<space>\s*)(?P<unit>{_FIRST}{_NEXT}{{0,7}})\s*$")
 _SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _SCALES |= {"dozen": 12, "万": 10**4, "亿": 10**8}
 _MONEY = re.compile(r"^([-+]?)\s*(?:US|A|C)?([$€£¥])\s*(?=[0-9.(])|(?<=[0-9])\s*([$€£¥])$")
