@@ -60,31 +60,31 @@ def test_most_pairs_end_in_a_cheap_tier():
     assert tiers.count("symbolic") < 0.03 * len(tiers)
 
 
-# Each policy with a pair that holds under one setting and fails under the other.
+# Prediction, gold, and the verdict under each setting of the policy, all others at their defaults.
 SWITCHED = {
-    "percent_as_fraction": ("10%", "0.1", False),
-    "percent_sign_optional": ("10%", "10", False),
-    "unit_optional": ("12 cm", "12", False),
-    "convert_units": ("1 m", "100 cm", False),
-    "degree_sign_optional": ("45°", "45", False),
-    "degrees_as_radians": ("180°", r"\pi", False),
-    "currency_optional": ("$5", "5", False),
-    "decimal_comma": ("1,5", "1.5", False),
-    "thousands_space": ("1 234", "1234", False),
-    "rounded_digits": ("0.3333", r"\frac{1}{3}", 0),
-    "name_optional": ("x=5", "5", False),
-    "bare_list_as_tuple": ("1, 2", "(1, 2)", False),
-    "braces_as_tuple": ("{1, 3}", "(1, 3)", False),
-    "brackets_as_tuple": ("[1, 2, 3]", "(1, 2, 3)", False),
-    "vector_as_tuple": (r"\begin{pmatrix}1\\2\end{pmatrix}", "(1, 2)", False),
-    "inequality_as_interval": ("0 < x < 1", "(0, 1)", False),
-    "ratio_in_lowest_terms": ("2:4", "1:2", False),
-    "ratio_as_fraction": ("3:2", "3/2", True),
-    "time_seconds_optional": ("20:34:00", "20:34", False),
-    "number_words": ("six", "6", False),
-    "ignore_articles": ("the elephant", "elephant", False),
-    "ignore_plural": ("cats", "cat", False),
-    "choice_any_order": ("CBA", "ABC", False),
+    "percent_as_fraction": ("10%", "0.1", {True: True, False: False}),
+    "percent_sign_optional": ("10%", "10", {True: True, False: False}),
+    "unit_optional": ("12 cm", "12", {True: True, False: False}),
+    "convert_units": ("1 m", "100 cm", {True: True, False: False}),
+    "degree_sign_optional": ("45°", "45", {True: True, False: False}),
+    "degrees_as_radians": ("180°", r"\pi", {True: True, False: False}),
+    "currency_optional": ("$5", "5", {True: True, False: False}),
+    "decimal_comma": ("1,5", "1.5", {True: True, False: False}),
+    "thousands_space": ("1 234", "1234", {True: True, False: False}),
+    "rounded_digits": ("0.3333", r"\frac{1}{3}", {0: False, 1: True, 4: True, 5: False}),
+    "name_optional": ("x=5", "5", {True: True, False: False}),
+    "bare_list_as_tuple": ("1, 2", "(1, 2)", {True: True, False: False}),
+    "braces_as_tuple": ("{1, 3}", "(1, 3)", {True: True, False: False}),
+    "brackets_as_tuple": ("[1, 2, 3]", "(1, 2, 3)", {True: True, False: False}),
+    "vector_as_tuple": (r"\begin{pmatrix}1\\2\end{pmatrix}", "(1, 2)", {True: True, False: False}),
+    "inequality_as_interval": ("0 < x < 1", "(0, 1)", {True: True, False: False}),
+    "ratio_in_lowest_terms": ("2:4", "1:2", {True: True, False: False}),
+    "ratio_as_fraction": ("3:2", "3/2", {True: True, False: False}),
+    "time_seconds_optional": ("20:34:00", "20:34", {True: True, False: False}),
+    "number_words": ("six", "6", {True: True, False: False}),
+    "ignore_articles": ("the elephant", "elephant", {True: True, False: False}),
+    "ignore_plural": ("cats", "cat", {True: True, False: False}),
+    "choice_any_order": ("CBA", "ABC", {True: True, False: False}),
 }
 
 
@@ -95,9 +95,14 @@ def test_every_policy_is_switched_in_a_test():
 
 @pytest.mark.parametrize("name", SWITCHED)
 def test_a_policy_switches_its_verdict(name):
-    prediction, gold, other = SWITCHED[name]
-    assert same(prediction, gold) is not other or other == 0
-    assert same(prediction, gold, **{name: getattr(DEFAULT, name)}) is not same(prediction, gold, **{name: other})
+    prediction, gold, expected = SWITCHED[name]
+    assert {setting: same(prediction, gold, **{name: setting}) for setting in expected} == expected
+
+
+def test_the_defaults_of_the_switches():
+    off = {field.name for field in fields(Policy) if field.default is False}
+    assert off == {"ratio_as_fraction"}
+    assert (DEFAULT.rounded_digits, DEFAULT.limit_s, DEFAULT.max_length) == (4, 2.0, 2000)
 
 
 def test_without_the_last_expression_only_a_stated_answer_counts():
