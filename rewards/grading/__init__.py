@@ -1,4 +1,4 @@
-"""The answer grader. `grade` for answers, `grade_response` for responses; docs/grading.md has the policies."""
+"""The answer grader: is an answer equal to the gold answer? `grade` for answers, `grade_response` for responses."""
 
 from rewards.grading.compare.policy import DEFAULT, Policy
 from rewards.grading.grader import KINDS, check_gold, grade, grade_response, undecided

@@ -130,7 +130,7 @@ def check_gold(gold: str, kind: str | None = None) -> None:
 
 
 def _readable(text: str) -> bool:
-    """Words, formulas among them: balanced, and no program."""
+    """Is the text words, with formulas among them, whose brackets balance, and no program?"""
     depth = 0
     for mark in re.findall(r"[{}()\[\]]", text):
         depth += 1 if mark in "{([" else -1
@@ -179,7 +179,7 @@ def _decided(answer: str, gold: str, kind: str | None, options: tuple[str, ...] 
 def _by_choice(
     answer: str, gold: str, kind: str | None, options: tuple[str, ...] | None, policy: Policy
 ) -> Verdict | None:
-    """None: the gold is no choice."""
+    """The verdict where the gold is a letter, letters, or the text of an option; None: it is no choice."""
     letters = choices.many(gold)
     picked = choices.many(answer)
     if letters and (kind == "choice" or len(letters) > 2 or "," in gold or picked):
@@ -212,7 +212,7 @@ def _option(letter: str, text: str, options: tuple[str, ...] | None) -> str | No
 
 
 def _by_option(answer: str, gold: str, options: tuple[str, ...] | None, policy: Policy) -> Verdict | None:
-    """The gold is an option's text and the prediction its letter."""
+    """The verdict where the gold is an option's text and the prediction its letter; None: it is no letter."""
     picked, said = choices.split_choice(answer)
     if picked is None:
         return None
@@ -223,7 +223,7 @@ def _by_option(answer: str, gold: str, options: tuple[str, ...] | None, policy: 
 
 
 def _by_words(answer: str, gold: str, kind: str | None, policy: Policy) -> Verdict | None:
-    """None: the gold is not made of words."""
+    """The verdict where the gold is made of words; None: it is not."""
     if words.is_yes_or_no(gold):
         said = words.yes_or_no(answer)
         if said is None:
@@ -296,7 +296,7 @@ def _unit_optional(unit: units.Unit, policy: Policy) -> bool:
 
 
 def _signed(unit: units.Unit | None, tree: Node) -> Node:
-    """`28 percent` and `45 degrees` as the signs % and °."""
+    """`28 percent` and `45 degrees` with the signs % and °."""
     name = unit.dimension[0][0] if unit and len(unit.dimension) == 1 else ""
     if name == "rad":
         return Node("function", (tree,), "radians")
@@ -304,7 +304,7 @@ def _signed(unit: units.Unit | None, tree: Node) -> Node:
 
 
 def _comma_is_point(a: Node, b: Node, answer: str, gold: str, policy: Policy) -> bool:
-    """`1,5` against `1.5`: a comma between digits is a decimal point where the other side is a single number."""
+    """Is a comma between digits a decimal point, as the other side is a single number: `1,5` against `1.5`?"""
     if not policy.decimal_comma:
         return False
     pattern = r"-?[0-9]+,[0-9]+"

@@ -1,4 +1,4 @@
-"""Normalised text → a tree and its unit."""
+"""Normalised text → a tree and its unit; both are what the grader compares."""
 
 import re
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from rewards.grading.text import units, words
 
 @dataclass(frozen=True)
 class Quantity:
-    """A tree with its unit, if any."""
+    """A tree with its unit, if any. `product` is the reading of the whole without a unit: 3 s as 3 times s."""
 
     tree: Node
     unit: units.Unit | None
-    product: Node | None = None  # the reading without a unit: 3 s as 3 times s
+    product: Node | None = None
 
     def __str__(self) -> str:
         return show(self.tree) + (f" {self.unit.text}" if self.unit else "")
@@ -31,7 +31,7 @@ _COUNTED = re.compile(
 
 
 def spelled(text: str) -> tuple[str | None, str]:
-    """The number of `five`, `twenty-one`, `five shapes`, and what it counts; (None, ""): it is not in words."""
+    """The number that `five`, `twenty-one` or `five shapes` spells, and what it counts; (None, ""): there is none."""
     counted = _COUNTED.fullmatch(text)
     number_words, unit = counted.groups() if counted else (text, "")
     value = words.spelled_number(number_words)
@@ -40,7 +40,7 @@ def spelled(text: str) -> tuple[str | None, str]:
 
 @lru_cache(maxsize=65536)
 def quantity(text: str) -> Quantity | None:
-    """None: `text` is no mathematics."""
+    """The tree of a normalised answer, and its unit; None: `text` is no mathematics."""
     value, unit = spelled(text)
     if value:
         return Quantity(number(int(value)), units.read_unit(unit) if unit else None)
@@ -72,7 +72,7 @@ _LEFT_NAME = re.compile(
 
 
 def is_spaced(text: str) -> bool:
-    """`12 345`: thousands set apart by spaces."""
+    """Is the text a number whose thousands are set apart by spaces, such as `12 345`?"""
     return _SPACED_THOUSANDS.fullmatch(text) is not None
 
 
@@ -97,7 +97,7 @@ def exact_number(text: str) -> Fraction | None:
 
 
 def written_once(answer: str) -> str:
-    """`7/2 or 3.5` is one number written twice."""
+    """The first writing of a number that is written twice, such as `7/2 or 3.5`; any other answer as it is."""
     parts = re.split(r"\bor\b", answer)
     values = {exact_number(part.strip()) for part in parts} if len(parts) > 1 else {None}
     return parts[0].strip() if len(values) == 1 and None not in values else answer

@@ -1,6 +1,7 @@
 """The grader against a labelled table, its policies, its golds, and equivalences that sympy states."""
 
 import json
+import re
 from collections import defaultdict
 from dataclasses import fields, replace
 from pathlib import Path
@@ -11,7 +12,8 @@ from rewards.grading import DEFAULT, Policy, check_gold, extract_answer, grade, 
 
 # sympy on a busy machine: verdicts here must not depend on its speed
 PATIENT = replace(DEFAULT, limit_s=60)
-DATA = Path(__file__).parents[1] / "data"
+ROOT = Path(__file__).parents[2]
+DATA = ROOT / "tests" / "data"
 
 
 def labelled(name: str) -> dict[str, list[dict]]:
@@ -97,6 +99,19 @@ def test_every_policy_is_switched_in_a_test():
 def test_a_policy_switches_its_verdict(name):
     prediction, gold, expected = SWITCHED[name]
     assert {setting: same(prediction, gold, **{name: setting}) for setting in expected} == expected
+
+
+def test_the_table_of_the_documentation_has_every_policy_and_its_default():
+    rows = re.findall(r"^\| `(\w+)` \| ([\w.]+) \|", (ROOT / "docs" / "grading.md").read_text(), re.MULTILINE)
+    assert dict(rows) == {field.name: str(field.default).lower().removesuffix(".0") for field in fields(Policy)}
+
+
+def test_what_the_readme_says_of_its_examples_is_true():
+    text = (ROOT / "rewards" / "grading" / "README.md").read_text()
+    examples = re.findall(r"^(grade.*\.equivalent)  # (True|False)", text, re.MULTILINE)
+    assert len(examples) == 6
+    for code, expected in examples:
+        assert str(eval(code, {"grade": grade, "grade_response": grade_response, "Policy": Policy})) == expected, code
 
 
 def test_the_defaults_of_the_switches():

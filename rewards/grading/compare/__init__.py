@@ -1,1 +1,1 @@
-"""Two trees to a verdict, without sympy."""
+"""Are two answers the same? Trees and words compared under a policy, without sympy."""

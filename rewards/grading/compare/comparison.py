@@ -18,18 +18,27 @@ _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 
 @dataclass
 class Comparison:
-    """One pair's comparison: its policy, the way to sympy, and the dearest tier it needed."""
+    """The comparison of one pair.
+
+    `ask_sympy` takes a task ("equal", "matrix" or "solve") and both trees to sympy. `tier` becomes the dearest tier
+    that was needed.
+    """
 
     policy: Policy
     ask_sympy: Callable[[str, Node, Node], Verdict3]
     tier: str = "structure"
 
     def ask(self, task: str, a: Node, b: Node) -> Verdict3:
+        """Asks sympy, and notes that it was needed. Raises what `ask_sympy` raises."""
         self.tier = "symbolic"
         return self.ask_sympy(task, a, b)
 
     def same(self, a: Node, b: Node) -> Verdict3:
-        """Is prediction `a` the same answer as gold `b`?"""
+        """Is prediction `a` the same answer as gold `b`? None: undecided.
+
+        Raises:
+            TooBigError: a side is beyond the limits on size.
+        """
         a, b = expanded(unwrapped(a)), expanded(unwrapped(b))
         if a == b:
             return True

@@ -1,4 +1,4 @@
-"""Values of trees: exact rationals, and high-precision numbers at given points. Bounded; nothing here can hang.
+"""Values of trees: exact rationals, and numbers of 40 digits at given points. Bounded: nothing here can hang.
 
 A number's size is checked before it is computed: towers and factorials raise TooBigError in microseconds.
 """
@@ -23,7 +23,7 @@ _local = threading.local()
 
 
 class UndefinedError(ValueError):
-    """No value here: a division by zero, a branch without numbers, an operation that is not a function of numbers."""
+    """The tree has no value: a division by zero, an infinite one, or an operation that is no function of numbers."""
 
 
 def exact(node: Node) -> Fraction | None:

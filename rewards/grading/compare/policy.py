@@ -1,14 +1,17 @@
-"""Where conventions differ: one frozen object with one documented choice each. docs/grading.md shows examples."""
+"""Where conventions differ: one frozen object with one documented choice each; docs/grading.md shows examples."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What counts as the same answer where graders disagree. Every default can be switched.
+    """What counts as the same answer where graders disagree. Every default can be switched; `~` means equal.
 
-    Limits: `limit_s` seconds for a pair's symbolic work, from when a worker takes it; `max_length` characters of an
-    answer, beyond which only the same text is equal.
+    `limit_s` are the seconds for a pair's symbolic work, from when a worker takes it. `max_length` are the characters
+    of a prediction, beyond which only the same text or the same whole number is equal.
+
+    Raises:
+        ValueError: a limit or a number of digits is out of range.
     """
 
     percent_as_fraction: bool = True  # 10% ~ 0.1

@@ -1,4 +1,4 @@
-"""Two equations or inequalities: the constant factor between them."""
+"""Are two equations or inequalities the same up to a constant factor?"""
 
 from typing import Any
 

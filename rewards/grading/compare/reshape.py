@@ -16,11 +16,12 @@ class Named:
 
 
 def has_sign(node: Node) -> bool:
+    """Is there a ± or ∓ in the tree?"""
     return any(part.op in ("pm", "mp") for part in walk(node))
 
 
 def with_sign(node: Node, upper: bool) -> Node:
-    r"""The tree with every \\pm as + (upper) or - and every \\mp the other way round."""
+    """The tree with every ± as + (`upper`) or - and every ∓ the other way round."""
     args = tuple(with_sign(arg, upper) for arg in node.args)
     if node.op in ("pm", "mp"):
         return args[0] if (node.op == "pm") == upper else negative(args[0])
@@ -28,7 +29,7 @@ def with_sign(node: Node, upper: bool) -> Node:
 
 
 def expanded(node: Node) -> Node:
-    """No signs ± left: a bare list of both values, spliced into the list or set that holds it."""
+    """The tree without signs ±: both values, as a bare list or within the list or set that held the sign."""
     if not has_sign(node):
         return node
     if node.op in ("bare", "set"):
@@ -40,7 +41,7 @@ def expanded(node: Node) -> Node:
 
 
 def unwrapped(node: Node) -> Node:
-    """A list or set of one member is that member; the point P(1, 2) is (1, 2)."""
+    """The tree without what says nothing: a list or set of one member is that member, the point P(1, 2) is (1, 2)."""
     while node.op in ("list", "set", "bare") and len(node.args) == 1:
         node = node.args[0]
     labelled = node.op == "mul" and len(node.args) == 2 and node.args[0].op == "symbol" and node.args[1].op == "tuple"
@@ -48,7 +49,7 @@ def unwrapped(node: Node) -> Node:
 
 
 def is_name(node: Node) -> bool:
-    """Something an answer is called: x, f(x), |AB|, AB, NO/BO, (x, y), S_1 : S. Not a formula such as 2x + 1."""
+    """Is the tree what an answer is called: x, f(x), |AB|, AB, NO/BO, (x, y), S_1 : S? 2x + 1 is not."""
     if node.op in ("symbol", "constant"):
         return node.name not in ("infinity", "pi") and not node.name.startswith("mathbb")
     if node.op == "function":
@@ -68,7 +69,7 @@ def _is_capital(node: Node, first: bool) -> bool:
 
 
 def named(node: Node) -> Named:
-    """Splits `name = value`, `value = name`, `name ∈ set`, and the chain `a = b = value`."""
+    """The name and the value of `name = value`, `value = name`, `name ∈ set` and the chain `a = b = value`."""
     if node.op != "relation":
         return Named(None, node)
     if node.name == "and" and all(part.name in ("=", "~") for part in node.args):
@@ -87,7 +88,10 @@ def named(node: Node) -> Named:
 
 
 def without_names(node: Node) -> Named:
-    """Names off a list too: `x=1, y=2` is (1, 2) named (x, y); `p=5, q=2, p=7, q=2` (5, 2), (7, 2); `n=1, 2` 1, 2."""
+    """Like `named`, and takes the names off the members of a list, too.
+
+    `x=1, y=2` is 1, 2 named (x, y); `p=5, q=2, p=7, q=2` is (5, 2), (7, 2) named (p, q); `n=1, 2` is 1, 2 named n.
+    """
     if node.op not in ("bare", "set") or len(node.args) > MAX_MEMBERS:
         return named(node)
     parts = [named(arg) for arg in node.args]
@@ -111,14 +115,14 @@ _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 
 
 def as_interval(node: Node) -> tuple[Node, Node] | None:
-    """The quantity and the interval of `x > 5`, `-3 < x <= 5`, `x ≠ 0`; None where it is no such inequality."""
+    """The quantity and the interval of `x > 5`, `-3 < x <= 5`, `x ≠ 0`; None: the tree is no such inequality."""
     if node.op != "relation":
         return None
     return _chain(node) if node.name == "and" else _one_sided(node)
 
 
 def is_absolute(node: Node) -> bool:
-    """|x|, of which an inequality says something about x; |AB| is a name."""
+    """Is the tree |x|, of which an inequality says something about x? |AB| is a name."""
     return node.op == "function" and node.name == "abs" and node.args[0].op == "symbol"
 
 
@@ -155,4 +159,5 @@ def _chain(node: Node) -> tuple[Node, Node] | None:
 
 
 def is_sequence(node: Node) -> bool:
+    """Is the tree a list, tuple or set of members? `[1, 2]` may be a list as well as an interval."""
     return node.op in SEQUENCES or (node.op == "interval" and node.name == "[]")

@@ -70,14 +70,18 @@ def computed(node: Node) -> Fraction | None:
 
 
 def digits_of(node: Node) -> int:
-    """Significant digits of a plain decimal such as 0.333 or -3.14; 0: an exact form or a computed one."""
+    """The significant digits of a plain decimal such as 0.333 or -3.14; 0: it is an exact form or a computed one."""
     if node.op == "percent" or (node.op == "mul" and len(node.args) == 2 and node.args[0] == number(-1)):
         return digits_of(node.args[-1])
     return node.digits if node.op == "number" else 0
 
 
 def rounds_to(a: Fraction, a_digits: int, b: Fraction, b_digits: int, policy: Policy) -> bool:
-    """Is the decimal with fewer digits the other value rounded or cut off? Of two decimals the longer is a float."""
+    """Is the decimal with fewer digits the other value, rounded or cut off?
+
+    `a_digits` and `b_digits` are the significant digits as written, 0 for an exact value; a decimal of ten digits or
+    more counts as exact, too. The policy says from how many digits a decimal may stand for an exact value.
+    """
     least = policy.rounded_digits
     if not least or a == b:
         return a == b
@@ -92,7 +96,7 @@ def rounds_to(a: Fraction, a_digits: int, b: Fraction, b_digits: int, policy: Po
 
 
 def last_place(value: Fraction, digits: int) -> Fraction:
-    """The worth of the last of `digits` significant digits: 0.01 for 2.50."""
+    """The worth of the last of `digits` significant digits of `value`: 0.01 for 2.50 with three."""
     exponent = len(str(abs(value.numerator))) - len(str(value.denominator))
     if abs(value) < Fraction(10) ** exponent:
         exponent -= 1
@@ -144,7 +148,7 @@ def _close(left: Any, right: Any, ctx: Any) -> bool:
 
 
 def points(names: list[str]) -> Iterator[dict[str, Fraction]]:
-    """Fixed points: positive ones within and beyond 1, then ones with every sign."""
+    """POINTS fixed points, as a value for each name: positive ones within and beyond 1, then ones with every sign."""
     for nth in range(POINTS):
         signs = 1 if nth < 5 else -1
         point = {}

@@ -1,1 +1,1 @@
-"""Normalised text to trees."""
+"""Normalised text to trees of mathematics."""

@@ -1,4 +1,4 @@
-"""Nodes from what the parser has read: numerals, repeating decimals, bracketed lists, functions by their names."""
+"""Trees of what the parser has read: numerals, repeating decimals, bracketed lists, functions by their names."""
 
 import re
 from fractions import Fraction
@@ -17,7 +17,11 @@ INVERSES |= {"sinh": "arcsinh", "cosh": "arccosh", "tanh": "arctanh"}
 
 
 def numeral(text: str) -> Node:
-    """`12`, `.5`, `1.50`, `3e8`: its exact value and, for decimals, its significant digits."""
+    """The number that `12`, `.5`, `1.50` or `3e8` is: its exact value and, of a decimal, its significant digits.
+
+    Raises:
+        ParseError: it has more than MAX_DIGITS digits when written out.
+    """
     mantissa, _, exponent = text.lower().partition("e")
     if len(exponent) > 5 or len(mantissa) + abs(int(exponent or 0)) > MAX_DIGITS:
         raise ParseError("a number of too many digits")
@@ -26,7 +30,7 @@ def numeral(text: str) -> Node:
 
 
 def repeating(start: str, period: str) -> Node:
-    r"""`0.1\overline{6}` = 1/6."""
+    r"""The number that a decimal and its period are: `0.1\overline{6}` is 1/6. ParseError: the period is no digits."""
     if not re.fullmatch("[0-9]{1,50}", period):
         raise ParseError("a repeating decimal whose period is no digits")
     shift = 10 ** len(start.partition(".")[2])
@@ -34,6 +38,7 @@ def repeating(start: str, period: str) -> Node:
 
 
 def bracketed(inside: Node, opener: str, closer: str) -> Node:
+    """What round and square brackets make of what they hold: an interval, a tuple, a list, or just the same."""
     if inside.op == "bare" and len(inside.args) == 2 and opener + closer != "()":
         return Node("interval", inside.args, opener + closer)
     if inside.op == "bare":
@@ -45,7 +50,11 @@ _ARITIES = {"log": (1, 2), "binom": (2, 2), **dict.fromkeys(("gcd", "lcm", "max"
 
 
 def applied(name: str, arguments: tuple[Node, ...]) -> Node:
-    """ParseError: too few or too many arguments."""
+    """The function `name` of its arguments; exp, sqrt and cbrt as powers, ln and lg as logarithms.
+
+    Raises:
+        ParseError: too few or too many arguments for this function.
+    """
     least, most = _ARITIES.get(name, (1, 1))
     if not least <= len(arguments) <= most:
         raise ParseError(f"{name} of {len(arguments)} arguments")

@@ -12,7 +12,7 @@ ENVIRONMENTS = frozenset("matrix pmatrix bmatrix Bmatrix vmatrix smallmatrix arr
 
 
 class Grammar(Protocol):
-    """What is read here with the rest of the grammar (see `parser.Parser`): each method takes one such part."""
+    """What this module needs of the parser: each method takes one part of that name (see `parser.Parser`)."""
 
     tokens: Tokens
 
@@ -26,7 +26,11 @@ class Grammar(Protocol):
 
 
 def environment(grammar: Grammar) -> Node:
-    r"""What follows `\begin`: a matrix, or the lines of `cases` and the like as a bare list."""
+    r"""Takes what follows `\begin`: a matrix, or the lines of `cases` and the like as a bare list.
+
+    Raises:
+        ParseError: an unknown environment, one that does not end, or a matrix with rows of different lengths.
+    """
     tokens = grammar.tokens
     name = tokens.raw_argument().rstrip("*")
     if name not in ENVIRONMENTS:
@@ -71,7 +75,11 @@ def _one(row: Node) -> Node:
 
 
 def big_operator(grammar: Grammar, op: Op) -> Node:
-    """What follows an integral, sum or product sign (`op`): its limits, then its body."""
+    """Takes what follows an integral, sum or product sign (`op`): its limits, then its body.
+
+    Raises:
+        ParseError: a limit or the variable is missing.
+    """
     tokens = grammar.tokens
     low = high = None
     variable = ""
@@ -95,7 +103,7 @@ def big_operator(grammar: Grammar, op: Op) -> Node:
 
 
 def limit(grammar: Grammar) -> Node:
-    r"""What follows `\lim`: `_{x \to a}` or `_{x \to a^+}`, then its body."""
+    r"""Takes what follows `\lim`: `_{x \to a}` or `_{x \to a^+}`, then its body. ParseError: it is something else."""
     tokens = grammar.tokens
     tokens.expect("_")
     tokens.expect("{")

@@ -8,11 +8,12 @@ MAX_NODES = 2000  # of a factor: each product multiplies the size of the entries
 
 
 def has_matrix(node: Node) -> bool:
+    """Is there a matrix in the tree?"""
     return any(part.op == "matrix" for part in walk(node))
 
 
 def as_matrix(node: Node) -> Node:
-    """[[1, 2], [3, 4]] as a matrix; a matrix in brackets as itself."""
+    """The matrix that a list of lists or a matrix in brackets is; any other tree as it is."""
     while node.op in ("list", "tuple", "set") and len(node.args) == 1 and has_matrix(node):
         node = node.args[0]
     rows = node.args if node.op in ("list", "interval", "tuple", "bare") else ()
@@ -22,14 +23,14 @@ def as_matrix(node: Node) -> Node:
 
 
 def vector(matrix: Node) -> tuple[Node, ...] | None:
-    """The entries of a single row or column."""
+    """The entries of a matrix with a single row or column; None: it has several of both."""
     if len(matrix.args) == 1:
         return matrix.args[0].args
     return tuple(row.args[0] for row in matrix.args) if len(matrix.args[0].args) == 1 else None
 
 
 def determinant(matrix: Node) -> Node:
-    """Of a small square matrix written out, else left to sympy."""
+    """The determinant of a matrix: written out up to 3 × 3, else as a function that only sympy knows."""
     rows = [row.args for row in matrix.args]
     if not 1 <= len(rows) == len(rows[0]) <= 3:
         return Node("function", (matrix,), "det")
@@ -37,7 +38,7 @@ def determinant(matrix: Node) -> Node:
 
 
 def _expansion(rows: list[tuple[Node, ...]]) -> Node:
-    """Along the first row."""
+    """The determinant, expanded along the first row."""
     if len(rows) == 1:
         return rows[0][0]
     terms = []

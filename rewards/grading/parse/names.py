@@ -17,7 +17,11 @@ _BASES: dict[str, str] = dict(
 
 
 def numeral(tokens: Tokens, token: Token) -> Node:
-    r"""The number that begins with `token`, already taken: `12`, `204_5`, `0.1\overline{6}`, `2\frac{1}{3}`."""
+    r"""The number that begins with `token`, which is already taken: `12`, `204_5`, `0.1\overline{6}`, `2\frac{1}{3}`.
+
+    Raises:
+        ParseError: a number of too many digits, or a period that is no digits.
+    """
     node = builders.numeral(token.text)
     if tokens.at("_"):
         tokens.take()

@@ -5,7 +5,7 @@ from typing import Literal
 
 from rewards.grading.parse.tree import ParseError
 
-Kind = Literal["number", "command", "letter", "function", "greek", "word", "sign", "end"]
+TokenKind = Literal["number", "command", "letter", "function", "greek", "word", "sign", "end"]
 MAX_NAME_TOKENS = 40
 CLOSERS = {
     "(": ")",
@@ -22,7 +22,7 @@ CLOSERS = {
 class Token:
     """A piece of a formula; `spaced`: there is white space before it."""
 
-    kind: Kind
+    kind: TokenKind
     text: str
     spaced: bool = False
 

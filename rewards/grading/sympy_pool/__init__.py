@@ -1,1 +1,1 @@
-"""What only sympy decides, asked of worker processes that can be killed."""
+"""Questions that only sympy decides, asked of worker processes that can be killed."""

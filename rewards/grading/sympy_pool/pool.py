@@ -25,7 +25,7 @@ GRACE_S = 10.0  # for a worker to say that its fork was late; after that the wor
 
 
 class GaveUpError(Exception):
-    """A question went unanswered: why, and after how many seconds of work."""
+    """A question went unanswered. Its arguments: why, and after how many seconds of work."""
 
 
 class SympyWorker:

@@ -1,4 +1,4 @@
-"""What only sympy can answer, asked of the pool; a question given up is undecided: logged and counted."""
+"""What only sympy can answer, asked of the pool within a pair's time; a question given up is undecided and logged."""
 
 import logging
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ def admissible(node: Node) -> bool:
 
 @dataclass
 class TimeBudget:
-    """What is left of a pair's seconds of symbolic work."""
+    """The seconds that a pair's symbolic work may take, and those that it has taken."""
 
     limit_s: float
     spent_s: float = 0.0

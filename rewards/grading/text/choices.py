@@ -22,7 +22,7 @@ _NEGATED = re.compile(rf"(?:{_NOT})\s*(?:be\s+|option\s+|choice\s+)?[(*]*$", re.
 
 
 def split_choice(text: str) -> tuple[str | None, str]:
-    """The upper-case letter at the head and the option's text after it: `B. red` → ("B", "red"). (None, text): none."""
+    """The letter at the head, in upper case, and the text after it: `B. red` → ("B", "red"); (None, text): none."""
     if match := _SINGLE.fullmatch(text):
         return match.group(1).upper(), ""
     if match := _WITH_TEXT.fullmatch(text):
@@ -40,7 +40,10 @@ def many(text: str) -> frozenset[str] | None:
 
 
 def in_prose(text: str, last: bool) -> str | None:
-    """The first (or last) letter that stands as a choice in a sentence and is not negated (`it can't be A`)."""
+    """The first (or last) letter that stands as a choice in a sentence and is not negated (`it can't be A`).
+
+    None: there is no such letter, or a short text leaves it open between two.
+    """
     found = [
         next(group for group in match.groups() if group)
         for match in _IN_PROSE.finditer(text)

@@ -40,7 +40,11 @@ def extract_answer(response: str) -> str | None:
 
 
 def stated_answer(response: str) -> tuple[str | None, str | None]:
-    """The answer that is marked as one, and else the text to look through for an unmarked one (None: cut off)."""
+    """The answer of a response that is marked as one, and the text to look through for an unmarked one.
+
+    The answer is None where none is marked; the text is None where the response is cut off within its thought or its
+    answer, so that nothing unmarked counts, and where `<answer>` settles it.
+    """
     text = _without_tail(response)
     end = text.rfind("</answer>")
     start = text.rfind("<answer>", 0, max(end, 0))
@@ -130,8 +134,10 @@ def _plain_clause(text: str) -> str | None:
 
 
 def last_expression(text: str, *, formula_wanted: bool = False) -> str | None:
-    """The last formula between dollar signs or number of a text without a stated answer; with `formula_wanted`, a
-    closing sentence's formula that stands in the prose comes first."""
+    """The last formula between dollar signs, or number, of a text without a stated answer; None: there is neither.
+
+    With `formula_wanted`, a formula that stands in the prose of the closing sentence comes first.
+    """
     if len(text) < 200 and not re.search(r"(?<![\\A-Za-z])[^\W\d_]{3,}|[\u4e00-\u9fff]", text):
         return text.strip()  # nothing but a formula
     if formula_wanted and (said := _plain_clause(text)) is not None:
@@ -163,7 +169,7 @@ def _is_prose(text: str) -> bool:
 
 
 def narrower(text: str) -> list[str]:
-    """What an answer within a sentence may be, likeliest first: after "is" or "=", a formula, the number in front."""
+    """What the answer within a sentence may be, likeliest first: what is stated, what follows "is", a formula."""
     found = []
     stated = _phrase(_PHRASE, text, 0) or _phrase(_FINAL, text, 0)
     if stated is not None:
@@ -181,6 +187,6 @@ def narrower(text: str) -> list[str]:
 
 
 def only_number(text: str) -> str | None:
-    """The first number of a sentence, for responses: "encore 220 $ à payer"."""
+    """The first number of a sentence, such as the 220 of "encore 220 $ à payer"; None: there is none."""
     match = _NUMBER.search(text)
     return match.group().strip() if match else None

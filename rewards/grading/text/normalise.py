@@ -80,7 +80,7 @@ _UNBRACED_ROOT = re.compile(r"\\sqrt\s*\{\s*\}\s*\{")
 
 
 def glyphs(text: str) -> str:
-    """ASCII for Unicode digits, signs, Greek, super- and subscripts and vulgar fractions; invisible marks removed."""
+    """The text with ASCII or LaTeX for Unicode digits, signs, Greek and fractions, and without invisible marks."""
     if text.isascii():
         return "".join(c for c in text if c.isprintable() or c in "\n\t") if not text.isprintable() else text
     text = "".join(" " if c in "\n\t" else c for c in text if c in "\n\t" or unicodedata.category(c) not in _INVISIBLE)
@@ -111,7 +111,7 @@ def last_boxed(text: str) -> str | None:
 
 
 def closing(text: str, start: int) -> int | None:
-    """Index of the brace that closes the one at `start`; escaped braces do not count. None: it stays open."""
+    """The index of the brace that closes the one at `start`; escaped braces do not count. None: it stays open."""
     depth = 0
     for mark in re.finditer(r"\\.|[{}]", text[start:], re.DOTALL):
         depth += (mark.group() == "{") - (mark.group() == "}")
@@ -121,7 +121,7 @@ def closing(text: str, start: int) -> int | None:
 
 
 def normalise(text: str) -> str:
-    r"""One spelling of an answer: wrappers, delimiters, sizes and spacing commands gone; digits joined; trimmed."""
+    r"""One spelling of an answer: no wrappers, delimiters, sizes or spacing commands; digits joined; trimmed."""
     text = _SPECIAL_TOKENS.sub(" ", glyphs(text))
     text = _unwrapped(text.strip())
     if r"\begin" not in text:

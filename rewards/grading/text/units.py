@@ -107,7 +107,7 @@ _NOT_UNITS = frozenset(
 
 @dataclass(frozen=True)
 class Unit:
-    """Powers of base units, sorted, and the factor to them."""
+    """A product of powers of base units (name and exponent, sorted by name), the factor to it, and the text it was."""
 
     dimension: tuple[tuple[str, int], ...] = ()
     factor: Fraction = Fraction(1)
@@ -115,7 +115,7 @@ class Unit:
 
 
 def split_unit(text: str) -> tuple[str, Unit | None, Fraction]:
-    """An answer without its unit, the unit (None without one), and the factor of a scale word (5 million: 10**6)."""
+    """An answer without its unit, the unit (None: there is none), and the factor of a scale word (5 million: 10**6)."""
     for sign, name in _SIGNS:
         text = sign.sub(name, text)
     money = _MONEY.search(text)
@@ -153,7 +153,7 @@ def _is_unit(text: str, spaced: bool) -> bool:
 
 
 def read_unit(text: str) -> Unit:
-    """`km/h`, `m/s^2`, `square cm`, `cubic meters per second`, `apples`."""
+    """The unit of `km/h`, `m/s^2`, `square cm`, `cubic meters per second`; unknown words are a unit of their own."""
     dimension: dict[str, int] = {}
     factor, sign, power = Fraction(1), 1, 1
     unknown: list[str] = []
@@ -189,13 +189,13 @@ def _stem(words: list[str]) -> str:
 
 
 def agree(a: Unit, b: Unit) -> bool:
-    """The same dimension; words that are no units agree where one says the other and more (apples, red apples)."""
+    """Do two units measure the same? Other words do where one side says the other's and more (apples, red apples)."""
     if a.dimension == b.dimension:
         return True
     if not a.dimension or not b.dimension:
         return True  # "units", "square units"
     words = [set(unit.dimension[0][0].split()) if len(unit.dimension) == 1 else set() for unit in (a, b)]
-    if any(name in known for unit in (a, b) for name, _ in unit.dimension for known in (_BASE_NAMES,)):
+    if any(name in _BASE_NAMES for unit in (a, b) for name, _ in unit.dimension):
         return False
     return bool(words[0] and words[1] and (words[0] <= words[1] or words[1] <= words[0]))
 
