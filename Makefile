@@ -1,18 +1,19 @@
-.PHONY: help setup lint format test
+.PHONY: help setup lint format test test-fast docs
 
 export AVAR_VENV ?= $(CURDIR)/.venv
 export OMP_NUM_THREADS = 1
 export HF_HUB_OFFLINE = 1
 
 help:  ## what there is
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup:  ## make .venv with the pinned stack (about a second when done already)
 	@recipes/setup.sh
 
-lint: setup  ## ruff: rules and formatting
+lint: setup  ## rules and formatting (ruff), types (pyright)
 	$(AVAR_VENV)/bin/ruff check .
 	$(AVAR_VENV)/bin/ruff format --check .
+	$(AVAR_VENV)/bin/pyright --pythonpath $(AVAR_VENV)/bin/python
 
 format: setup  ## let ruff rewrite the files
 	$(AVAR_VENV)/bin/ruff check --fix .
@@ -20,3 +21,9 @@ format: setup  ## let ruff rewrite the files
 
 test: lint  ## set up, lint, and run every test that needs no GPU
 	$(AVAR_VENV)/bin/python -m pytest -m "not gpu" --durations=15
+
+test-fast: setup  ## the tests without Ray, vLLM or a trainer, in a few minutes
+	$(AVAR_VENV)/bin/python -m pytest -m "not gpu and not e2e and not slow and not stack"
+
+docs: setup  ## build the documentation as a site in site/; a dead link fails
+	$(AVAR_VENV)/bin/mkdocs build --strict

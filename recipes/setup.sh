@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes .venv with the pinned software stack and checks it. Called by every recipe and by `make`; done already, it takes
-# about a second. Use .venv/bin/python afterwards.
+# Makes .venv with the pinned software stack and the `avar` command, and checks them. Called by every recipe and by
+# `make`; done already, it takes about a second. Use .venv/bin/avar and .venv/bin/python afterwards.
 #
 #   AVAR_PROFILE=cpu|gpu   which requirements/ to install       (default: gpu where nvidia-smi works, else cpu)
 #   AVAR_VENV=DIR          where the virtual environment lives  (default: .venv beside this repository's README)
@@ -115,7 +115,7 @@ install() {
   run_pip --no-deps --no-build-isolation -e "$ROOT"
   say "checking that the stack imports"
   # avar_rl is imported from where it was installed, not from the current directory
-  (cd "$VENV" && HF_HUB_OFFLINE=1 ./bin/python -m avar_rl.runtime.versions) 2>>"$LOG" || { tail -n 15 "$LOG" >&2; die "the stack does not import (log: $LOG)."; }
+  (cd "$VENV" && HF_HUB_OFFLINE=1 ./bin/python -m avar_rl.runtime.versions && ./bin/avar --help >/dev/null) 2>>"$LOG" || { tail -n 15 "$LOG" >&2; die "the stack does not import (log: $LOG)."; }
   stamp >"$VENV/.avar-stamp"
 }
 
