@@ -90,14 +90,10 @@ def _run(name: str, rest: list[str]) -> int:
 
 def _help() -> str:
     width = max(len(command) for group in COMMANDS.values() for command in group)
-    lines = [
-        "usage: avar COMMAND …",
-        "",
-        "Trains vision-language models that look before they answer, and measures how they look.",
-    ]
+    lines = ["usage: avar COMMAND …", "", "Trains vision-language models that look before they answer."]
     for group, commands in COMMANDS.items():
         lines += ["", f"{group}:", *(f"  {command:<{width}}  {line}" for command, (_, line) in commands.items())]
-    lines += ["", "`avar COMMAND --help` explains a command, `avar versions` lists the software it would run on."]
+    lines += ["", "`avar COMMAND --help` explains a command.", "`avar versions` lists the software that is installed."]
     return "\n".join(lines)
 
 

@@ -73,7 +73,7 @@ def test_help_lists_every_command_on_a_line_of_80_columns():
         assert f"\n\n{group}:\n" in done.stdout
         for name, (_, line) in commands.items():
             assert any(text.split(maxsplit=1) == [name, line] for text in done.stdout.splitlines())
-    assert max(map(len, done.stdout.splitlines())) <= 100
+    assert max(map(len, done.stdout.splitlines())) <= 80
 
 
 def test_version_is_that_of_the_package():
