@@ -42,7 +42,8 @@ def main() -> None:
 
     torch.set_num_threads(args.threads)
     if args.memory_of:
-        return print_peak(*args.memory_of)
+        print_peak(*args.memory_of)
+        return
     print(f"torch {torch.__version__}, {args.threads} threads, {args.repeats} repeats, processor seconds")
     for name in args.case or CASES:
         case = CASES[name]("cpu")

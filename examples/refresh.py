@@ -30,7 +30,7 @@ def executed(path: Path, folder: Path) -> nbformat.NotebookNode:
     notebook = nbformat.read(path, as_version=4)
     metadata = dict(notebook.metadata)
     with tempfile.TemporaryDirectory() as jupyter:  # the kernel is this environment's, whatever the user has installed
-        private = {name: jupyter for name in ("JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
+        private = dict.fromkeys(("JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"), jupyter)
         os.environ |= private
         variables = os.environ | {
             "PYTHONPATH": str(FOLDER.parent), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "",

@@ -26,7 +26,7 @@ class _DeclareOperators(importlib.abc.MetaPathFinder):
 
             for operator in OPERATORS:
                 torch.library.define(f"torchvision::{operator}", SCHEMA)
-        return None
+        return
 
 
 sys.meta_path.insert(0, _DeclareOperators())

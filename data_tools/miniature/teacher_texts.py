@@ -134,4 +134,4 @@ def _denied(scene: Scene | None, rng: random.Random) -> str:
     if scene is None or scene.block:
         return "purple rectangle"
     form = rng.choice(scene.shapes).form
-    return f"{rng.choice([c for c in ('purple', 'orange', 'black')])} {form}"
+    return f"{rng.choice(('purple', 'orange', 'black'))} {form}"

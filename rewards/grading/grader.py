@@ -254,7 +254,7 @@ def _by_mathematics(answer: str, gold: str, policy: Policy) -> Verdict:
     if _comma_is_point(of_answer.tree, of_gold.tree, answer, gold, policy):
         a, b = (quantity(re.sub(r"(?<=[0-9]),(?=[0-9])", ".", text)) for text in (answer, gold))
         of_answer, of_gold = (of_answer, of_gold) if a is None or b is None else (a, b)
-    if of_answer.product and symbols(of_gold.tree) or of_gold.product and symbols(of_answer.tree):
+    if (of_answer.product and symbols(of_gold.tree)) or (of_gold.product and symbols(of_answer.tree)):
         of_answer, of_gold = _as_product(of_answer), _as_product(of_gold)
     return _compared(of_answer, of_gold, policy)
 

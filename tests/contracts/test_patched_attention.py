@@ -21,7 +21,7 @@ from avar_rl.attention.recorder import record_span_mass  # noqa: E402
 from avar_rl.attention.roles import query_positions  # noqa: E402
 from avar_rl.attention.span_mass import span_mass  # noqa: E402
 from avar_rl.verl_plugin import register  # noqa: E402, F401 (as verl imports it)
-from avar_rl.verl_plugin.compat import patched_attention  # noqa: E402, F401 (as verl imports it)
+from avar_rl.verl_plugin.compat import patched_attention  # noqa: E402 (as verl imports it)
 from tests.numerics.tiny_qwen import (  # noqa: E402
     IMAGE_PAD,
     LAYERS,

@@ -76,7 +76,7 @@ def test_a_second_run_asks_nothing_and_exports_the_same(synthesis_world, offline
 
 
 def test_changed_stages_are_asked_again_and_no_others(synthesis_world, offline_teacher, tmp_path):
-    url, server = offline_teacher(failing=0.0)
+    url, _ = offline_teacher(failing=0.0)
     assert main(arguments(synthesis_world, url, tmp_path / "out")) == 0
 
     def stages_asked(*overrides: str) -> dict[str, int]:
@@ -181,7 +181,7 @@ def test_a_refused_key_stops_at_once_and_is_told_to_nobody(
     synthesis_world, offline_teacher, tmp_path, capfd, monkeypatch
 ):
     monkeypatch.setenv("TEST_KEY", SECRET)
-    url, server = offline_teacher(key="another")
+    url, _ = offline_teacher(key="another")
     command = arguments(synthesis_world, url, tmp_path / "out", "endpoints.offline.key_env=TEST_KEY")
     assert main(command) == 3
     printed = "".join(capfd.readouterr())

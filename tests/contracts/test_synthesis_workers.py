@@ -39,7 +39,7 @@ def test_a_pool_a_stage_gives_what_a_single_process_gives(synthesis_world, offli
     async def in_pools(keeper: Keeper) -> list[set[str]]:
         """Each row is seen by one of two workers of each stage; the stages that were asked after each pool."""
         asked = []
-        parts = [[row for row in rows][part::2] for part in (0, 1)]
+        parts = [list(rows)[part::2] for part in (0, 1)]
         for stage in STAGES:
             workers = [StageWorker(recipe, stage, 2, Handle(keeper)) for _ in parts]
             for worker, part in zip(workers, parts, strict=True):

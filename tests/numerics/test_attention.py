@@ -199,9 +199,9 @@ def test_a_layer_that_does_not_exist_is_refused():
 def test_recording_nothing_is_refused():
     _, roles = make_batch()
     model = make_model("sdpa")
-    with pytest.raises(ValueError, match=r"recording yielded nothing for layers \[0, 1, 2\]"):
-        with record_span_mass(model, spans_of(roles)):
-            pass  # no forward pass
+    nothing = pytest.raises(ValueError, match=r"recording yielded nothing for layers \[0, 1, 2\]")
+    with nothing, record_span_mass(model, spans_of(roles)):
+        pass  # no forward pass
     with record_span_mass(model, spans_of(roles)) as record:  # the recorder before is gone
         with pytest.raises(ValueError, match="recording yielded nothing"):
             record.stack()
@@ -224,27 +224,24 @@ def test_an_unregistered_attention_path_is_refused(monkeypatch):
 def test_two_forward_passes_in_one_recording_are_refused():
     inputs, roles = make_batch()
     model = make_model("sdpa")
-    with pytest.raises(ValueError, match="ran twice in one recording"):
-        with record_span_mass(model, spans_of(roles)):
-            model(**inputs)
-            model(**inputs)
+    with pytest.raises(ValueError, match="ran twice in one recording"), record_span_mass(model, spans_of(roles)):
+        model(**inputs)
+        model(**inputs)
 
 
 def test_a_key_cache_is_refused():
     inputs, roles = make_batch()
     model = make_model("sdpa")
     cache = model(**inputs, use_cache=True).past_key_values
-    with pytest.raises(ValueError, match="no key cache"):
-        with record_span_mass(model, spans_of(roles)[..., :1]):
-            model(input_ids=inputs["input_ids"][:, -1:], past_key_values=cache)
+    with pytest.raises(ValueError, match="no key cache"), record_span_mass(model, spans_of(roles)[..., :1]):
+        model(input_ids=inputs["input_ids"][:, -1:], past_key_values=cache)
 
 
 def test_an_error_in_the_block_is_the_error_seen_and_ends_the_recording():
     inputs, roles = make_batch()
     model = make_model("sdpa")
-    with pytest.raises(KeyError, match="mine"):
-        with record_span_mass(model, spans_of(roles)):
-            raise KeyError("mine")
+    with pytest.raises(KeyError, match="mine"), record_span_mass(model, spans_of(roles)):
+        raise KeyError("mine")
     run(model, inputs, roles)
 
 

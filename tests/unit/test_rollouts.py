@@ -70,7 +70,7 @@ def test_steps_are_in_order_and_a_runs_own_directory_will_do(tmp_path):
 
 
 def test_steps_of_the_page_are_spread_evenly_with_first_and_last():
-    files = {step: None for step in range(1, 101)}
+    files = dict.fromkeys(range(1, 101))
     assert _chosen_steps(files, Selection(max_steps=4)) == [1, 34, 67, 100]
     assert _chosen_steps(files, Selection(max_steps=1)) == [100]
     assert _chosen_steps({5: None, 9: None}, Selection()) == [5, 9]

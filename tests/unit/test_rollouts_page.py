@@ -39,7 +39,7 @@ class Element:
 
 
 class Tree(HTMLParser):
-    VOID = {"img", "meta", "input", "br", "link"}
+    VOID = frozenset({"img", "meta", "input", "br", "link"})
 
     def __init__(self, html: str):
         super().__init__()

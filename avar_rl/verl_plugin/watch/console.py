@@ -50,9 +50,8 @@ def rewards(metrics: Mapping[str, float], weights: Mapping[str, float]) -> str:
             if value := metrics.get(f"reward_rate/{name}/{rate}"):
                 shown.append(text.format(value))
         shown.append(f"x {weight:g} -> {_spread(metrics, f'reward_weighted/{name}')}")
-        for other in ("length", "accuracy"):
-            if (value := metrics.get(f"reward_check/{name}_vs_{other}")) is not None:
-                shown.append(f"r({other}) {value:+.2f}")
+        checks = {other: metrics.get(f"reward_check/{name}_vs_{other}") for other in ("length", "accuracy")}
+        shown += [f"r({other}) {value:+.2f}" for other, value in checks.items() if value is not None]
         lines.append(f"  {name}: " + " | ".join(shown))
     return "\n".join(lines)
 

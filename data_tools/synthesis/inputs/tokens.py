@@ -23,7 +23,7 @@ def token_counter(name: str) -> Callable[[str], int]:
             tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
         else:
             tokenizer = Tokenizer.from_pretrained(name)
-    except Exception as error:  # noqa: BLE001  the library raises bare Exceptions
+    except Exception as error:
         raise ValueError(
             f"filters.tokenizer: {name} is no folder with tokenizer.json, nor a hub name ({error})"
         ) from error

@@ -40,7 +40,7 @@ async def run(
                 await worker.finish(row)
             except StoppedError:
                 pass  # said to the keeper by whoever raised it
-            except BaseException as error:  # stops the run after the calls that are under way, and is raised then
+            except BaseException as error:  # noqa: BLE001 (stops the run after the calls that are under way, and is raised then)
                 errors.append(error)
                 await worker.halt(str(error))
             finally:

@@ -143,7 +143,7 @@ class Comparison:
         if kinds in ({"bare", "list"}, {"set", "list"}):
             return self._any_order(a.args, b.args)
         if kinds == {"bare", "tuple"}:
-            bare, other = (a, b) if a.op == "bare" else (b, a)
+            bare = a if a.op == "bare" else b
             if any(item.op == "tuple" for item in bare.args) or not policy.bare_list_as_tuple:
                 return False
         if kinds == {"set", "tuple"} and not policy.braces_as_tuple:

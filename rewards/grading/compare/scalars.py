@@ -86,7 +86,7 @@ def rounds_to(a: Fraction, a_digits: int, b: Fraction, b_digits: int, policy: Po
     if not least or a == b:
         return a == b
     for value, value_digits, other, digits in ((a, a_digits, b, b_digits), (b, b_digits, a, a_digits)):
-        exact_form = value_digits == 0 and value.denominator > 1 or value_digits >= 10
+        exact_form = (value_digits == 0 and value.denominator > 1) or value_digits >= 10
         if exact_form and digits >= least and (not value_digits or digits < value_digits):
             if abs(value - other) < last_place(other, digits):
                 return True

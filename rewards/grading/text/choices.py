@@ -18,7 +18,7 @@ _VERB = r"\s(?:is|was|because|since|as|it|for|and)\b"
 _ENDED = rf"([A-HJ])(?=\s*(?:[).,:;!]|不|$|{_VERB}))"  # I is a pronoun
 _IN_PROSE = re.compile(rf"(?<![A-Za-z0-9\\'’])(?:{_MARKED}|{_ENDED})(?![A-Za-z0-9=+*/^-])")
 _NOT = "not|n't|不是|rather than|isn't|eliminate|exclude|instead of|over"
-_NEGATED = re.compile(rf"(?:{_NOT})\s*(?:be\s+|option\s+|choice\s+)?[(*]*$", re.I)
+_NEGATED = re.compile(rf"(?:{_NOT})\s*(?:be\s+|option\s+|choice\s+)?[(*]*$", re.IGNORECASE)
 
 
 def split_choice(text: str) -> tuple[str | None, str]:

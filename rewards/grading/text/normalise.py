@@ -155,10 +155,13 @@ _FRACTIONS = {"(?:one|a)[ -]half": "1/2", "one[ -]third": "1/3", "two[ -]thirds"
 _FRACTIONS |= {"(?:one|a)[ -](?:quarter|fourth)": "1/4", "three[ -](?:quarters|fourths)": "3/4"}
 _NUMBERS = "(?:the )?(?:set of )?(?:all )?(?:the )?real(?:s| numbers)"
 _SAID = (
-    (re.compile(r"(?:there (?:is|are) )?no (?:real )?solutions?(?: exists?)?|(?:the )?empty set", re.I), r"\\emptyset"),
-    (re.compile(rf"(?:{_NUMBERS}|x (?:can be|is) any real number|any real number)", re.I), r"\\mathbb R"),
+    (
+        re.compile(r"(?:there (?:is|are) )?no (?:real )?solutions?(?: exists?)?|(?:the )?empty set", re.IGNORECASE),
+        r"\\emptyset",
+    ),
+    (re.compile(rf"(?:{_NUMBERS}|x (?:can be|is) any real number|any real number)", re.IGNORECASE), r"\\mathbb R"),
     (re.compile(r"([0-9]{1,6}) to ([0-9]{1,6})"), r"\1:\2"),
-    *((re.compile(rf"(?:{words})", re.I), value) for words, value in _FRACTIONS.items()),
+    *((re.compile(rf"(?:{words})", re.IGNORECASE), value) for words, value in _FRACTIONS.items()),
 )
 
 
@@ -178,13 +181,12 @@ def _over(match: re.Match) -> str:
 
 def _unwrapped(text: str) -> str:
     boxed = last_boxed(text) if "box" in text else None
-    text = boxed if boxed else text
+    text = boxed or text
     tagged = re.fullmatch(r"<answer>(.*?)(?:</answer>)?", text, re.DOTALL)
     text = tagged.group(1).strip() if tagged else text
     for _ in range(3):
         text = re.sub(r"^(\*\*|__|`+|\"|')(.+?)\1\s*([.,;]?)$", r"\2\3", text, flags=re.DOTALL).strip()
-    text = re.sub(r"(?<![\w*])\*\*(?=\S)([^*]+)(?<=\S)\*\*(?![\w*])", r"\1", text)
-    return text
+    return re.sub(r"(?<![\w*])\*\*(?=\S)([^*]+)(?<=\S)\*\*(?![\w*])", r"\1", text)
 
 
 _PYTHON = (

@@ -149,7 +149,7 @@ def _is_unit(text: str, spaced: bool) -> bool:
         return first in _SYMBOLS and (spaced or (first == "m" and text != "m"))
     if len(first) == 1 and first not in _SYMBOLS and not re.match(r"[a-z] [a-z]{2}", text):
         return False
-    return any(word in _BASES for word in words) or len(first) > 2 or spaced and any(len(word) > 2 for word in words)
+    return any(word in _BASES for word in words) or len(first) > 2 or (spaced and any(len(word) > 2 for word in words))
 
 
 def read_unit(text: str) -> Unit:
