@@ -34,6 +34,16 @@ def test_both_terms_by_hand():
     assert terms.guided_N.tolist() == [True]
 
 
+def test_one_token_of_each_is_enough():
+    # O S I U: |K_img| = |K_sys| = |Q| = 1, so the mean over pairs is the mass itself.
+    roles, mass = torch.tensor([[0, 1, 2, 3]], dtype=torch.int8), torch.tensor([0.5, 0.25]).view(1, 1, 2, 1, 1)
+    terms = guidance_terms(mass, torch.tensor([[3]]), roles, GuidanceConfig(eps=0.05))
+    assert terms.guided_N.tolist() == [True]
+    assert terms.enhance_N.item() == pytest.approx(-math.log(0.5)) and terms.suppress_N.item() == pytest.approx(
+        math.log(0.3)
+    )
+
+
 def test_epsilon_is_in_the_suppressing_logarithm_only():
     silent = [[[0.0, 0.0], [0.0, 0.0]]] * 2
     terms = guidance_terms(masses(IMAGE, silent), POSITIONS, ROLES, GuidanceConfig(eps=1e-6))

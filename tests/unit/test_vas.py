@@ -27,6 +27,14 @@ def test_by_hand():
     assert got.measured_N.tolist() == [True]
 
 
+def test_one_token_of_each_is_enough():
+    # O S I U: masses 0.5 on the image, 0.25 on the system turn, 0.25 on the sink.
+    roles, mass = torch.tensor([[0, 1, 2, 3]], dtype=torch.int8), torch.tensor([0.5, 0.25, 0.25]).view(1, 1, 3, 1, 1)
+    got = visual_attention(mass, torch.tensor([[3]]), roles)
+    assert got.measured_N.tolist() == [True]
+    assert (got.vas_N.item(), got.vas_with_sink_N.item(), got.image_mass_N.item()) == (2.0, 1.0, 0.5)
+
+
 def test_layers_are_averaged():
     # A second layer with half the image mass has ratios half as large: mean of 2.375 and 1.1875.
     half = MASS * torch.tensor([0.5, 1.0, 1.0])[:, None, None]
