@@ -203,6 +203,15 @@ def test_bad_shapes_are_refused(markup):
         token_roles(ids, markup, response_mask=torch.zeros(2, 4, dtype=torch.bool))
 
 
+def test_a_response_mask_does_not_reach_padding(tokenizer, markup):
+    ids = ids_of(tokenizer, USER_HEAD + "Hi" + IM_END + ASSISTANT_HEAD + "ab!!")
+    response, valid = torch.zeros_like(ids, dtype=torch.bool), torch.ones_like(ids)
+    response[:, -4:] = True
+    valid[:, -2:] = 0  # "!!" stands for padding
+    roles = token_roles(ids, markup, attention_mask=valid, response_mask=response)
+    assert roles[0].tolist() == written(USER_HEAD_ROLES + "UU" + END_ROLES + ASSISTANT_HEAD_ROLES + "RR OO")
+
+
 ROLES = torch.tensor(
     [
         [0, 1, 1, 3, 2, 2, 3, 3, 4, 4],  # user text before and after the image
