@@ -19,7 +19,7 @@ from avar_rl import cli
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-OURS = {"avar_rl", "benchmarks", "data_tools", "recipes", "rewards", "tests"}
+OURS = {"avar_rl", "benchmarks", "data_tools", "docs", "examples", "recipes", "rewards", "tests"}
 # Imported where it happens to be there (benchmarks/grading.py); it is no dependency.
 OPTIONAL = {"mathruler"}
 
