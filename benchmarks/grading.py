@@ -84,7 +84,7 @@ GRADERS = {
 
 
 class LateError(BaseException):
-    """Above Exception, so that no grader's own handler swallows it."""
+    """A pair took too long. Not an Exception, so that no grader's own handler swallows it."""
 
 
 def _late(*_):
@@ -92,7 +92,7 @@ def _late(*_):
 
 
 def measured(grader: Grader, rows: list[dict], limit_s: float) -> tuple[list[bool | None], float]:
-    """Verdicts (None: undecided, raised or late) and seconds."""
+    """What a grader says of each row (None: undecided, raised or late), and the seconds for all."""
     signal.signal(signal.SIGALRM, _late)
     verdicts = []
     start = time.perf_counter()
@@ -108,6 +108,7 @@ def measured(grader: Grader, rows: list[dict], limit_s: float) -> tuple[list[boo
 
 
 def load(name: str) -> Grader | None:
+    """A grader of GRADERS, warmed up by a first pair; None: its library is not installed, which is said."""
     try:
         grader = GRADERS[name]()
     except ImportError as error:
@@ -118,10 +119,11 @@ def load(name: str) -> Grader | None:
 
 
 def compare(names: list[str], rows: list[dict], limit_s: float) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    """Prints a table of what the graders say of `rows`, and how fast; pairs that take over `limit_s` are undecided."""
+    from avar_rl.runtime.tables import console, table
 
-    table = Table("grader", "right", "false positives", "false negatives", "undecided", "s for all", "speed of ours")
+    columns = ["grader", "right", "false positives", "false negatives", "undecided", "s for all", "speed of ours"]
+    found = table(columns, text=["grader"])
     negatives = sum(not row["expected"] for row in rows)
     ours_s = None
     for name in names:
@@ -132,7 +134,7 @@ def compare(names: list[str], rows: list[dict], limit_s: float) -> None:
         ours_s = seconds if name == "this grader" else ours_s
         counts = Counter((row["expected"], verdict) for row, verdict in zip(rows, verdicts, strict=True))
         right = counts[True, True] + counts[False, False]
-        table.add_row(
+        found.add_row(
             name,
             f"{right / len(rows):.1%}",
             f"{counts[False, True]} of {negatives}",
@@ -141,11 +143,11 @@ def compare(names: list[str], rows: list[dict], limit_s: float) -> None:
             f"{seconds:.2f}",
             f"{seconds / ours_s:.1f} x" if ours_s else "",
         )
-    Console(width=120).print(table)
+    console().print(found)
 
 
 def throughput(rows: list[dict], pairs: int) -> None:
-    """Distinct pairs, so that no cache answers; every hundredth hostile."""
+    """Grades so many distinct pairs (no cache answers), every hundredth of them hostile, and prints the speed."""
     from rewards.grading import grade
     from rewards.grading.sympy_pool import pool
 

@@ -189,8 +189,6 @@ def _by_choice(
     letter, text = choices.split_choice(gold)
     if letter is None:
         return _by_option(answer, gold, options, policy)
-    if letter.islower() and kind is None:
-        return None
     picked, said = choices.split_choice(answer)
     if picked is None and (option := _option(letter, text, options)):
         inner = _decided(answer, normalise(option), None, None, policy)
