@@ -101,6 +101,14 @@ def test_a_policy_switches_its_verdict(name):
     assert {setting: same(prediction, gold, **{name: setting}) for setting in expected} == expected
 
 
+@pytest.mark.parametrize("name", SWITCHED)
+def test_no_setting_touches_a_pair_that_it_says_nothing_about(name):
+    for setting in SWITCHED[name][2]:
+        assert same("6/3", "2", **{name: setting}) is True
+        assert same("7/3", "2", **{name: setting}) is False
+        assert same("blue", "Blue.", **{name: setting}) is True
+
+
 def test_the_table_of_the_documentation_has_every_policy_and_its_default():
     rows = re.findall(r"^\| `(\w+)` \| ([\w.]+) \|", (ROOT / "docs" / "grading.md").read_text(), re.MULTILINE)
     assert dict(rows) == {field.name: str(field.default).lower().removesuffix(".0") for field in fields(Policy)}

@@ -7,7 +7,7 @@ import pytest
 
 from rewards.grading import DEFAULT, check_gold, grade, grade_response
 from rewards.grading.compare.scalars import last_place
-from rewards.grading.parse.lexer import MAX_TOKENS, tokenise
+from rewards.grading.parse.parser import parse
 from rewards.grading.parse.tree import ParseError
 
 ON_EACH_SIDE = [
@@ -99,11 +99,21 @@ def test_the_worth_of_the_last_digit(value, digits, place):
     assert last_place(Fraction(value), digits) == Fraction(place)
 
 
-def test_the_most_tokens_and_one_more():
-    assert MAX_TOKENS == 800
-    assert len(tokenise("x " * 800)) == 801  # and the end
-    with pytest.raises(ParseError, match="more than 800 tokens"):
-        tokenise("x " * 801)
+@pytest.mark.parametrize(
+    ("largest", "larger"),
+    [
+        ("x " * 800, "x " * 801),  # tokens
+        ("(" * 29 + "x" + ")" * 29, "(" * 30 + "x" + ")" * 30),  # atoms in atoms, the x one of them
+        ("x" + "%" * 59, "x" + "%" * 60),  # levels of the tree, the x one of them
+        ("^".join("x" * 22), "^".join("x" * 23)),  # exponents on exponents: 20 on the first
+        ("9" * 4100, "9" * 4101),  # digits
+    ],
+    ids=["tokens", "groups", "levels", "towers", "digits"],
+)
+def test_the_largest_formula_and_one_step_more(largest, larger):
+    parse(largest)
+    with pytest.raises(ParseError):
+        parse(larger)
 
 
 @pytest.mark.parametrize(
