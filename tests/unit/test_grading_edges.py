@@ -59,6 +59,7 @@ ON_EACH_SIDE = [
     ("twenty-one", "21", True),
     ("twenty", "21", False),
     ("nineteen", "19", True),
+    ("twenty-zero", "20", False),
     ("cbrt(8)", "2", True),
     ("cbrt(16)", "2", False),
 ]
