@@ -213,7 +213,7 @@ def contact_sheet(findings: Findings, title: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m data_tools.inspect",
+        prog="avar inspect",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -142,7 +142,7 @@ def prepare(source: str, out: Path, columns: Columns, hub_split: str, split: Spl
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m data_tools.prepare",
+        prog="avar prepare",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -271,7 +271,7 @@ def run(path: Path, model: str, max_length: int, overlong: str, out: Path | None
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m data_tools.validate",
+        prog="avar validate",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -22,7 +22,7 @@ KINDS = ("choice", "text", "maths")
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m rewards.grade", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="avar grade", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("prediction", nargs="?", help="the answer to grade")
     parser.add_argument("gold", nargs="?", help="the answer it should be")

@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        "python -m rewards.try", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="avar try-reward", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
         "--reward", nargs="+", required=True, metavar="REWARD",

@@ -108,7 +108,7 @@ def _rows_of(result: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m avar_rl.evaluation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="avar evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("models", nargs="+", metavar="NAME=MODEL", help="model directory or hub name")
     parser.add_argument("--data", type=Path, required=True, help="parquet file of RL rows")

@@ -52,7 +52,7 @@ def probe(options: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m avar_rl.probe", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="avar probe", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("model", help="model directory or hub name")
     parser.add_argument("data", type=Path, help="parquet file")

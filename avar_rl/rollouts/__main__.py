@@ -29,7 +29,7 @@ def positive(text: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m avar_rl.rollouts", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="avar rollouts", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("directory", type=Path, metavar="DIR", help="a run's output, or its rollout record")
     parser.add_argument("--out", type=Path, help="the page (default: DIR/rollouts.html)")

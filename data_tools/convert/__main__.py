@@ -18,7 +18,7 @@ from data_tools.convert.sources.columns import Columns
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m data_tools.convert",
+        prog="avar convert",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"Sources: {', '.join(SOURCES)}. `python -m data_tools.convert SOURCE --schema` says what one expects.",

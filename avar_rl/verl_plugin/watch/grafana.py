@@ -113,7 +113,7 @@ def _run_variable() -> dict:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    argparse.ArgumentParser(prog="python -m avar_rl.verl_plugin.watch.grafana", description=__doc__).parse_args(argv)
+    argparse.ArgumentParser(prog="avar dashboard", description=__doc__).parse_args(argv)
     json.dump(dashboard(), sys.stdout, indent=1)
     print()
     return 0
