@@ -87,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         source = export(arguments.checkpoints, arguments.out, arguments.base)
     except (OSError, ValueError) as error:
-        print(f"export: {error}", file=sys.stderr)
+        print(f"avar export: {error}", file=sys.stderr)
         return 2
     print(f"{source} -> {arguments.out}")
     return 0

@@ -233,7 +233,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             write_whole(args.html, contact_sheet(findings, args.file.name))
             print(f"contact sheet: {args.html}")
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"avar inspect: {error}", file=sys.stderr)
         return 2
     return 1 if findings.faults else 0
 

@@ -165,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         split = Split(args.val_rows, args.test_rows, args.seed)
         print(prepare(args.source, args.out, columns, args.split, split))
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"avar prepare: {error}", file=sys.stderr)
         return 2
     return 0
 

@@ -293,7 +293,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(args.file, args.model, args.max_length, args.overlong, args.out)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"avar validate: {error}", file=sys.stderr)
         return 2
 
 

@@ -162,7 +162,7 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         graded = _grade_file(options, policy)
     except ValueError as error:
-        print(error, file=sys.stderr)
+        print(f"avar grade: {error}", file=sys.stderr)
         return 2
     print(summary(graded))
     bad = [row for row in graded if row["tier"] == "line"]

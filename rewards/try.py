@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         tried = run(arguments.reward, arguments.option, arguments.data, arguments.responses, arguments.limit)
     except ValueError as error:
-        print(f"rewards.try: {error}", file=sys.stderr)
+        print(f"avar try-reward: {error}", file=sys.stderr)
         return 2
     show(tried, arguments.rows or None)
     return 1 if any(one.error for one in tried) else 0

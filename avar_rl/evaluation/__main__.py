@@ -150,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ValueError(f"--out {options.out}: not a directory that can be written ({error.strerror})") from error
         results = [evaluate(name, model, options) for name, model in models.items()]
     except ValueError as error:
-        print(f"evaluation: {error}", file=sys.stderr)
+        print(f"avar evaluate: {error}", file=sys.stderr)
         return 2
     from avar_rl.evaluation.intervened import print_comparison
     from avar_rl.evaluation.result import print_table

@@ -1,20 +1,24 @@
 """What an evaluation found: graded responses → figures of one model → JSON, table."""
 
+from __future__ import annotations
+
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from avar_rl.evaluation.generate import Response, Responses
-from avar_rl.evaluation.questions import Question
 from avar_rl.runtime import tables
 from avar_rl.runtime.files import write_whole
-from avar_rl.vas import VasSummary
 from rewards.shipped.accuracy import accuracy, extract_answer
 from rewards.shipped.format import format_reward
+
+if TYPE_CHECKING:  # torch is not needed to read results
+    from avar_rl.evaluation.generate import Response, Responses
+    from avar_rl.evaluation.questions import Question
+    from avar_rl.vas import VasSummary
 
 # The figures of a model in summary.json; the rest of its file is detail.
 STAGE_KEYS = ("name", "accuracy", "accuracy_sampled", "format", "vas", "image_mass", "system_mass", "n")

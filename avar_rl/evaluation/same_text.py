@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         found = differences(options.model, options.data, options.limit, options.max_new_tokens, options.intervene)
     except ValueError as error:
-        print(f"same_text: {error}", file=sys.stderr)
+        print(f"avar same-text: {error}", file=sys.stderr)
         return 2
     faults = [difference for difference in found if difference.gap > tie]
     for difference in faults:

@@ -20,7 +20,7 @@ def read_stages(folder: Path) -> list[dict[str, Any]]:
 
     files = sorted(folder.glob("*.json"), key=lambda path: (path.stem not in ORDER, _place(path.stem), path.stem))
     if not files:
-        raise ValueError(f"{folder} holds no results; run `python -m avar_rl.evaluation` first")
+        raise ValueError(f"{folder} holds no results; run `avar evaluate` first")
     stages = []
     for path in files:
         try:
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         summary = summarise(options.run)
     except (OSError, ValueError) as error:
-        print(f"summary: {error}", file=sys.stderr)
+        print(f"avar summary: {error}", file=sys.stderr)
         return 2
     from avar_rl.evaluation.result import print_table
 

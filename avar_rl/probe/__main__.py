@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prepare_environment()
         probe(options)
     except (OSError, ValueError) as error:
-        print(f"probe: {error}", file=sys.stderr)
+        print(f"avar probe: {error}", file=sys.stderr)
         return 2
     return 0
 

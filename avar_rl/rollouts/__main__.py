@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         page = build(options.directory, selection, options.title or str(options.directory))
         write_whole(out, page)
     except (OSError, ValueError) as error:
-        print(f"rollouts: {error}", file=sys.stderr)
+        print(f"avar rollouts: {error}", file=sys.stderr)
         return 2
     print(f"{out} ({len(page.encode()) / 1e6:.1f} MB): open it in a browser")
     return 0

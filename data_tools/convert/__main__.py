@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         report = run(source, args.out, args.data, args.split, options)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"avar convert: {error}", file=sys.stderr)
         return 2
     return report.exit_status(args.max_rejected)
 

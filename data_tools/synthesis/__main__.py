@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(arguments)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"avar synthesize: {error}", file=sys.stderr)
         return FAULT
     except KeyboardInterrupt:  # the second one, or one that hits the export
         print("interrupted; what is in the journal stays", file=sys.stderr)

@@ -201,7 +201,7 @@ def test_mistakes_are_one_sentence_and_status_2(tmp_path, monkeypatch, capsys, a
     (tmp_path / "empty.jsonl").write_text("")
     assert main(argv) == 2
     printed = capsys.readouterr().err
-    assert fault in printed and printed.rstrip().splitlines()[-1].startswith("error: ")
+    assert fault in printed and printed.rstrip().splitlines()[-1].startswith("avar convert: ")
     assert not list((tmp_path / "out").glob("*.parquet")) and not list((tmp_path / "out").glob(".*"))
 
 
@@ -232,7 +232,7 @@ def test_a_full_disk_is_one_sentence_and_the_split_before_stays(tmp_path, monkey
 
     monkeypatch.setattr("pyarrow.parquet.ParquetWriter.write_table", disk_full)
     assert convert(tmp_path / "out", "--data", f"test={test}", "--data", f"train={train}") == 2
-    assert "error: [Errno 28] No space left on device" in capsys.readouterr().err
+    assert "avar convert: [Errno 28] No space left on device" in capsys.readouterr().err
     assert ids(tmp_path / "out" / "test.parquet") == [0]
     assert not (tmp_path / "out" / "train.parquet").exists() and not list((tmp_path / "out").glob(".*"))
     assert json.loads((tmp_path / "out" / "report.json").read_text())["splits"][0]["written"] == 1

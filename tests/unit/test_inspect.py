@@ -127,7 +127,7 @@ def test_mistakes(tmp_path, capsys, name, fault):
     (tmp_path / "text.parquet").write_text("not parquet")
     assert main([str(tmp_path / name)]) == 2
     printed = capsys.readouterr()
-    assert fault in printed.err and printed.err.splitlines()[-1].startswith("error: ") and printed.out == ""
+    assert fault in printed.err and printed.err.splitlines()[-1].startswith("avar inspect: ") and printed.out == ""
 
 
 def test_a_file_of_other_columns_is_refused_with_what_each_format_needs(tmp_path, capsys):

@@ -171,7 +171,7 @@ def test_mistakes_are_one_sentence_and_status_2(tmp_path, model, capsys):
     ]:
         assert main([str(tmp_path / name), "--model", str(folder), "--max-prompt-length", "100"]) == 2
         printed = capsys.readouterr()
-        assert fault in printed.err and printed.err.startswith("error: ") and printed.out == ""
+        assert fault in printed.err and printed.err.startswith("avar validate: ") and printed.out == ""
 
 
 def test_model_without_processor(tmp_path, model):

@@ -39,7 +39,8 @@ def load(recipe: str, overrides: list[str], stage: str) -> DictConfig:
     path = Path(recipe).with_suffix(".yaml").resolve()
     if not path.is_file():
         near = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml")))
-        raise ValueError(f"no recipe {path}; YAML files there: {near or 'none'}")
+        there = f"YAML files there: {near}" if near else "recipes stand in recipes/config of avar_rl's repository"
+        raise ValueError(f"no recipe {path}; {there}")
     try:
         config = _compose(path.parent, path.stem, overrides)
         OmegaConf.resolve(config)
