@@ -24,10 +24,10 @@ class Rows:
         self.keys = list(keys)
         self._partition = batch.partition_id
 
-    def read(self, names: Sequence[str]) -> Columns:
+    def read(self, names: Sequence[str]) -> ReadColumns:
         """Fetches the columns of these names at once."""
         data = transfer_queue.kv_batch_get(keys=self.keys, partition_id=self._partition, select_fields=list(names))
-        return Columns(data)
+        return ReadColumns(data)
 
     def write_tensors(self, name: str, tensors: Sequence[Tensor]) -> None:
         """Replaces a column by one tensor (T,) for each row, of any lengths."""
@@ -42,7 +42,7 @@ class Rows:
         transfer_queue.kv_batch_put(keys=self.keys, partition_id=self._partition, fields=fields)
 
 
-class Columns:
+class ReadColumns:
     """Columns that were read, by name."""
 
     def __init__(self, data: TensorDict):
