@@ -212,7 +212,7 @@ def test_an_endpoint_that_is_down_is_named(synthesis_world, tmp_path, capsys):
 def test_an_unknown_model_stops_at_once(synthesis_world, offline_teacher, tmp_path, capsys):
     url, server = offline_teacher(failing=0.0)
     assert main(arguments(synthesis_world, url, tmp_path / "out", "stages.describe.model=nobody")) == 3
-    assert "knows no such model or path (HTTP 404)" in capsys.readouterr().err
+    assert "knows no such model or path: HTTP 404: unknown model" in capsys.readouterr().err
     assert len(server.log) < 48 * 2
 
 

@@ -1,20 +1,18 @@
-"""Keys of requests, the journal, chosen rows, answers, waits and limits, and the teacher's descriptions."""
+"""Keys of requests, the journal, chosen rows, limits, and the teacher's descriptions."""
 
 import asyncio
 import random
-import threading
-import time
 from dataclasses import replace
-from email.utils import formatdate
 
 import pytest
 
+from avar_rl.runtime.chat_replies import Reply
 from data_tools.formats.sample import DataSample, SampleWriter
 from data_tools.miniature import teacher_texts as tiny_texts
 from data_tools.miniature.source import questions
 from data_tools.synthesis.calls.journal import Completion, Failure, Journal
 from data_tools.synthesis.calls.request import make_request
-from data_tools.synthesis.calls.teachers import PassingError, Teacher, _limiter, parse_answer, retry_after
+from data_tools.synthesis.calls.teachers import _limiter, full_text
 from data_tools.synthesis.inputs.prompts import Prompt
 from data_tools.synthesis.inputs.recipe import Endpoint, Recipe, SampleFile, Stage, Stages
 from data_tools.synthesis.inputs.selection import Row, SelectedRows
@@ -112,36 +110,75 @@ def test_a_full_disk_is_said_and_loses_nothing(tmp_path):
     journal.close()
 
 
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({"retry-after": "7"}, 7.0),
-        ({"retry-after": "0.25"}, 0.25),
-        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
-        ({"retry-after": "-3"}, 0.0),
-        ({"retry-after": "100000"}, 600.0),
-        ({"retry-after": "soon"}, None),
-        ({"retry-after": "nan"}, None),
-        ({}, None),
-    ],
-)
-def test_retry_after(headers, seconds):
-    assert retry_after(headers) == seconds
+WILD = [
+    "a\0b",
+    "",
+    "\r\n \u2028",
+    "\U0001f600" * 1000,
+    "x" * 5_000_000,
+    "'; DROP TABLE calls; --",
+    "\ufeff\uffff",
+    "NaN",
+]
 
 
-def test_retry_after_may_be_a_date(monkeypatch):
-    monkeypatch.setattr(time, "time", lambda: 1_700_000_000.0)
-    assert retry_after({"retry-after": formatdate(1_700_000_100, usegmt=True)}) == 100.0
+@pytest.mark.parametrize("text", WILD, ids=range(len(WILD)))
+def test_any_text_comes_back_from_the_journal_as_it_was(tmp_path, text):
+    done = [replace(DONE, text=text, finish=text, model=text), replace(FAILED, error=text)]
+    assert read_back(tmp_path, done) == done
 
 
-def test_answers():
-    answer = b'{"choices":[{"message":{"content":"hi"},"finish_reason":"length"}],"usage":{"prompt_tokens":2}}'
-    assert parse_answer(answer) == ("hi", "length", 2, 0)
-    thinking = b'{"choices":[{"message":{"content":"\\n<answer>1</answer>","reasoning_content":"so "}}]}'
-    assert parse_answer(thinking) == ("<think>so</think><answer>1</answer>", "stop", 0, 0)
-    for broken in (answer[:40], b"", b"[]", b'{"choices":[]}', b'{"choices":[{"message":null}]}'):
-        with pytest.raises(PassingError, match=f"broken answer of {len(broken)} bytes"):
-            parse_answer(broken)
+def test_what_sqlite_cannot_hold_comes_back_as_documented_and_stops_nobody(tmp_path, monkeypatch):
+    monkeypatch.setattr("data_tools.synthesis.calls.journal.LONGEST_TEXT", 10)
+    done = [
+        replace(DONE, key="k4", text="half \ud800 a", prompt_tokens=10**30, completion_tokens=-(10**30)),
+        replace(DONE, key="k5", text="12345678901"),
+        replace(FAILED, error="\udc00"),
+    ]
+    found = read_back(tmp_path, done)
+    assert found == [
+        replace(done[0], text="half \ufffd a", prompt_tokens=2**53, completion_tokens=-(2**53)),
+        replace(done[1], text="1234567890"),
+        replace(done[2], error="\ufffd"),
+    ]
+
+
+def read_back(folder, results: list) -> list:
+    """What a journal that is opened again knows of `results`, each recorded together with the others."""
+
+    async def record(journal: Journal) -> None:
+        await asyncio.gather(*map(journal.record, results))
+
+    journal = Journal(folder / "journal.sqlite")
+    asyncio.run(record(journal))
+    journal.close()
+    journal = Journal(folder / "journal.sqlite")
+    found = [journal.get(result.key) for result in results]
+    assert journal.usage()["describe"].calls and journal.requests()
+    journal.close()
+    return found
+
+
+def test_whatever_the_writer_raises_reaches_all_that_wait_and_the_next_goes_on(tmp_path):
+    async def record(journal: Journal) -> list:
+        bad: list = [
+            replace(DONE, key="k6", text=["a part"]),
+            replace(DONE, seconds={}),
+        ]  # what no caller may hand over
+        found = await asyncio.gather(*map(journal.record, bad), return_exceptions=True)
+        await journal.record(DONE)
+        return found
+
+    journal = Journal(tmp_path / "journal.sqlite")
+    assert [type(error) for error in asyncio.run(record(journal))] == [OSError, OSError]
+    assert journal.get("k1") == DONE
+    journal.close()
+
+
+def test_separate_reasoning_comes_before_the_text():
+    assert full_text(Reply("\n<answer>1</answer>", "so ")) == "<think>so</think><answer>1</answer>"
+    assert full_text(Reply("<think>so</think> 1", "so ")) == "<think>so</think> 1"
+    assert full_text(Reply(" 1 ")) == " 1 "
 
 
 def test_descriptions_of_the_offline_teacher_read_back_into_the_scene():
@@ -160,23 +197,6 @@ def test_rate_limits_are_spread_over_the_minute_and_shared():
     fast, slow = _limiter(1200, 2), _limiter(30, 1)
     assert (fast.max_rate, fast.time_period) == (10, 1)  # 1200 a minute for two workers: 10 a second each
     assert (slow.max_rate, slow.time_period) == (1, 2)  # one every two seconds
-
-
-def test_waits_follow_retry_after_else_they_double():
-    endpoint = Endpoint("http://127.0.0.1:9", first_wait_s=1.0, longest_wait_s=5.0)
-
-    async def charge() -> None:
-        raise AssertionError("nothing is sent")
-
-    teacher = Teacher("e", endpoint, charge, threading.Event())
-
-    def wait(attempt: int, asked: float | None) -> float:
-        return teacher.wait_s(attempt, PassingError("busy", asked))
-
-    assert wait(1, 7.5) == 7.5 and wait(9, 0.0) == 0.0
-    assert (
-        1 <= wait(1, None) <= 2 and 2 <= wait(2, None) <= 3 and wait(9, None) == wait(5000, None) == 5
-    )  # 2 ** (n - 1), jitter up to 1
 
 
 @pytest.fixture

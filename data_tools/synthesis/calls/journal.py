@@ -1,6 +1,8 @@
 """The journal of teacher calls: what is finished is on disk (sqlite, WAL, fsync at each commit) before it counts.
 
 Writers hand over results and wait; one thread commits all that have gathered, so that an fsync serves many calls.
+Any text comes back as it was, but for two things that sqlite cannot hold: a lone surrogate comes back as U+FFFD, and
+what is longer than LONGEST_TEXT is cut there.
 """
 
 from __future__ import annotations
@@ -13,7 +15,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
+from avar_rl.runtime.chat_replies import well_formed
+
+LONGEST_TEXT = 200_000_000  # characters; sqlite holds a billion bytes
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS calls (
   key TEXT PRIMARY KEY, row TEXT, stage TEXT, sample INTEGER, model TEXT, text TEXT, finish TEXT,
@@ -126,7 +132,7 @@ class Journal:
             error = None
             try:
                 await loop.run_in_executor(self._writer, self.write, [result for result, _ in batch])
-            except OSError as problem:
+            except Exception as problem:  # noqa: BLE001 (raised by `record`: each that waits must get an answer)
                 error = problem
             for _, done in batch:
                 if not done.cancelled():
@@ -140,21 +146,22 @@ class Journal:
                 done = isinstance(result, Completion)
                 marks = ", ".join("?" * len(fields(result)))
                 insert = "INSERT OR IGNORE INTO calls" if done else "INSERT OR REPLACE INTO failures"
-                self._write.execute(f"{insert} VALUES ({marks})", astuple(result))
+                self._write.execute(f"{insert} VALUES ({marks})", tuple(map(_storable, astuple(result))))
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        """sqlite's own words for a full or broken disk, as an OSError."""
+        """Everything in the block or nothing. sqlite's own words for a full or broken disk come as an OSError."""
         try:
             self._write.execute("BEGIN IMMEDIATE")
             yield
             self._write.execute("COMMIT")
         except sqlite3.Error as error:
-            if self._write.in_transaction:
-                self._write.execute("ROLLBACK")
             raise OSError(
                 f"{self.path}: {error}; nothing that was finished is lost, run again when it is mended"
             ) from error
+        finally:
+            if self._write.in_transaction:
+                self._write.execute("ROLLBACK")
 
     def usage(self) -> dict[str, Usage]:
         """Totals of the finished calls by stage, their retries included, without requests of failed calls."""
@@ -175,3 +182,10 @@ class Journal:
         self._read.close()
         self._write.close()
         self._lock.close()
+
+
+def _storable(value: Any) -> Any:
+    """`value` as sqlite takes it; see the module for texts. Whole numbers keep within 2**53, and can be added up."""
+    if isinstance(value, str):
+        return well_formed(value[:LONGEST_TEXT])
+    return max(-(2**53), min(value, 2**53)) if isinstance(value, int) else value

@@ -23,6 +23,7 @@ from rewards.shipped.format import format_reward
 NAMES = {
     "undecidable": "the gold answer cannot be graded (no call is paid)",
     "cut_off": "the teacher ran into its own token limit",
+    "content_filter": "the endpoint's content filter ended the text",
     "refusal": "the teacher declines, or says that it sees no image",
     "format": "not <think>…</think><answer>…</answer>; a reasoning without an answer; an empty text",
     "wrong_answer": "the grader does not accept the answer",
@@ -88,6 +89,10 @@ def reject_sample(sample: DataSample) -> FilterHit | None:
 def _reject_text(done: Completion) -> FilterHit | None:
     if done.finish == "length":
         return FilterHit("cut_off", f"{done.completion_tokens} tokens")
+    if done.finish == "content_filter":
+        return FilterHit("content_filter", f"finish reason content_filter after {done.text[:80]!r}")
+    if done.finish == "refusal":  # the model said so in the field for that
+        return FilterHit("refusal", done.text[:80])
     if found := _REFUSAL.search(done.text):
         return FilterHit("refusal", found[0].strip())
     return None if done.text.strip() else FilterHit("format", "empty")
