@@ -7,13 +7,25 @@
 
 import asyncio
 import functools
+import itertools
+import logging
 import os
 import re
-from typing import Annotated
+from collections import Counter
+from typing import Annotated, Any
 from weakref import WeakKeyDictionary
 
 from pydantic import Field
 
+from avar_rl.runtime.chat_client import ask_once
+from avar_rl.runtime.chat_replies import (
+    CallError,
+    OddReplyError,
+    PassingError,
+    Reply,
+    pause_s,
+    well_formed,
+)
 from avar_rl.runtime.settings import Count, Positive, Whole
 from rewards.plugin import reward
 from rewards.sample import Sample
@@ -28,7 +40,12 @@ Is every step of the response needed, and does each follow from what it says it 
 (no) to 1 (yes) and nothing else."""
 
 _NUMBER = re.compile(r"(?<![\w.])(?:0(?:\.\d+)?|1(?:\.0+)?|\.\d+)(?![\w.])")
+NO_KEY = "none"  # a local vLLM server asks for none
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60.0  # a Retry-After of minutes would hold up the step
+GIVE_UP_AFTER = 20  # calls in a row
 _limits: WeakKeyDictionary = WeakKeyDictionary()  # event loop -> {concurrency: semaphore}
+_unjudged: Counter[str] = Counter()  # endpoint and model -> calls in a row that brought no reply
+_log = logging.getLogger(__name__)
 
 
 @reward
@@ -44,10 +61,11 @@ async def judge(
     retries: Annotated[Whole, Field(ge=0)] = 5,
     timeout_s: Positive = 60.0,
 ) -> float | None:
-    """The judge's number from 0 to 1 for a response; None where its reply holds none.
+    """The judge's number from 0 to 1 for a response; None where its reply holds none (logged as a warning).
 
-    Connection errors, time-outs and the statuses 408, 409, 429 and 5xx are tried again with growing pauses; what fails
-    after `retries` more attempts raises openai.OpenAIError.
+    What the endpoint's answers mean says `avar_rl.runtime.chat_replies`, as for the teachers of the synthesis. None,
+    too, for a request that is refused (too long, a safety filter), a reply that a content filter ended, and replies
+    that are no chat completion, in all attempts.
 
     Args:
         model: the judge's name at the endpoint.
@@ -57,14 +75,44 @@ async def judge(
         prompt: what the judge is asked, with {question}, {gold} and {response} to be filled in.
         max_tokens: limit on the reply.
         concurrency: limit on requests at the same time, in each reward worker (`reward.num_workers`).
+        retries: attempts after the first one, for connection errors, time-outs, 408, 409, 425, 429, 5xx and odd
+            replies, after growing pauses.
         timeout_s: seconds for one attempt.
+
+    Raises:
+        NoReplyError: the endpoint cannot be reached or stays busy, refuses the key or the model, has a spent quota, or
+            has refused or answered oddly GIVE_UP_AFTER calls in a row.
     """
-    text = prompt.format(question=sample.question, gold=sample.gold, response=sample.response)
-    async with _limit(concurrency):
-        reply = await _client(base_url, api_key_env, retries, timeout_s, asyncio.get_running_loop()).create(
-            model=model, messages=[{"role": "user", "content": text}], max_tokens=max_tokens, temperature=0.0
-        )
-    return parse(reply.choices[0].message.content or "")
+    text = well_formed(prompt.format(question=sample.question, gold=sample.gold, response=sample.response))
+    body = {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": max_tokens, "temperature": 0}
+    client = _client(base_url, api_key_env, timeout_s, asyncio.get_running_loop())
+    who = f"{model} at {base_url}"
+    try:
+        async with _limit(concurrency):
+            reply = await _ask(client, f"{base_url.rstrip('/')}/chat/completions", body, retries)
+    except (CallError, OddReplyError) as error:
+        _unjudged[who] += 1
+        if _unjudged[who] >= GIVE_UP_AFTER:
+            raise
+        _log.warning("judge %s gave nothing for row %s: %s", who, sample.row_id, error)
+        return None
+    _unjudged[who] = 0
+    value = None if reply.finish == "content_filter" else parse(reply.text)
+    if value is None:
+        said = f"{reply.text[:80]!r} (finish_reason {reply.finish})"
+        _log.warning("judge %s gave no number for row %s, but %s", who, sample.row_id, said)
+    return value
+
+
+async def _ask(client: Any, url: str, body: dict[str, Any], retries: int) -> Reply:
+    for sent in itertools.count(1):
+        try:
+            return await ask_once(client, url, body, secret=client.api_key if client.api_key != NO_KEY else "")
+        except PassingError as error:
+            if sent > retries:
+                raise
+            await asyncio.sleep(min(pause_s(sent, error, FIRST_PAUSE_S, 8.0), LONGEST_PAUSE_S))
+    raise AssertionError("it counts without end")
 
 
 def parse(reply: str) -> float | None:
@@ -74,13 +122,12 @@ def parse(reply: str) -> float | None:
 
 
 @functools.lru_cache(maxsize=8)
-def _client(base_url: str, api_key_env: str, retries: int, timeout_s: float, loop: asyncio.AbstractEventLoop):
+def _client(base_url: str, api_key_env: str, timeout_s: float, loop: asyncio.AbstractEventLoop) -> Any:
     """One connection pool for each event loop."""
     import openai
 
-    key = os.environ.get(api_key_env) or "none"  # a local vLLM server asks for none
-    client = openai.AsyncOpenAI(base_url=base_url, api_key=key, max_retries=retries, timeout=timeout_s)
-    return client.chat.completions
+    key = os.environ.get(api_key_env) or NO_KEY
+    return openai.AsyncOpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=timeout_s)
 
 
 def _limit(concurrency: int) -> asyncio.Semaphore:

@@ -7,9 +7,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from avar_rl.runtime.chat_replies import CallError, SetupError
 from rewards.combine import RewardError, RewardSet, parse_terms
 from rewards.sample import Sample
 from rewards.shipped.judge import judge, parse
+from tests.unit.chat_endpoint import Answer, ChatEndpoint, completion
 
 
 class JudgeEndpoint(ThreadingHTTPServer):
@@ -74,6 +76,20 @@ def endpoint():
         server.server_close()
 
 
+@pytest.fixture
+def odd_endpoint():
+    """A function that starts an endpoint which gives these answers in turn, the last one again and again."""
+    started = []
+
+    def start(*answers: Answer) -> ChatEndpoint:
+        started.append(ChatEndpoint.giving(*answers))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.close()
+
+
 def ask(url: str, **options) -> float | None:
     sample = Sample("How many circles?", "<think>Two.</think><answer>2</answer>", "2", row_id="row 1")
     return asyncio.run(judge(sample, model="some-judge", base_url=url, **options))
@@ -98,16 +114,66 @@ def test_a_busy_endpoint_is_asked_again(endpoint):
 def test_an_endpoint_that_stays_busy_fails_with_the_row(endpoint):
     server = endpoint(503)
     lines = {"judge": {"weight": 1, "model": "m", "base_url": server.url, "retries": 1}}
-    with pytest.raises(RewardError, match="reward judge failed on row row 1: InternalServerError"):
+    with pytest.raises(RewardError, match="reward judge failed on row row 1: PassingError: HTTP 503: busy"):
         asyncio.run(RewardSet(parse_terms(lines)).score_text(Sample("q", "r", "g", row_id="row 1")))
     assert len(server.requests) == 2
 
 
-def test_a_request_that_is_refused_is_not_repeated(endpoint):
-    server = endpoint(400)
-    with pytest.raises(Exception, match="busy"):
+@pytest.mark.parametrize("status", [401, 404])
+def test_a_refused_key_or_model_is_an_error_at_once(endpoint, status):
+    server = endpoint(status)
+    with pytest.raises(SetupError, match=f"HTTP {status}: busy"):
         ask(server.url)
     assert len(server.requests) == 1
+
+
+ODD = [
+    (completion("\ud800"), 1, "gave no number for row row 1, but '\ufffd' (finish_reason stop)"),
+    (completion("0.7 or", "content_filter"), 1, "but '0.7 or' (finish_reason content_filter)"),
+    (completion(None, refusal="I won't."), 1, '"I won\'t." (finish_reason refusal)'),
+    (completion(None), 3, "gave nothing for row row 1: an answer without a text"),
+    (Answer({"choices": None}), 3, "broken answer of 17 bytes"),
+    (Answer({"error": {"message": "overloaded"}}), 3, "an error with HTTP 200: overloaded"),
+    (Answer(b"<html>"), 3, "broken answer of 6 bytes"),
+    (Answer({"error": {"message": "too long"}}, 400), 1, "HTTP 400: too long"),
+]
+
+
+@pytest.mark.parametrize(("answer", "requests", "said"), ODD)
+def test_an_odd_reply_is_unscorable_and_logged(answer, requests, said, odd_endpoint, caplog, monkeypatch):
+    monkeypatch.setattr("rewards.shipped.judge.FIRST_PAUSE_S", 0.001)
+    server = odd_endpoint(answer)
+    assert ask(server.url, retries=2) is None
+    assert len(server.requests) == requests and said in caplog.text
+
+
+def test_a_reply_in_parts_and_one_after_odd_ones(odd_endpoint, monkeypatch):
+    monkeypatch.setattr("rewards.shipped.judge.FIRST_PAUSE_S", 0.001)
+    server = odd_endpoint(completion(None), Answer({}), completion([{"type": "text", "text": "0.5"}]))
+    assert ask(server.url, retries=2) == 0.5 and len(server.requests) == 3
+
+
+def test_a_spent_quota_is_an_error_at_once(odd_endpoint):
+    server = odd_endpoint(Answer({"error": {"message": "pay", "code": "insufficient_quota"}}, 429))
+    with pytest.raises(SetupError, match=r"HTTP 429 \(insufficient_quota\): pay"):
+        ask(server.url)
+    assert len(server.requests) == 1
+
+
+def test_an_endpoint_that_refuses_everything_is_an_error_in_the_end(odd_endpoint, monkeypatch):
+    monkeypatch.setattr("rewards.shipped.judge.GIVE_UP_AFTER", 3)
+    refused = Answer({"error": {"message": "unknown parameter max_tokens"}}, 400)
+    server = odd_endpoint(refused, refused, completion("1"), refused)
+    assert [ask(server.url) for _ in range(5)] == [None, None, 1.0, None, None]  # a reply begins the count anew
+    with pytest.raises(CallError, match="unknown parameter max_tokens"):
+        ask(server.url)
+
+
+def test_a_response_that_is_no_unicode_is_judged(odd_endpoint):
+    server = odd_endpoint(completion("1"))
+    sample = Sample("q", "a \ud800", "g")
+    assert asyncio.run(judge(sample, model="m", base_url=server.url)) == 1.0
+    assert "Response: a \ufffd\n" in server.requests[0]["messages"][0]["content"]
 
 
 def test_no_more_than_so_many_requests_at_once(endpoint):
