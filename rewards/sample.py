@@ -28,6 +28,8 @@ class Sample:
     parts: values of the rewards scored before this one, by name, in the recipe's order with gates first; None stands
         for "not applicable".
     options: the texts of a multiple choice, A first (`extra_info.options`); () where there are none.
+    prefill: what the chat template has written of the assistant's turn, such as "<think>\\n"; the policy goes on from
+        there, and its response does not repeat it.
     """
 
     question: str
@@ -40,6 +42,7 @@ class Sample:
     max_response_tokens: int | None = None
     parts: Mapping[str, float | None] = field(default_factory=dict)
     options: tuple[str, ...] = ()
+    prefill: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,17 @@ class AttentionSample(Sample):
     masses: Masses | None = None
     group: tuple[Masses, ...] = ()
     position: int = 0
+
+
+def prefill_of(prompt: str) -> str:
+    """What stands in a prompt, as the model gets it, after the header of its last turn; "" for another turn's header.
+
+    Args:
+        prompt: rendered by a chat template with Qwen's markup and `add_generation_prompt`, or the end of one.
+    """
+    _, mark, turn = prompt.rpartition("<|im_start|>")
+    header, _, prefill = turn.partition("\n")
+    return prefill if mark and header == "assistant" else ""
 
 
 def question_text(messages: Iterable[Mapping[str, Any]]) -> str:

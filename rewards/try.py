@@ -4,8 +4,9 @@ python -m rewards.try --reward my_reward --data rl_train.parquet --responses res
 python -m rewards.try --reward accuracy path/my.py --option my_reward.words=30 --data … --responses …
 
 DATA is a parquet file of RL rows. RESPONSES is JSONL: `id` (the row's `extra_info.id`), `response`, and by need
-`tokens` (the response's length) and `image_mass`, `system_mass` (lists, tokens x layers: attention
-rewards). Gates are open. In the tables, – is "not applicable", and n/a counts these.
+`tokens` (the response's length), `prefill` (what the chat template has written of the response, such as "<think>\\n")
+and `image_mass`, `system_mass` (lists, tokens x layers: attention rewards). Gates are open. In the tables, – is "not
+applicable", and n/a counts these.
 
 Exit status: 0; 1 where a reward failed on a response; 2 for a mistake in the arguments or files.
 """
@@ -171,6 +172,8 @@ def _read_jsonl(path: str) -> list[tuple[int, dict[str, Any]]]:
 def _check_response(line: dict[str, Any], rewards: RewardSet, where: str) -> None:
     if not isinstance(line.get("response"), str):
         raise ValueError(f"{where} has no text `response`")
+    if not isinstance(line.get("prefill", ""), str):
+        raise ValueError(f"{where}: `prefill` must be a text, not {line['prefill']!r}")
     if type(line.get("tokens", 0)) is not int:
         raise ValueError(f"{where}: `tokens` must be a whole number, not {line['tokens']!r}")
     if rewards.needs_attention and not {"image_mass", "system_mass"} <= line.keys():
@@ -213,6 +216,7 @@ def _samples(pairs: list[tuple[dict[str, Any], dict[str, Any], Masses | None]]) 
             options=row_options(row["extra_info"]),
             image_sizes=tuple(image_size(image, where=f"row {line['id']}") for image in row.get("images") or []),
             response_tokens=line.get("tokens"),
+            prefill=line.get("prefill", ""),
             masses=masses,
             group=tuple(mass for j in members[str(line["id"])] if (mass := pairs[j][2]) is not None),
             position=members[str(line["id"])].index(i),

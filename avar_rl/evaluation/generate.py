@@ -12,6 +12,7 @@ from avar_rl.attention.roles import Markup
 from avar_rl.evaluation.questions import Question, QuestionSet
 from avar_rl.intervention import NO_INTERVENTION, Intervention
 from avar_rl.runtime.settings import Count, NotNegative, Whole, settings
+from rewards.sample import prefill_of
 
 
 @settings
@@ -34,11 +35,15 @@ class GenerationSettings:
 
 @dataclass(frozen=True)
 class Response:
-    """A generated text, its token ids (an end-of-text token included), and whether the limit cut it off."""
+    """A generated text, its token ids (an end-of-text token included), and whether the limit cut it off.
+
+    prefill: what the chat template has written of the text, see `rewards.sample.Sample`.
+    """
 
     text: str
     ids: tuple[int, ...]
     truncated: bool
+    prefill: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,9 +146,10 @@ def _draw(engine, questions: Sequence[Question], processor, settings: Generation
     prompts = vllm_prompts(questions, processor)
     # One call for both, so that the batch stays full until the end.
     outputs = engine.generate(prompts * len(kinds), [kind for kind in kinds for _ in prompts], use_tqdm=os.isatty(2))
+    prefills = [prefill_of(prompt["prompt"]) for prompt in prompts] * len(kinds)
     drawn = [
-        tuple(Response(c.text, tuple(c.token_ids), c.finish_reason == "length") for c in output.outputs)
-        for output in outputs
+        tuple(Response(c.text, tuple(c.token_ids), c.finish_reason == "length", prefill) for c in output.outputs)
+        for output, prefill in zip(outputs, prefills, strict=True)
     ]
     greedy, sampled = drawn[: len(prompts)], drawn[len(prompts) :] or [()] * len(prompts)
     return [Responses(first[0], rest) for first, rest in zip(greedy, sampled, strict=True)]

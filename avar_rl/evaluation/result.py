@@ -58,7 +58,7 @@ def _grade(question: Question, response: Response, sample: int | None) -> Graded
         response=response.text,
         answer=extract_answer(response.text),
         accuracy=accuracy(response.text, question.gold, options=question.options),
-        format=format_reward(response.text),
+        format=format_reward(response.text, response.prefill),
         tokens=len(response.ids),
         truncated=response.truncated,
     )

@@ -110,21 +110,30 @@ class Letters:
         return "".join(map(chr, ids.tolist()))
 
 
-def test_the_manager_scores_the_last_trajectory_without_its_padding():
-    text = "<answer>6</answer>"
+@pytest.mark.parametrize("opened", ["<think>\n", ""])
+def test_the_manager_scores_the_last_trajectory_without_its_padding(opened):
+    text = "so</think><answer>6</answer>"
     ids = torch.zeros(2, 30, dtype=torch.long)
     ids[1, : len(text)] = torch.tensor([ord(letter) for letter in text])
-    rows = [row(response_len=1), row(response_len=np.int64(len(text)))]
+    prompt = f"<|im_start|>user\nHow many?<|im_end|>\n<|im_start|>assistant\n{opened}"
+    prompts = torch.zeros(2, 100, dtype=torch.long)
+    prompts[1, : len(prompt)] = torch.tensor([ord(letter) for letter in prompt])
+    lengths = {"response_len": np.int64(len(text)), "prompt_len": np.int64(len(prompt))}
+    rows = [row(response_len=1, prompt_len=1), row(**lengths)]
     columns = {name: np.array([one[name] for one in rows] + [None], dtype=object)[:2] for name in rows[0]}
     config = recipe.load("recipes/config/tiny_grpo", ["avar.rewards.format=0.5"], stage="grpo")
     manager = TextRewardManager(config, Letters())
-    found = asyncio.run(manager.run_single(DataProto.from_dict({"responses": ids}, non_tensors=columns)))
+    found = asyncio.run(
+        manager.run_single(DataProto.from_dict({"responses": ids, "prompts": prompts}, non_tensors=columns))
+    )
     # accuracy 1 + 0.5 x format (0 or 1); what it says of the rewards is what the total is made of
     info = found["reward_extra_info"]
     assert info["accuracy"] == 1.0 and found["reward_score"] == 1.0 + 0.5 * info["format"]
+    assert info["format"] == float(bool(opened))  # an opening tag of the chat template counts
     scored = TextScore.from_json(info[TEXT_SCORE])
     assert scored.values.raw == {"accuracy": 1.0, "format": info["format"]} and scored.sample.row_id == "train-7"
     assert (scored.sample.response_tokens, scored.sample.max_response_tokens) == (len(text), 80)
+    assert scored.sample.prefill == opened
 
 
 def with_score(key: str, scored: TextScore) -> Arrived:
@@ -133,7 +142,8 @@ def with_score(key: str, scored: TextScore) -> Arrived:
 
 
 def test_what_the_reward_worker_says_arrives_but_for_the_text_which_is_each_responses_own():
-    sample = Sample("q", "r", "6", {"data_source": "tiny"}, "row 3", ((30, 20), (8, 8)), 3, 80, options=("red", "blue"))
+    known = {"options": ("red", "blue"), "prefill": "<think>\n"}
+    sample = Sample("q", "r", "6", {"data_source": "tiny"}, "row 3", ((30, 20), (8, 8)), 3, 80, **known)
     said = TextScore(sample, Values({"accuracy": 1.0, "own": None}, frozenset({"own"})), "")
     assert TextScore.from_json(said.to_json()) == replace(said, sample=replace(sample, response=""))
     (response,) = score([with_score("a_0_0", said)], TEXT, step=1).responses

@@ -101,6 +101,12 @@ def test_comparison_of_an_intervention_by_hand():
     assert alone["sampled"] is None and alone["greedy"]["interval"] is None
 
 
+def test_a_thought_that_the_chat_template_opens_counts():
+    text = thought("3").removeprefix("<think>")
+    responses = Responses(Response(text, (7,), False), (Response(text, (7,), False, "<think>\n"),))
+    assert [g.format for g in grade(QUESTIONS[:1], [responses])] == [0.0, 1.0]
+
+
 def test_the_text_of_an_option_is_right():
     asked = question("q", "position", "B", ("red", "blue"))
     found = grade([asked] * 2, [Responses(Response(thought(text), (7,), False), ()) for text in ("blue", "red")])

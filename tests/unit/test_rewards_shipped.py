@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from rewards.sample import AttentionSample, Masses, Sample, question_text
-from rewards.shipped.format import format_reward
+from rewards.sample import AttentionSample, Masses, Sample, prefill_of, question_text
+from rewards.shipped.format import format_reward, sample_format
 from rewards.shipped.length import length
 from rewards.shipped.repetition import repetition
 from rewards.shipped.visual import rank, token_visual_score, visual
@@ -43,6 +43,29 @@ def test_right_format(response):
 )
 def test_wrong_format(response):
     assert format_reward(response) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("prefill", "response", "expected"),
+    [
+        ("<think>\n", "a</think><answer>6</answer>", 1.0),
+        ("<think>", "<think>a</think><answer>6</answer>", 0.0),  # says the tag again
+        ("<think>\n", "<answer>6</answer>", 0.0),
+        ("<think>\n", "</think><answer>6</answer>", 0.0),  # an empty thought
+        ("<think>\n\n</think>\n\n", "<think>a</think><answer>6</answer>", 1.0),  # thinking is switched off
+        ("<think>\n\n</think>\n\n", "a</think><answer>6</answer>", 0.0),
+        ("", "a</think><answer>6</answer>", 0.0),
+    ],
+)
+def test_a_thought_that_the_chat_template_opens(prefill, response, expected):
+    assert sample_format(Sample("q", response, "6", prefill=prefill)) == expected
+
+
+def test_the_prefill_is_what_stands_after_the_header_of_the_response():
+    prompt = "<|im_start|>user\nHow many <think>?<|im_end|>\n<|im_start|>assistant\n"
+    assert prefill_of(prompt) == "" and prefill_of(f"{prompt}<think>\n") == "<think>\n"
+    assert prefill_of(f"{prompt}6<|im_end|>\n<|im_start|>user\nAnd now?") == ""  # no turn of the assistant is open
+    assert prefill_of("<|im_start|>assistant") == prefill_of("assistant\n<think>") == prefill_of("") == ""
 
 
 # Two tokens, two layers, heads already averaged.

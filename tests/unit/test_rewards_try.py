@@ -52,6 +52,16 @@ def test_values_of_several_rewards_in_their_order(files):
     assert tried[0].row_id == files["lines"][0]["id"] and not any(one.error for one in tried)
 
 
+def test_a_response_may_say_what_the_chat_template_has_opened(files):
+    lines = [line | {"response": line["response"].removeprefix("<think>")} for line in files["lines"]]
+    write(files["responses"], [lines[0], lines[1] | {"prefill": "<think>\n"}])
+    tried = attempt.run(["format"], [], files["data"], files["responses"])
+    assert [one.raw["format"] for one in tried] == [0.0, 1.0]
+    write(files["responses"], [lines[0] | {"prefill": 7}])
+    with pytest.raises(ValueError, match="responses.jsonl, line 1: `prefill` must be a text, not 7"):
+        attempt.run(["format"], [], files["data"], files["responses"])
+
+
 def test_a_file_alone_stands_for_all_that_it_declares(files, tmp_path):
     both = tmp_path / "both.py"
     both.write_text(f"{OWN}\n@reward(name='second')\nasync def other(sample: Sample) -> float:\n    return 0.5\n")

@@ -14,7 +14,9 @@ from avar_rl.runtime.images import image_size
 from avar_rl.verl_plugin.config.settings import GRPOSettings, parse
 from avar_rl.verl_plugin.grpo.text_score import TEXT_SCORE, TextScore
 from rewards.combine import RewardError, RewardSet
-from rewards.sample import Sample, question_text, row_options
+from rewards.sample import Sample, prefill_of, question_text, row_options
+
+_PROMPT_END = 64  # tokens of a prompt in which the header of the response's turn is looked for
 
 # What verl adds to a data row, or has turned into something else (the prompt, the gold).
 _VERLS = frozenset(
@@ -41,7 +43,12 @@ class TextRewardManager(RewardManagerBase):
         item = _last(data)
         length = int(item.non_tensor_batch["response_len"])  # the batch is padded
         response = self.decode(item.batch["responses"][:length], skip_special_tokens=True)
-        scored = await score_row(item.non_tensor_batch, response, self.rewards, length=length, limit=self.limit)
+        prompt_length = int(item.non_tensor_batch["prompt_len"])
+        end = item.batch["prompts"][max(0, prompt_length - _PROMPT_END) : prompt_length]
+        prefill = prefill_of(self.decode(end, skip_special_tokens=False))
+        scored = await score_row(
+            item.non_tensor_batch, response, self.rewards, length=length, limit=self.limit, prefill=prefill
+        )
         total = math.nan if scored.error else self.rewards.combine(scored.values).total
         return {"reward_score": total, "reward_extra_info": {**scored.numbers(), TEXT_SCORE: scored.to_json()}}
 
@@ -52,7 +59,7 @@ def _last(data: DataProto) -> DataProtoItem:
 
 
 async def score_row(
-    row: Mapping[str, Any], response: str, rewards: RewardSet, *, length: int, limit: int | None
+    row: Mapping[str, Any], response: str, rewards: RewardSet, *, length: int, limit: int | None, prefill: str = ""
 ) -> TextScore:
     """The text rewards of the response to one data row, as verl hands it over.
 
@@ -61,10 +68,11 @@ async def score_row(
         response: decoded, without special tokens.
         length: of the response in tokens.
         limit: tokens at which a response is cut.
+        prefill: what the chat template has written of the response.
 
     Returns a `TextScore` whose `error` says which reward failed, or what is wrong with the row.
     """
-    sample = _sample(row, response, length, limit)
+    sample = replace(_sample(row, response, length, limit), prefill=prefill)
     try:
         sample = _with_options_and_images(sample, row)
     except ValueError as error:

@@ -6,6 +6,7 @@ prompt and response, in the old-log-prob pass: the engine records there, and the
 with the text rewards and written to `rm_scores` before the advantage.
 """
 
+import sys
 from typing import Any
 
 from transfer_queue import KVBatchMeta
@@ -20,6 +21,7 @@ from avar_rl.verl_plugin.grpo.arrivals import require_all_responses
 from avar_rl.verl_plugin.grpo.guard import check_agreement
 from avar_rl.verl_plugin.grpo.watchdog import Watchdog
 from avar_rl.verl_plugin.watch import console
+from avar_rl.verl_plugin.watch.constant_parts import ConstantParts
 from avar_rl.verl_plugin.watch.ray_metrics import MetricsExporter
 from avar_rl.verl_plugin.watch.record import RolloutRecorder
 
@@ -32,6 +34,7 @@ class AnchoredGRPOTrainer(PPOTrainerSync):
         self.rewards = self.settings.reward_set()
         self.watchdog = Watchdog(self.settings.guard.step_minutes)
         self.recorder = RolloutRecorder(self.settings.rollouts)
+        self.constant_parts = ConstantParts(self.rewards.weights, self.rewards.gates)
         self.exporter = MetricsExporter(run=config.trainer.experiment_name)
         self._agreement_checked = False
         super().__init__(config)
@@ -50,6 +53,8 @@ class AnchoredGRPOTrainer(PPOTrainerSync):
         super()._compute_metrics(batch, metrics, timing_raw, global_steps=global_steps, epoch=epoch)
         print(console.line(global_steps, metrics, console.GRPO), flush=True)
         print(console.rewards(metrics, self.rewards.weights), flush=True)
+        for sentence in self.constant_parts.add(metrics):
+            print(f"warning: {sentence}", file=sys.stderr, flush=True)
         self.exporter.set(metrics)
 
     def _step_once(self, metrics: dict, timing_raw: dict, sample_batch_size: int):
