@@ -1,6 +1,7 @@
 """The warning about parts of the reward that never change."""
 
 import re
+from collections.abc import Mapping
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ WEIGHTS = {"accuracy": 1.0, "visual": 0.3, "format": 0.1, "judge": 0.0}
 GATES = {"visual": "accuracy"}
 
 
-def step(*parts: dict[str, float | None], masked: bool = False) -> dict[str, float]:
+def step(*parts: Mapping[str, float | None], masked: bool = False) -> dict[str, float]:
     """The curves of a step whose responses have these raw values; visual is gated by accuracy."""
     responses = []
     for number, raw in enumerate(parts):

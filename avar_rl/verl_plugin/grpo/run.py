@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     environment.prepare(arguments.profile)
     from omegaconf import OmegaConf
 
-    from avar_rl.verl_plugin.config import paths, preflight, recipe, settings
+    from avar_rl.verl_plugin.config import paths, preflight, recipe, settings, tags
 
     try:
         config = recipe.load(arguments.recipe, arguments.overrides, stage="grpo")
@@ -44,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(OmegaConf.to_yaml(config, resolve=True))
             return 0
         preflight.check_inputs(config.data, config.actor_rollout_ref.model.path)
+        for note in tags.tag_notes(config.actor_rollout_ref.model.path, config.data.apply_chat_template_kwargs):
+            print(f"avar grpo: note: {note}", file=sys.stderr)
         paths.prepare_logs(config, "grpo")
     except ValueError as error:
         print(f"avar grpo: {error}", file=sys.stderr)
