@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from avar_rl.runtime.files import read_parquet
-from avar_rl.runtime.images import open_image
+from avar_rl.runtime.images import decoder_faults, open_image
 from data_tools.formats.rows import IMAGE_PLACEHOLDER, row_format, write_rows
 from rewards.sample import row_options
 
@@ -117,8 +117,6 @@ def gold_of_chat(turns: Sequence[Turn]) -> str | None:
 
 def check_images(row: Row) -> tuple[list[tuple[int, int]], list[str]]:
     """(height, width) of each image of a row, and what is wrong with the others. Every pixel is decoded."""
-    from PIL import Image
-
     sizes, faults = [], []
     for number, entry in enumerate(row["images"] or []):
         if not entry or not entry.get("bytes"):
@@ -126,9 +124,10 @@ def check_images(row: Row) -> tuple[list[tuple[int, int]], list[str]]:
             continue
         try:
             image = open_image(entry["bytes"])
-            image.load()
-        except (ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-            faults.append(f"image {number} cannot be read ({type(error).__name__}: {error})")
+            with decoder_faults():
+                image.load()
+        except ValueError as error:
+            faults.append(f"image {number}: {error}")
             continue
         sizes.append((image.height, image.width))
     return sizes, faults

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from avar_rl.runtime.files import read_parquet
-from avar_rl.runtime.images import image_bytes, image_size, open_image
+from avar_rl.runtime.images import decoder_faults, image_bytes, image_size, open_image
 from data_tools.formats.rows import IMAGE_PLACEHOLDER
 from data_tools.validate import structured_turns, token_length
 
@@ -38,10 +38,9 @@ class Conversation:
 
     def pictures(self) -> list[Image]:
         """The images, decoded to RGB. ValueError: one is broken."""
-        try:
-            return [open_image(data, where=self._name).convert("RGB") for data in self.images]
-        except OSError as error:  # a file that ends too early shows when its pixels are decoded
-            raise ValueError(f"{self._name}: an image cannot be decoded ({error})") from error
+        found = [open_image(data, where=self._name) for data in self.images]
+        with decoder_faults(self._name):  # a file that ends too early shows when its pixels are decoded
+            return [image.convert("RGB") for image in found]
 
     def tokens(self, processor) -> int:
         """The length in tokens as the processor counts, image tokens included. ValueError: an unreadable image."""

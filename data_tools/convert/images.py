@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import hashlib
 import io
-import struct
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+
+from avar_rl.runtime.images import decoder_faults
 
 MAX_PIXELS = 64_000_000
 MAX_ASPECT = 200
@@ -60,14 +61,12 @@ def read_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
 
     if not data:
         raise ValueError("no bytes")
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            _check_size(image.width, image.height, max_pixels)
+    with decoder_faults():
+        image = Image.open(io.BytesIO(data))
+    with image:
+        _check_size(image.width, image.height, max_pixels)
+        with decoder_faults():
             return _picture(data, image)
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"too large: {error}") from None
-    except (OSError, SyntaxError, EOFError, struct.error) as error:  # what Pillow raises on broken files
-        raise ValueError(f"cannot be read ({type(error).__name__}: {error})") from None
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:

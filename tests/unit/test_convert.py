@@ -77,7 +77,7 @@ def test_every_row_is_written_or_rejected_with_its_reason(tmp_path):
         8: "row",
     }
     assert found[1][1] == "column answer is empty" and "no such image file" in found[2][1]
-    assert "image 0: cannot be read" in found[3][1] and "'a + * b" in found[4][1]
+    assert "image 0: an image cannot be read" in found[3][1] and "'a + * b" in found[4][1]
     assert found[8][1] == "`<image>` stands 2 times in the text of 1 images"
     report = json.loads((out / "report.json").read_text())["splits"][0]
     assert (report["rows"], report["written"]) == (10, 3)

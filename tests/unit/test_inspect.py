@@ -88,7 +88,7 @@ def test_faults_name_the_row_and_make_the_status_1(tmp_path, capsys):
     assert main([str(path)]) == 1
     printed = capsys.readouterr().out
     assert "s-0: the gold answer 'a + *" in printed and "s-1: image: no such image file" in printed
-    assert "s-2: image: cannot be read" in printed and "3 faults" in printed
+    assert "s-2: image: an image cannot be read" in printed and "3 faults" in printed
 
 
 def test_a_gold_that_is_not_equal_to_itself_is_a_fault(tmp_path, monkeypatch):
@@ -190,7 +190,7 @@ def test_faults_of_training_rows_are_named(tmp_path, capsys):
     assert main([str(tmp_path / "rl.parquet")]) == 1
     printed = capsys.readouterr().out
     assert "r-0: the gold answer 'a + * b' in reward_model.ground_truth cannot be scored" in printed
-    assert "r-1: image: cannot be read" in printed
+    assert "r-1: image: an image cannot be read" in printed
     assert "r-2: `<image>` stands 2 times in `prompt`, but the row has 1 images" in printed
     assert "r-3: image: an image is neither bytes nor the path of a file" in printed and "4 faults" in printed
     write_rows([chat(0, response="7"), chat(1)], tmp_path / "chat.parquet")

@@ -104,7 +104,7 @@ def test_tables_keep_every_number(width, monkeypatch, capsys):
 
 def test_a_truncated_image_is_named(base):
     cut = Conversation("cut", user("<image>What?"), (png()[:-40],))
-    with pytest.raises(ValueError, match="sample cut: an image cannot be decoded"):
+    with pytest.raises(ValueError, match="sample cut: an image cannot be read .OSError"):
         cut.pictures()
     with pytest.raises(ValueError, match="sample none: an image cannot be read"):
         measure(*base[:1], [Conversation("none", user("<image>What?"), (b"no image",))], base[1])

@@ -60,9 +60,9 @@ def test_good_rows_have_no_fault(processor, row):
         (changed(CHAT, images=None), "`<image>` stands 1 times in `messages`, but the row has 0 images"),
         (changed(RL, images=[{"bytes": None}]), "image 0 is missing"),
         (changed(RL, images=[{"bytes": b""}]), "image 0 is missing"),
-        (changed(RL, images=[{"bytes": b"not a picture"}]), "image 0 cannot be read"),
-        (changed(RL, images=[{"bytes": png()[:60]}]), "image 0 cannot be read"),
-        (changed(RL, images=[{"bytes": png()[:60] + bytes(40) + png()[100:]}]), "image 0 cannot be read"),
+        (changed(RL, images=[{"bytes": b"not a picture"}]), "image 0: an image cannot be read"),
+        (changed(RL, images=[{"bytes": png()[:60]}]), "image 0: an image cannot be read"),
+        (changed(RL, images=[{"bytes": png()[:60] + bytes(40) + png()[100:]}]), "image 0: an image cannot be read"),
         (changed(RL, reward_model={"style": "rule", "ground_truth": " "}), "ground_truth is empty"),
         (
             changed(RL, reward_model={"style": "rule", "ground_truth": None}),
