@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_tools.convert.sources.columns import Columns
+from data_tools.convert.sources.columns import INDEX_HELP, INDEXES, Columns
 from data_tools.formats.rows import chat_row, rl_row, row_writer
 from data_tools.formats.sample import DataSample, SampleWriter, is_sample_file, read_samples
 
@@ -64,12 +64,12 @@ def convert(source: str, path: Path, columns: Columns, hub_split: str) -> int:
     from tqdm import tqdm
 
     from data_tools.convert.duplicates import Duplicates
-    from data_tools.convert.load import open_rows
+    from data_tools.convert.load import open_rows, settled
     from data_tools.convert.pipeline import Converter, Rejection
     from data_tools.convert.run import BAD
     from rewards.shipped.accuracy import check_gold
 
-    converter = Converter(columns.source(Path(source).stem), hub_split, check_gold)
+    converter = Converter(settled(columns.source(Path(source).stem), source, hub_split), hub_split, check_gold)
     rows = open_rows(converter.source, source, hub_split)
     duplicates = 0
     with SampleWriter(path) as writer:
@@ -151,7 +151,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--question-column", default="question")
     parser.add_argument("--answer-column", default="answer", help="short gold answer, as the grader can read it")
     parser.add_argument("--images-column", help="image, or list of images: bytes, {bytes, path}, or paths")
-    parser.add_argument("--options-column", help="list of options; the answer is a letter or the text of one")
+    parser.add_argument("--options-column", help="options; the answer is the text of one, its letter or its place")
+    parser.add_argument("--answer-index", choices=INDEXES, default="detect", help=INDEX_HELP)
     parser.add_argument("--response-column", help="worked response for SFT: <think>…</think><answer>…</answer>")
     parser.add_argument("--split", default="train", help="split of a hub data set to read (default train)")
     parser.add_argument("--val-rows", type=int, default=200)
@@ -159,7 +160,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of the shuffle before splitting (default 0)")
     args = parser.parse_args(argv)
     columns = Columns(
-        args.question_column, args.answer_column, args.images_column, args.options_column, args.response_column
+        args.question_column,
+        args.answer_column,
+        args.images_column,
+        args.options_column,
+        args.response_column,
+        args.answer_index,
     )
     try:
         split = Split(args.val_rows, args.test_rows, args.seed)

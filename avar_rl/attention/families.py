@@ -7,6 +7,15 @@ stamps, which are USER text.
 """
 
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+# The special tokens of these families' tokenizers. Where one stands in a text, the tokenizer makes it that token.
+CHAT_MARKUP = tuple(
+    f"<|{name}|>"
+    for name in (
+        *("endoftext", "im_start", "im_end", "vision_start", "vision_end", "vision_pad", "image_pad", "video_pad"),
+        *("object_ref_start", "object_ref_end", "box_start", "box_end", "quad_start", "quad_end"),
+        *("fim_prefix", "fim_middle", "fim_suffix", "fim_pad", "repo_name", "file_sep"),
+    )
+)
 
 
 def require_supported(model_type: str) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_tools.convert.sources import SOURCES, find
-from data_tools.convert.sources.columns import Columns
+from data_tools.convert.sources.columns import INDEX_HELP, INDEXES, Columns
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     columns.add_argument("--answer-column", default="answer")
     columns.add_argument("--images-column")
     columns.add_argument("--options-column")
+    columns.add_argument("--answer-index", choices=INDEXES, default="detect", help=INDEX_HELP)
     columns.add_argument("--response-column")
     return parser
 
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error("OUT is missing: the folder for the files")
         if source.name == "columns":
             names = ("question_column", "answer_column", "images_column", "options_column", "response_column")
-            source = Columns(*(getattr(args, name) for name in names)).source()
+            source = Columns(*(getattr(args, name) for name in names), args.answer_index).source()
 
         from data_tools.convert.run import Options, run
 

@@ -1,33 +1,46 @@
 """Rows of a source, streamed: from the hub, from a folder, or from a local file.
 
-All but single parquet files goes through `datasets`, whose reader may hold up to a parquet shard in memory.
+Parquet and JSON files are read here: each row as it is, whatever type its neighbours have (Arrow takes a column's type
+from the first block of a file), and a row that cannot be read leaves the others as they are. All else goes through
+`datasets`, whose reader may hold up to a parquet shard in memory.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from data_tools.convert.sources.source import Row, Source
-from data_tools.formats.rows import parquet_rows
+from data_tools.formats.rows import batch_rows, parquet_batches
 
-FILE_LOADERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".arrow": "arrow"}
+FILE_LOADERS = (".parquet", ".json", ".jsonl", ".arrow")
 SHOWN = 120  # characters of a first row in a message
+FIRST_ROWS = 1000  # in one of which a needed column must be
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """Stands for a row that the file holds, but that cannot be read; `text` says why."""
+
+    text: str
 
 
 @dataclass(frozen=True)
 class SourceRows:
     """The rows of one split in order; image paths in them are relative to `folder`."""
 
-    rows: Iterator[Row]
+    rows: Iterator[Row | Unreadable]
     folder: Path
 
 
-def open_rows(source: Source, data: str, split: str) -> SourceRows:
+def open_rows(source: Source, data: str, split: str, only: Sequence[str] | None = None) -> SourceRows:
     """The rows of one split of `data`: a file (whose only split it is), a folder as `datasets` reads it, or a hub name.
+
+    With `only`, other columns than these need not be in the rows: they are left in a parquet file.
 
     Raises:
         ValueError: nothing there, an unknown kind of file, no rows, or missing columns (names them, shows a row).
@@ -39,32 +52,94 @@ def open_rows(source: Source, data: str, split: str) -> SourceRows:
         raise ValueError(f"{data}: unknown kind of file; known are {', '.join(FILE_LOADERS)}")
     if path.is_file() and path.stat().st_size == 0:
         raise ValueError(f"{data}: the file is empty")
-    own = source.read(path) if path.suffix == ".json" else None
-    rows = _checked(_streamed(source, data, split) if own is None else iter(own), data)
-    try:
-        first = next(rows)
-    except StopIteration:
-        raise ValueError(f"{data}: the data set holds no rows") from None
-    missing = [name for name in source.columns if name not in first]
+    folder = path if path.is_dir() else path.parent if path.is_file() else Path()
+    return SourceRows(_with_columns(source, _checked(_streamed(source, data, split, only), data), data), folder)
+
+
+def settled(source: Source, data: str, split: str) -> Source:
+    """The source that drafts the rows of this split: `source` itself, unless the split must be read for it first."""
+    if source.survey is None:
+        return source
+    rows = open_rows(replace(source, columns=source.surveyed), data, split, source.surveyed).rows
+    return source.survey(row for row in rows if not isinstance(row, Unreadable))
+
+
+def _with_columns(source: Source, rows: Iterator[Row | Unreadable], data: str) -> Iterator[Row | Unreadable]:
+    """`rows`, each with all columns of the source, None where it lacks one that others have."""
+    head: list[Row | Unreadable] = []
+    missing, first = set(source.columns), None
+    for row in itertools.islice(rows, FIRST_ROWS):
+        head.append(row)
+        if not isinstance(row, Unreadable):
+            missing, first = missing - set(row), first or row
+            if not missing:
+                break
+    if first is None:
+        fault = f" that can be read: {head[0].text}" if head and isinstance(head[0], Unreadable) else ""
+        raise ValueError(f"{data}: the data set holds no rows{fault}")
     if missing:
+        names = ", ".join(name for name in source.columns if name in missing)
         raise ValueError(
-            f"{data}: no column {', '.join(missing)}; it has {', '.join(first)}. {source.name} needs"
+            f"{data}: no column {names}; it has {', '.join(first)}. {source.name} needs"
             f" {', '.join(source.columns)}; the first row is {_shown(first)}"
         )
-    return SourceRows(
-        itertools.chain([first], rows), path if path.is_dir() else path.parent if path.is_file() else Path()
-    )
+    empty = dict.fromkeys(source.columns)
+    return (row if isinstance(row, Unreadable) else {**empty, **row} for row in itertools.chain(head, rows))
 
 
-def _streamed(source: Source, data: str, split: str) -> Iterator[Row]:
+def _streamed(source: Source, data: str, split: str, only: Sequence[str] | None) -> Iterator[Row | Unreadable]:
+    path = Path(data)
+    if path.suffix == ".parquet":
+        yield from _parquet(path, only)
+    elif path.suffix in (".json", ".jsonl"):
+        own = source.read(path) if path.suffix == ".json" else None
+        yield from _json(path) if own is None else own
+    else:
+        yield from _by_datasets(source, data, split)
+
+
+def _parquet(path: Path, only: Sequence[str] | None) -> Iterator[Row | Unreadable]:
+    """The rows of a parquet file, undecoded and in constant memory."""
+    for batch in parquet_batches(path, only):
+        try:
+            yield from batch_rows(batch)
+        except (ValueError, OverflowError):  # text that is no UTF-8, a time beyond Python's: one of the rows
+            for place in range(batch.num_rows):
+                try:
+                    yield from batch_rows(batch.slice(place, 1))
+                except (ValueError, OverflowError) as error:
+                    yield Unreadable(f"the row cannot be read ({error})")
+
+
+def _json(path: Path) -> Iterator[Row | Unreadable]:
+    """The rows of a JSON file that is a list, which is read whole, or of one with an object a line."""
+    with path.open("rb") as file:
+        start = file.read(1000).removeprefix(b"\xef\xbb\xbf").lstrip()
+    if path.suffix == ".json" and start.startswith(b"["):
+        content = json.loads(path.read_bytes())
+        for row in content:
+            yield row if isinstance(row, dict) else Unreadable(f"it is a {type(row).__name__}, no object")
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield _line(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line, number)
+
+
+def _line(line: bytes, number: int) -> Row | Unreadable:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return Unreadable(f"line {number} is no JSON ({error})")
+    return row if isinstance(row, dict) else Unreadable(f"line {number} is a {type(row).__name__}, no object")
+
+
+def _by_datasets(source: Source, data: str, split: str) -> Iterator[Row]:
     import datasets
 
     path = Path(data)
-    if path.suffix == ".parquet":
-        yield from parquet_rows(path)  # as `datasets` would give it undecoded, but in constant memory
-        return
     if path.is_file():
-        where: dict[str, Any] = {"path": FILE_LOADERS[path.suffix], "data_files": data, "split": "train"}
+        where: dict[str, Any] = {"path": "arrow", "data_files": data, "split": "train"}
     else:
         where = {"path": data, "name": source.config if data == source.hub else None, "split": split}
     rows = datasets.load_dataset(**where, streaming=True)
@@ -85,12 +160,12 @@ def _undecoded(rows):
     return rows
 
 
-def _checked(rows: Iterator[Row], data: str) -> Iterator[Row]:
+def _checked(rows: Iterator[Row | Unreadable], data: str) -> Iterator[Row | Unreadable]:
     """`rows`; what `datasets` raises, at the start or later, as one sentence."""
     import pyarrow as pa
     from datasets.exceptions import DatasetsError
 
-    faults = (OSError, ValueError, TypeError, pa.ArrowException, DatasetsError)
+    faults = (OSError, ValueError, TypeError, RecursionError, pa.ArrowException, DatasetsError)
     try:
         yield from rows
     except faults as error:

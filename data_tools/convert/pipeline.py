@@ -14,8 +14,8 @@ from typing import Any
 from avar_rl.runtime.images import image_bytes
 from data_tools.convert.duplicates import Duplicates
 from data_tools.convert.images import MAX_PIXELS, Picture, read_picture
-from data_tools.convert.load import SourceRows
-from data_tools.convert.sources.source import Draft, Row, Source
+from data_tools.convert.load import SourceRows, Unreadable
+from data_tools.convert.sources.source import Draft, Row, SeveralAnswersError, Source
 from data_tools.formats.sample import DataSample
 
 AHEAD = 32  # rows per worker that are read before the first is passed on
@@ -112,15 +112,21 @@ class Converter:
                 for made in pool.map(lambda pair: self._read(pair[0], pair[1], rows.folder), chunk):
                     yield self._judge(made, duplicates) if isinstance(made, Converted) else made
 
-    def _read(self, index: int, row: Row, folder: Path) -> Converted | Rejection:
+    def _read(self, index: int, row: Row | Unreadable, folder: Path) -> Converted | Rejection:
+        if isinstance(row, Unreadable):
+            return Rejection(index, "row", row.text)
         try:
             draft = self.source.draft(row)
             pictures = _pictures(draft, folder, self.max_pixels)
             sample = _sample(draft, self.source.name, f"{self.source.name}-{self.split}-{index:06d}", pictures)
         except BadImageError as error:
             return Rejection(index, "image", str(error))
-        except (ValueError, TypeError, AttributeError) as error:  # TypeError: a column of another type than documented
+        except SeveralAnswersError as error:
+            return Rejection(index, "several answers", str(error))
+        except ValueError as error:
             return Rejection(index, "row", str(error))
+        except (TypeError, AttributeError, LookupError) as error:  # a column of another type than documented
+            return Rejection(index, "row", f"{type(error).__name__}: {error}")
         return Converted(index, sample, pictures)
 
     def _judge(self, made: Converted, duplicates: Duplicates) -> Converted | Rejection:

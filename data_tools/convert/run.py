@@ -12,12 +12,18 @@ from typing import Any, TextIO
 from avar_rl.runtime.files import write_json, write_whole
 from data_tools.convert.duplicates import Duplicates, read_benchmark
 from data_tools.convert.images import MAX_PIXELS
-from data_tools.convert.load import open_rows
+from data_tools.convert.load import open_rows, settled
 from data_tools.convert.pipeline import Converted, Converter, Rejection
 from data_tools.convert.sources.source import Source
 from data_tools.formats.sample import DataSample, SampleWriter
 
-BAD = ("row", "image", "gold")  # kinds of rejections that are faults of the data; the others are duplicates
+BAD = (
+    "row",
+    "image",
+    "gold",
+    "several answers",
+    "markup",
+)  # kinds of rejections that are faults of the data; the others are duplicates
 SHOWN = 10
 
 
@@ -128,7 +134,7 @@ def run(
     with (out / "rejected.jsonl").open("w", encoding="utf-8") as rejected:
         for split, where in wanted:
             duplicates.next_split()
-            converter = Converter(source, split, check_gold, options.max_pixels, options.workers)
+            converter = Converter(settled(source, where, split), split, check_gold, options.max_pixels, options.workers)
             done = _split(converter, where, out, duplicates, options, rejected)
             report = replace(report, splits=(*report.splits, done))
             report.write(out / "report.json")

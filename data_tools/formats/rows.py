@@ -234,15 +234,37 @@ def parquet_columns(path: str | Path) -> list[str]:
         raise ValueError(f"{path}: not a readable parquet file ({error})") from error
 
 
-def parquet_rows(
+def parquet_batches(
     path: str | Path, columns: Sequence[str] | None = None, row_groups: Sequence[int] | None = None
-) -> Iterator[dict[str, Any]]:
-    """Rows of a parquet file (or of some of its row groups) one by one, with a row group at most in memory.
+) -> Iterator[pa.RecordBatch]:
+    """A parquet file (or some of its row groups) in batches of 64 rows, with a row group at most in memory.
 
     (Arrow's other readers, `datasets`' among them, fetch ahead of a slow consumer until the whole file is in memory.)
     """
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path, pre_buffer=False) as file:
-        for batch in file.iter_batches(batch_size=64, columns=columns, row_groups=row_groups):
-            yield from batch.to_pylist()
+        yield from file.iter_batches(batch_size=64, columns=columns, row_groups=row_groups)
+
+
+def batch_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """The rows of a batch as dictionaries. A float of 32 or 16 bits becomes the number that it was written as, 0.1 and
+    not 0.10000000149011612."""
+    import numpy as np
+    import pyarrow as pa
+
+    rows = batch.to_pylist()
+    for field in batch.schema:
+        if pa.types.is_float32(field.type) or pa.types.is_float16(field.type):
+            narrow = np.float32 if pa.types.is_float32(field.type) else np.float16
+            for row in rows:
+                row[field.name] = None if row[field.name] is None else float(str(narrow(row[field.name])))
+    return rows
+
+
+def parquet_rows(
+    path: str | Path, columns: Sequence[str] | None = None, row_groups: Sequence[int] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Rows of a parquet file (or of some of its row groups) one by one, with a row group at most in memory."""
+    for batch in parquet_batches(path, columns, row_groups):
+        yield from batch_rows(batch)

@@ -217,7 +217,7 @@ def test_a_column_of_another_type_rejects_the_row(tmp_path):
     data = table(tmp_path / "a.parquet", [row(0) | {"choices": "red or blue", "answer": "red"}])
     assert convert(tmp_path / "out", "--data", data, "--options-column", "choices") == 2
     (rejection,) = rejections(tmp_path / "out")
-    assert rejection["text"] == "the answer 'red' is none of the options ['red or blue']"
+    assert rejection["text"] == "column choices is a text that is no list of options: 'red or blue'"
 
 
 def test_a_full_disk_is_one_sentence_and_the_split_before_stays(tmp_path, monkeypatch, capsys):

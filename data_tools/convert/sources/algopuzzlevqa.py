@@ -4,15 +4,15 @@ Schema: image (Image), question, options [str] (two or more, shuffled), answer (
 and further columns a puzzle; the only split is called data.
 """
 
-from data_tools.convert.sources.source import Draft, Row, Source, kept, letter_of, text_of
+from data_tools.convert.sources.source import Draft, Row, Source, answer_of, kept, letter_of, options_of, text_of
 
 
 def draft(row: Row) -> Draft:
     """What a row of AlgoPuzzleVQA says; raises ValueError for one that cannot be used."""
-    options = [str(option).strip() for option in row["options"]]
+    options = options_of(row, "options")
     return Draft(
         text_of(row, "question"),
-        letter_of(text_of(row, "answer"), options),
+        letter_of(answer_of(row, "answer"), options),
         [row["image"]],
         options,
         extra=kept(row, "solution"),

@@ -4,12 +4,12 @@ Schema: images [Image], problem (with one `<image>` an image), answer (a number 
 train (2,101), validation (300), test (601).
 """
 
-from data_tools.convert.sources.source import Draft, Row, Source, listed, text_of
+from data_tools.convert.sources.source import Draft, Row, Source, answer_of, images_of, text_of
 
 
 def draft(row: Row) -> Draft:
     """What a row of Geometry3K says; raises ValueError for one that cannot be used."""
-    return Draft(text_of(row, "problem"), text_of(row, "answer"), listed(row["images"]))
+    return Draft(text_of(row, "problem"), answer_of(row, "answer"), images_of(row, "images"))
 
 
 SOURCE = Source(

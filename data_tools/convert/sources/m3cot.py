@@ -5,19 +5,29 @@ empty in some rows), domain, topic; splits train, validation, test. A row withou
 is about one. The context, where there is one, comes before the question.
 """
 
-from data_tools.convert.sources.source import Draft, Row, Source, kept, named_letter, text_of
+from data_tools.convert.sources.source import (
+    Draft,
+    Row,
+    Source,
+    answer_of,
+    kept,
+    named_letter,
+    optional_text,
+    options_of,
+    text_of,
+)
 
 
 def draft(row: Row) -> Draft:
     """What a row of M3CoT says; raises ValueError for one that cannot be used."""
     if row["image"] is None:
         raise ValueError("column image is empty")
-    options = [str(choice).strip() for choice in row["choices"]]
-    context = (row.get("context") or "").strip()
+    options = options_of(row, "choices")
+    context = optional_text(row, "context")
     question = text_of(row, "question")
     return Draft(
         f"{context}\n{question}" if context else question,
-        named_letter(text_of(row, "answer"), options),
+        named_letter(answer_of(row, "answer"), options),
         [row["image"]],
         options,
         extra=kept(row, "id", "domain", "topic", "category", "rationale"),

@@ -6,15 +6,25 @@ Vision Only), question (options stand in it; empty in the version Vision Only, w
 metadata, query_wo, query_cot; split testmini (3,940).
 """
 
-from data_tools.convert.sources.source import IN_THE_IMAGE, Draft, Row, Source, kept, numbered_objects, text_of
+from data_tools.convert.sources.source import (
+    IN_THE_IMAGE,
+    Draft,
+    Row,
+    Source,
+    answer_of,
+    kept,
+    numbered_objects,
+    optional_text,
+    text_of,
+)
 
 
 def draft(row: Row) -> Draft:
     """What a row of MathVerse says; raises ValueError for one that cannot be used."""
-    vision_only = row["problem_version"] == "Vision Only" and not (row["question"] or "").strip()
+    vision_only = row["problem_version"] == "Vision Only" and not optional_text(row, "question")
     return Draft(
         IN_THE_IMAGE if vision_only else text_of(row, "question"),
-        text_of(row, "answer"),
+        answer_of(row, "answer"),
         [row["image"]],
         extra=kept(row, "sample_index", "problem_index", "problem_version", "question_type", "metadata"),
     )

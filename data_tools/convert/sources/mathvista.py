@@ -6,16 +6,28 @@ metadata, query; splits testmini (1,000) and test (5,141, without answers: all r
 of numbered rows, with `image` only. Unit and precision are said in the question, as they decide the answer.
 """
 
-from data_tools.convert.sources.source import Draft, Row, Source, kept, letter_of, listed, numbered_objects, text_of
+from data_tools.convert.sources.source import (
+    Draft,
+    Row,
+    Source,
+    answer_of,
+    kept,
+    letter_of,
+    numbered_objects,
+    optional_text,
+    options_of,
+    text_of,
+)
 
 
 def draft(row: Row) -> Draft:
     """What a row of MathVista says; raises ValueError for one that cannot be used."""
-    options = [str(choice).strip() for choice in listed(row["choices"])]
-    answer = text_of(row, "answer")
-    hints = [f"unit: {row['unit']}"] if row.get("unit") else []
-    if row.get("answer_type") == "float" and row.get("precision"):
-        hints.append(f"decimal places: {float(row['precision']):g}")
+    options = options_of(row, "choices")
+    answer = answer_of(row, "answer")
+    unit, precision = optional_text(row, "unit"), optional_text(row, "precision")
+    hints = [f"unit: {unit}"] if unit else []
+    if row.get("answer_type") == "float" and precision not in ("", "0"):
+        hints.append(f"decimal places: {precision}")
     question = text_of(row, "question")
     return Draft(
         f"{question} ({'; '.join(hints)})" if hints else question,

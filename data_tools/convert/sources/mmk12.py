@@ -4,14 +4,14 @@ Schema: id, question (options stand in it), answer, subject, image (Image); spli
 and test (2,000, choice).
 """
 
-from data_tools.convert.sources.source import Draft, Row, Source, kept, listed, place_images, text_of
+from data_tools.convert.sources.source import Draft, Row, Source, answer_of, images_of, kept, place_images, text_of
 
 
 def draft(row: Row) -> Draft:
     """What a row of MMK12 says; raises ValueError for one that cannot be used."""
-    images = listed(row["image"])
+    images = images_of(row, "image")
     question = place_images(text_of(row, "question"), "<image>", len(images))
-    return Draft(question, text_of(row, "answer"), images, extra=kept(row, "id", "subject"))
+    return Draft(question, answer_of(row, "answer"), images, extra=kept(row, "id", "subject"))
 
 
 SOURCE = Source("mmk12", ("question", "answer", "image"), draft, hub="FanqingM/MMK12", splits=("test", "train"))

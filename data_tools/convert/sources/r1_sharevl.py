@@ -4,14 +4,14 @@ Schema: images [Image], problem (starts with `<image>`; options, where there are
 number or an expression), and idx and new_questions (rewritten problems), which are left out; split train.
 """
 
-from data_tools.convert.sources.source import Draft, Row, Source, kept, listed, place_images, text_of
+from data_tools.convert.sources.source import Draft, Row, Source, answer_of, images_of, kept, place_images, text_of
 
 
 def draft(row: Row) -> Draft:
     """What a row of R1-ShareVL says; raises ValueError for one that cannot be used."""
-    images = listed(row["images"])
+    images = images_of(row, "images")
     question = place_images(text_of(row, "problem"), "<image>", len(images))
-    return Draft(question, text_of(row, "answer"), images, extra=kept(row, "idx"))
+    return Draft(question, answer_of(row, "answer"), images, extra=kept(row, "idx"))
 
 
 SOURCE = Source("r1_sharevl", ("images", "problem", "answer"), draft, hub="HuanjinYao/R1-ShareVL-52K")

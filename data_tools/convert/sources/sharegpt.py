@@ -7,16 +7,19 @@ becomes `response`.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
-from data_tools.convert.sources.source import Draft, Row, Source, kept, listed
+from data_tools.convert.sources.source import Draft, Row, Source, images_of, kept, optional_text
+from data_tools.convert.sources.values import text_value
 
 ROLES = {"human": "user", "gpt": "assistant"}
 
 
-def turn_of(turn: Mapping[str, str]) -> tuple[str, str]:
+def turn_of(turn: Mapping[str, Any]) -> tuple[str, str]:
     """(role, text) of a turn in either spelling; the roles are user, assistant and system."""
-    role = turn.get("from") or turn.get("role") or ""
-    return ROLES.get(role, role), (turn.get("value") or turn.get("content") or "").strip()
+    role = text_value(turn.get("from") or turn.get("role"), "from")
+    column = "value" if turn.get("value") else "content"
+    return ROLES.get(role, role), text_value(turn.get(column), column)
 
 
 def draft(row: Row) -> Draft:
@@ -24,10 +27,10 @@ def draft(row: Row) -> Draft:
     from rewards.grading import stated_answer
 
     listed_turns = row.get("conversations") or row.get("messages")
-    if not listed_turns:
-        raise ValueError(f"neither conversations nor messages hold a turn; the row has {', '.join(row)}")
+    if not (isinstance(listed_turns, list) and all(isinstance(turn, Mapping) for turn in listed_turns)):
+        raise ValueError(f"neither conversations nor messages hold turns; the row has {', '.join(row)}")
     turns = [turn_of(turn) for turn in listed_turns]
-    system = "\n".join(text for role, text in turns if role == "system") or row.get("system")
+    system = "\n".join(text for role, text in turns if role == "system") or optional_text(row, "system")
     turns = [(role, text) for role, text in turns if role != "system"]
     if [role for role, _ in turns] != ["user", "assistant"]:
         raise ValueError(f"not one question and one answer: the turns are {', '.join(role for role, _ in turns)}")
@@ -36,7 +39,7 @@ def draft(row: Row) -> Draft:
     if not gold:
         raise ValueError(f"the answer holds no <answer></answer>: it ends in {response[-60:]!r}")
     extra = kept(row, "id") | ({"system": system} if system else {})
-    return Draft(question, gold, listed(row["images"]), response=response, extra=extra)
+    return Draft(question, gold, images_of(row, "images"), response=response, extra=extra)
 
 
 SOURCE = Source("sharegpt", ("images",), draft, hub="Antimage01/AVAR-ColdStart-30K")

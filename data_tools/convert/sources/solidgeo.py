@@ -8,18 +8,21 @@ rule no gradable gold and get rejected as such.
 """
 
 import re
+from collections.abc import Sequence
 
 from data_tools.convert.sources.source import (
     IN_THE_IMAGE,
     Draft,
     Row,
     Source,
+    answer_of,
+    images_of,
     kept,
-    listed,
     named_letter,
     numbered_objects,
+    optional_text,
+    options_of,
     place_images,
-    text_of,
 )
 
 MARKERS = r"<ImageHere>|<image_?\d+>|<image>"
@@ -36,25 +39,25 @@ def gold_of(answer: str) -> str:
     return text.replace("$", "").strip()
 
 
-def question_of(row: Row, count: int) -> str:
-    """The question of a row with `count` images, without a copy of its choices at the end."""
-    question = (row["question"] or "").strip() or IN_THE_IMAGE
-    if row["choices"]:
-        start = question.find(f"A. {row['choices'][0]}")
+def question_of(row: Row, options: Sequence[str], count: int) -> str:
+    """The question of a row with `count` images, without a copy of its options at the end."""
+    question = optional_text(row, "question") or IN_THE_IMAGE
+    if options:
+        start = question.find(f"A. {options[0]}")
         question = question[:start] if start > 0 else question
     return place_images(question.rstrip("\n #"), MARKERS, count)
 
 
 def draft(row: Row) -> Draft:
     """What a row of SolidGeo says; raises ValueError for one that cannot be used."""
-    images = [image.replace("\\", "/") if isinstance(image, str) else image for image in listed(row["image"])]
-    options = [str(choice).strip() for choice in listed(row["choices"])]
-    gold = gold_of(text_of(row, "answer"))
+    images = [image.replace("\\", "/") if isinstance(image, str) else image for image in images_of(row, "image")]
+    options = options_of(row, "choices")
+    gold = gold_of(answer_of(row, "answer"))
     letter = re.fullmatch(r"(?:\\(?:mathrm|text)\{)?\(?([A-Z])\)?\}?\.?", gold)
     if row["answer_type"] == "choice" and letter:
         gold = letter.group(1)
     return Draft(
-        question_of(row, len(images)),
+        question_of(row, options, len(images)),
         named_letter(gold, options) if options else gold,
         images,
         options,

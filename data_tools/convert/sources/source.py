@@ -9,11 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_tools.convert.sources.values import answers_value, list_value, missing, options_value, text_value
 from data_tools.formats.rows import IMAGE_PLACEHOLDER
 from data_tools.formats.sample import letters
 
 Row = Mapping[str, Any]
+SHOWN_ANSWERS = 5
 IN_THE_IMAGE = "Answer the question in the image."  # for rows whose question is only drawn
+
+
+class SeveralAnswersError(ValueError):
+    """A row that gives several answers, where one gold is wanted."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +45,11 @@ def no_own_reader(path: Path) -> None:
 class Source:
     """A data set that can be converted.
 
-    `columns`: what every row must have. `draft` makes a draft of a row and raises ValueError for one that cannot be
+    `columns`: what the rows must have. `draft` makes a draft of a row and raises ValueError for one that cannot be
     used. `hub`, `config`: its name on the hub and there the name of its configuration. `splits`: the hub's names, what
-    is held out first. `read` gives the rows of a local JSON file that `datasets` cannot read, None for other files.
+    is held out first. `read` gives the rows of a local JSON file that is neither a list nor JSON lines, None for other
+    files. `survey` is given the columns `surveyed` of all rows of a split and gives the source that drafts them: for
+    what only the whole file says.
     """
 
     name: str
@@ -51,6 +59,8 @@ class Source:
     config: str | None = None
     splits: tuple[str, ...] = ("train",)
     read: Callable[[Path], Iterable[Row] | None] = no_own_reader
+    survey: Callable[[Iterable[Row]], Source] | None = None
+    surveyed: tuple[str, ...] = ()
 
 
 def numbered_objects(path: Path) -> list[Row] | None:
@@ -65,24 +75,57 @@ def numbered_objects(path: Path) -> list[Row] | None:
 
 
 def text_of(row: Row, column: str) -> str:
-    """The stripped text of a column of the row; ValueError where it is empty."""
-    value = row[column]
-    text = "" if value is None else str(value).strip()
+    """The stripped text of a column of the row; ValueError where it is empty, or no text and no number."""
+    text = optional_text(row, column)
     if not text:
         raise ValueError(f"column {column} is empty")
     return text
 
 
-def listed(value: Any) -> list[Any]:
-    """`value` as a list: None gives an empty one, a list stays as it is, anything else becomes the only entry."""
-    if value is None:
-        return []
-    return list(value) if isinstance(value, list | tuple) else [value]
+def optional_text(row: Row, column: str) -> str:
+    """The stripped text of a column that may be empty or absent, "" then; ValueError where it is no text."""
+    return text_value(row.get(column), column)
+
+
+def answer_of(row: Row, column: str) -> str:
+    """The one answer in a column of the row, which may be a list of one.
+
+    Raises:
+        SeveralAnswersError: there are several.
+        ValueError: there is none, or it is neither a text nor a number.
+    """
+    found = answers_value(row[column], column)
+    if not found:
+        raise ValueError(f"column {column} is empty")
+    if len(found) > 1:
+        shown = "; ".join(text[:40] for text in found[:SHOWN_ANSWERS])
+        raise SeveralAnswersError(f"column {column} gives {len(found)} answers: {shown}")
+    return found[0]
+
+
+def options_of(row: Row, column: str) -> list[str]:
+    """The texts of the options in a column of the row, A first, as `values.options_value` reads them; [] for none."""
+    return options_value(row[column], column)
+
+
+def images_of(row: Row, column: str) -> list[Any]:
+    """The images in a column of the row, which holds one, a list, or none."""
+    return list_value(row[column], column)
 
 
 def kept(row: Row, *columns: str) -> dict[str, Any]:
-    """Those of `columns` that the row has and that are not empty, for a draft's `extra`."""
-    return {column: row[column] for column in columns if row.get(column) not in (None, "", [])}
+    """Those of `columns` that the row has and that are not empty, for a draft's `extra`.
+
+    Raises:
+        ValueError: one is no JSON value.
+    """
+    found = {c: row[c] for c in columns if not missing(row.get(c)) and row[c] not in ("", [])}
+    for column, value in found.items():
+        try:
+            json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ValueError(f"column {column} is no JSON value ({error})") from error
+    return found
 
 
 def named_letter(answer: str, options: Sequence[str]) -> str:

@@ -7,15 +7,16 @@ unpacked]. The images are not in the parquet file, so give the folder or file of
 
 import re
 
-from data_tools.convert.sources.source import Draft, Row, Source, kept, listed, place_images, text_of
+from data_tools.convert.sources.source import Draft, Row, Source, answer_of, images_of, kept, place_images, text_of
 
 
 def draft(row: Row) -> Draft:
     """What a row of ViRL39K says; raises ValueError for one that cannot be used."""
-    images = listed(row["image"])
-    boxed = re.fullmatch(r"\\boxed\{(.*)\}", text_of(row, "answer"), re.DOTALL)
+    images = images_of(row, "image")
+    answer = answer_of(row, "answer")
+    boxed = re.fullmatch(r"\\boxed\{(.*)\}", answer, re.DOTALL)
     if boxed is None:
-        raise ValueError(f"the answer {row['answer']!r} is not in \\boxed{{}}")
+        raise ValueError(f"the answer {answer!r} is not in \\boxed{{}}")
     return Draft(
         place_images(text_of(row, "question"), "<image>", len(images)),
         boxed.group(1),
