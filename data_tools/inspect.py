@@ -3,8 +3,8 @@
 FILE holds converted samples, RL rows or chat rows (parquet). Prints counts, kinds of questions and golds, image sizes
 and formats, lengths in tokens (with --model, by its real processor), a few rows, rows that repeat an earlier one, and
 every fault: a gold that its own grader refuses or does not find equal to itself, an image that cannot be read, a row
-that training could not use. --html writes a contact sheet; --hashes writes the image hashes that
-`data_tools.convert --benchmark` reads. Exit status: 0 no fault, 1 faults in the data, 2 a mistake in the command.
+that training could not use. Golds that only their own text can match are counted, but are no fault. --html writes a
+contact sheet; --hashes writes the image hashes that `data_tools.convert --benchmark` reads. Exit status: 0 no fault, 1 faults in the data, 2 a mistake in the command.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class Findings:
     """What a pass over the rows gathers: counts, measures (a number per row or image), faults, repeats, sheet entries.
 
     `repeats` are ids of rows whose text, gold (response, in chat rows) and images are those of an earlier one;
-    `near_repeats` of others whose images are near-duplicates only, as `data_tools.convert` finds them.
+    `near_repeats` of others whose images are near-duplicates only, as `data_tools.convert` finds them. `text_only` are
+    (id, gold) of rows whose gold only its own text can match.
     """
 
     counts: dict[str, Counter[str]] = field(default_factory=dict)
@@ -58,6 +59,7 @@ class Findings:
     faults: list[str] = field(default_factory=list)
     repeats: list[str] = field(default_factory=list)
     near_repeats: list[str] = field(default_factory=list)
+    text_only: list[tuple[str, str]] = field(default_factory=list)
     sheet: list[SheetEntry] = field(default_factory=list)
     rows: int = 0
 
@@ -71,11 +73,15 @@ class Findings:
 
 
 def _enter_text(row: InspectedRow, findings: Findings) -> None:
+    from data_tools.validate import is_text_only
+
     findings.rows += 1
     findings.faults += [f"{row.id}: {fault}" for fault in row.faults]
     for what, value in (("source", row.source), ("kind", row.kind), ("gold kind", row.gold_kind)):
         if value:
             findings.count(what, value)
+    if not row.faults and is_text_only(row.gold):
+        findings.text_only.append((row.id, row.gold or ""))
     findings.count("options", len(row.options))
     findings.count("images per row", len(row.images))
     findings.count("response", "yes" if row.response else "no")
@@ -194,6 +200,10 @@ def print_findings(findings: Findings, path: Path) -> None:
     for ids, what in ((findings.repeats, "repeat an earlier one"), (findings.near_repeats, nearly)):
         if ids:
             print(f"{len(ids)} rows {what}: {', '.join(ids[:SHOWN_ROWS])}{', …' if len(ids) > SHOWN_ROWS else ''}")
+    if findings.text_only:
+        from data_tools.validate import text_only_line
+
+        print(text_only_line(findings.text_only, findings.rows))
     for fault in findings.faults[:SHOWN]:
         print(fault)
     if len(findings.faults) > SHOWN:

@@ -89,9 +89,9 @@ def _of_rl(id: str, row: dict[str, Any], images: Sequence[Any]) -> InspectedRow:
         prompt=row["prompt"],
         images=images,
         gold=gold,
-        source=str(row["data_source"] or ""),
-        kind=str(extra.get("kind") or ""),
-        gold_kind=str(extra.get("gold_kind") or gold_kind(gold, options)),
+        source=row["data_source"] or "",
+        kind=extra.get("kind") or "",
+        gold_kind=extra.get("gold_kind") or gold_kind(gold, options),
         options=options,
     )
 

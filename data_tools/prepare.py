@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_tools.convert.sources.columns import INDEX_HELP, INDEXES, Columns
+from data_tools.formats.markup import MARKUP_HELP
 from data_tools.formats.rows import chat_row, rl_row, row_writer
 from data_tools.formats.sample import DataSample, SampleWriter, is_sample_file, read_samples
 
@@ -55,8 +56,10 @@ class Split:
         return names
 
 
-def convert(source: str, path: Path, columns: Columns, hub_split: str) -> int:
+def convert(source: str, path: Path, columns: Columns, hub_split: str, escape_markup: bool = False) -> int:
     """Writes the samples of `source` (a file or hub name) to `path`; returns how many duplicates were left out.
+
+    `escape_markup`: chat markup in a text is taken apart, and is no reason to stop.
 
     Raises:
         ValueError: the source cannot be loaded, or a row is bad (names it).
@@ -69,7 +72,8 @@ def convert(source: str, path: Path, columns: Columns, hub_split: str) -> int:
     from data_tools.convert.run import BAD
     from rewards.shipped.accuracy import check_gold
 
-    converter = Converter(settled(columns.source(Path(source).stem), source, hub_split), hub_split, check_gold)
+    rows_as = settled(columns.source(Path(source).stem), source, hub_split)
+    converter = Converter(rows_as, hub_split, check_gold, escape_markup=escape_markup)
     rows = open_rows(converter.source, source, hub_split)
     duplicates = 0
     with SampleWriter(path) as writer:
@@ -120,8 +124,10 @@ def write_splits(
     return [f"  {w.path.stem:<10} {w.rows:>8} rows" for w in (*rl.values(), *sft.values())]
 
 
-def prepare(source: str, out: Path, columns: Columns, hub_split: str, split: Split) -> str:
+def prepare(source: str, out: Path, columns: Columns, hub_split: str, split: Split, escape_markup: bool = False) -> str:
     """Converts `source` where it is no file of samples, and writes the files under `out`; returns a summary as text.
+
+    `escape_markup` is for the conversion; see `convert`.
 
     Raises:
         ValueError: the source cannot be loaded, a row is bad (names it), or no row would be left for training.
@@ -129,7 +135,7 @@ def prepare(source: str, out: Path, columns: Columns, hub_split: str, split: Spl
     ready = is_sample_file(source)
     path = Path(source) if ready else out / ".samples.parquet"
     try:
-        duplicates = 0 if ready else convert(source, path, columns, hub_split)
+        duplicates = 0 if ready else convert(source, path, columns, hub_split, escape_markup)
         responses = [sample.response is not None for sample in read_samples(path)]
         names = split.names(len(responses))
         lines = [f"{source}: {len(responses) + duplicates} rows, {duplicates} of them duplicates left out"]
@@ -154,6 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--options-column", help="options; the answer is the text of one, its letter or its place")
     parser.add_argument("--answer-index", choices=INDEXES, default="detect", help=INDEX_HELP)
     parser.add_argument("--response-column", help="worked response for SFT: <think>…</think><answer>…</answer>")
+    parser.add_argument("--markup", choices=("reject", "escape"), default="reject", help=MARKUP_HELP)
     parser.add_argument("--split", default="train", help="split of a hub data set to read (default train)")
     parser.add_argument("--val-rows", type=int, default=200)
     parser.add_argument("--test-rows", type=int, default=500)
@@ -169,7 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     try:
         split = Split(args.val_rows, args.test_rows, args.seed)
-        print(prepare(args.source, args.out, columns, args.split, split))
+        print(prepare(args.source, args.out, columns, args.split, split, args.markup == "escape"))
     except (ValueError, OSError) as error:
         print(f"avar prepare: {error}", file=sys.stderr)
         return 2

@@ -19,10 +19,12 @@ from typing import Any
 
 from avar_rl.runtime.files import read_parquet
 from avar_rl.runtime.images import decoder_faults, open_image
+from data_tools.formats.markup import markup_fault
 from data_tools.formats.rows import IMAGE_PLACEHOLDER, row_format, write_rows
 from rewards.sample import row_options
 
 MAX_PRINTED = 50
+MAX_EXAMPLES = 3
 
 Turn = dict[str, str]  # role, content
 Row = dict[str, Any]  # an RL row or a chat row
@@ -46,7 +48,7 @@ class ValidationReport:
     """What was found in one file of `rows` rows.
 
     `overlong`: (index, id, tokens) of rows over the limit; `kept`: indices of the others; `longest`: tokens of the
-    longest row.
+    longest row; `text_only`: (id, gold) of rows whose gold only its own text can match.
     """
 
     rows: int
@@ -54,6 +56,30 @@ class ValidationReport:
     overlong: tuple[tuple[int, str, int], ...]
     longest: int
     kept: tuple[int, ...]
+    text_only: tuple[tuple[str, str], ...] = ()
+
+
+def gold_of_row(row: Row) -> str | None:
+    """The gold answer of an RL or chat row whose columns have the right types; None where it has none."""
+    if "messages" in row:
+        return gold_of_chat(row["messages"])
+    return (row["reward_model"] or {}).get("ground_truth")
+
+
+def is_text_only(gold: str | None) -> bool:
+    """Whether the grader can score a gold, but finds no other text equal to it than its own."""
+    from rewards.grading.golds import gold_tier
+
+    try:
+        return bool(gold) and gold_tier(gold) == "text only"
+    except ValueError:
+        return False  # a fault of its own
+
+
+def text_only_line(found: Sequence[tuple[str, str]], rows: int) -> str:
+    """A line of text about golds, (id of the row, gold), that only their own text can match."""
+    shown = ", ".join(f"{gold[:40]!r} (id {id_})" for id_, gold in found[:MAX_EXAMPLES])
+    return f"{len(found)} of {rows} golds ({len(found) / rows:.1%}) match only their own text, such as {shown}"
 
 
 def load_processor(model: str | Path) -> Any:
@@ -76,10 +102,10 @@ def load_processor(model: str | Path) -> Any:
 
 
 def row_id(row: Row) -> str | None:
-    """The id of an RL or chat row; None where it has none."""
+    """The id of an RL or chat row, a text or a number; None where it has none."""
     extra = row.get("extra_info")
     found = row.get("id") or (extra.get("id") if isinstance(extra, dict) else None)
-    return str(found) if found else None
+    return str(found) if found and isinstance(found, str | int) else None
 
 
 def structured_turns(turns: Sequence[Turn]) -> list[dict[str, Any]]:
@@ -147,15 +173,29 @@ def check_types(row: Row) -> list[str]:
     return faults
 
 
-def _check_turns(turns: list[Turn] | None, column: str) -> list[str]:
+def check_turns(turns: list[Turn] | None, column: str, tokenizer: Any = None) -> list[str]:
+    """What is wrong with the turns of a column: none, a turn without a role or text, markup in a text.
+
+    Only in a user's turn does `<image>` stand for an image. `tokenizer`: see `check_text`.
+    """
     if not turns:
         return [f"`{column}` is empty"]
     blank = [
         str(i)
         for i, turn in enumerate(turns)
-        if not (turn and turn.get("role") and isinstance(turn.get("content"), str) and turn["content"].strip())
+        if not (turn and _is_text(turn.get("role")) and _is_text(turn.get("content")))
     ]
-    return [f"turn {', '.join(blank)} of `{column}` has no role or no text"] if blank else []
+    if blank:
+        return [f"turn {', '.join(blank)} of `{column}` has no role or no text"]
+    found = (
+        markup_fault(f"turn {i} of `{column}`", turn["content"], tokenizer, images=turn["role"] == "user")
+        for i, turn in enumerate(turns)
+    )
+    return [fault for fault in found if fault]
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
 
 
 def _check_gold(gold: str | None, check_gold: CheckGold, where: str) -> list[str]:
@@ -180,13 +220,27 @@ def _check_options(row: Row) -> list[str]:
     return []
 
 
-def check_text(row: Row, check_gold: CheckGold) -> list[str]:
+def _check_names(row: Row) -> list[str]:
+    extra = row.get("extra_info") or {}
+    names = {"id": row.get("id"), "data_source": row.get("data_source")}
+    names |= {f"extra_info.{name}": extra.get(name) for name in ("id", "kind", "gold_kind")}
+    return [
+        f"`{name}` is a {type(value).__name__}; it must be a text"
+        for name, value in names.items()
+        if not (value is None or isinstance(value, str) or (name.endswith("id") and isinstance(value, int)))
+    ]
+
+
+def check_text(row: Row, check_gold: CheckGold, tokenizer: Any = None) -> list[str]:
     """What is wrong with an RL or chat row whose columns have the right types, apart from the images themselves: turns,
-    places of images, gold answer, options."""
+    markup in them, places of images, gold answer, options, names.
+
+    `tokenizer`: the model's; then markup in a turn is also found by the ids of its special tokens.
+    """
     chat = "messages" in row
     column = "messages" if chat else "prompt"
     turns = row[column]
-    faults = _check_turns(turns, column)
+    faults = check_turns(turns, column, tokenizer)
     if not faults:
         places, images = sum(turn["content"].count(IMAGE_PLACEHOLDER) for turn in turns), len(row["images"] or [])
         if places != images:
@@ -196,7 +250,7 @@ def check_text(row: Row, check_gold: CheckGold) -> list[str]:
     if not chat:
         gold = (row["reward_model"] or {}).get("ground_truth")
         faults += _check_gold(gold, check_gold, "reward_model.ground_truth") + _check_options(row)
-    return faults
+    return faults + _check_names(row)
 
 
 def check_row(row: Row, processor: Any, check_gold: CheckGold) -> tuple[list[str], int | None]:
@@ -207,7 +261,7 @@ def check_row(row: Row, processor: Any, check_gold: CheckGold) -> tuple[list[str
     if faults := check_types(row):
         return faults, None
     sizes, image_faults = check_images(row)
-    if faults := check_text(row, check_gold) + image_faults:
+    if faults := check_text(row, check_gold, processor.tokenizer) + image_faults:
         return faults, None
     chat = "messages" in row
     return [], token_length(processor, row["messages" if chat else "prompt"], sizes, add_generation_prompt=not chat)
@@ -217,17 +271,19 @@ def validate_rows(rows: Sequence[Row], processor: Any, max_length: int, check_go
     """Checks all rows. Those over `max_length` tokens are listed apart: whether they are faults is for the caller."""
     from tqdm import tqdm
 
-    faults, overlong, kept, longest = [], [], [], 0
+    faults, overlong, kept, longest, text_only = [], [], [], 0, []
     for index, row in enumerate(tqdm(rows, desc="checking rows", unit="row")):
         id = row_id(row) or "none"
         texts, length = check_row(row, processor, check_gold)
         faults += [Fault(index, id, text) for text in texts]
         longest = max(longest, length or 0)
+        if not texts and is_text_only(gold := gold_of_row(row) or ""):
+            text_only.append((id, gold))
         if length is not None and length > max_length:
             overlong.append((index, id, length))
         else:
             kept.append(index)
-    return ValidationReport(len(rows), tuple(faults), tuple(overlong), longest, tuple(kept))
+    return ValidationReport(len(rows), tuple(faults), tuple(overlong), longest, tuple(kept), tuple(text_only))
 
 
 def _print_report(report: ValidationReport, max_length: int, policy: str, path: Path) -> None:
@@ -237,6 +293,8 @@ def _print_report(report: ValidationReport, max_length: int, policy: str, path: 
         print(line)
     if len(lines) > MAX_PRINTED:
         print(f"... and {len(lines) - MAX_PRINTED} more")
+    if report.text_only:
+        print(text_only_line(report.text_only, report.rows))
     print(
         f"{path}: {report.rows} rows, {len(report.faults)} faults, {len(report.overlong)} over {max_length} tokens"
         f" (policy: {policy}), longest {report.longest} tokens"

@@ -70,7 +70,7 @@ def _question(index: int, row: dict[str, Any]) -> Question:
     images = tuple(image["bytes"] for image in row["images"] or [])
     return Question(
         conversation=Conversation(str(extra.get("id") or index), tuple(row["prompt"]), images),
-        kind=str(extra.get("kind") or row["data_source"]),  # a data set without kinds of question is one kind
+        kind=extra.get("kind") or row["data_source"] or "",  # a data set without kinds of question is one kind
         gold=row["reward_model"]["ground_truth"],
         options=row_options(extra),
     )

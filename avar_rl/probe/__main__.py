@@ -24,7 +24,7 @@ def probe(options: argparse.Namespace) -> None:
 
     processor = load_processor(options.model)
     Markup.from_tokenizer(processor.tokenizer)  # refuses an unsupported family before its weights are read
-    samples = load_samples(options.data, options.queries, options.limit)
+    samples = load_samples(options.data, options.queries, options.limit, processor.tokenizer)
     network = load_network(options.model)
     wanted = {"queries": options.queries, "layers": options.layers}
     heads = measure(network, samples, processor, **wanted, batch_size=options.batch_size)

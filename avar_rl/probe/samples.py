@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from avar_rl.runtime.files import read_parquet
 from avar_rl.runtime.images import decoder_faults, image_bytes, image_size, open_image
 from data_tools.formats.rows import IMAGE_PLACEHOLDER
-from data_tools.validate import structured_turns, token_length
+from data_tools.validate import check_turns, row_id, structured_turns, token_length
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -53,49 +52,60 @@ class Conversation:
         return f"sample {self.id}"
 
 
-def load_samples(path: Path, queries: Queries, limit: int | None = None) -> list[Conversation]:
+def load_samples(path: Path, queries: Queries, limit: int | None = None, tokenizer: Any = None) -> list[Conversation]:
     """The first `limit` rows of a parquet file: RL rows, chat rows, or a column of text and one of images.
 
     Args:
         queries: whose attention will be measured. With "user" the response of a chat row is left out, as no user text
             ever sees it.
         limit: None for all rows.
+        tokenizer: the model's; then markup in a text is also found by the ids of its special tokens.
 
     Raises:
-        ValueError: no such file, no known columns, an unreadable row, or "response" where the file has none.
+        ValueError: no such file, no known columns, an unreadable row, chat markup in a text (which would be measured as
+            tokens of an image or of the system turn), or "response" where the file has none.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; it must be at least 1")
     table = read_parquet(path)[:limit]
     first = table[0]
     if "messages" in first:
-        samples = [_chat_sample(index, row, queries) for index, row in enumerate(table)]
+        samples = [_chat_sample(index, row, queries, path) for index, row in enumerate(table)]
     elif queries == "response":
         raise ValueError(f"{path} holds no responses: queries=response needs chat rows (a `messages` column)")
     elif isinstance(first.get("prompt"), list):
         samples = [
-            Conversation(_id(index, row), tuple(row["prompt"]), _images(row, index, path))
+            Conversation(_id(index, row), tuple(_turns(row, "prompt", index, path)), _images(row, index, path))
             for index, row in enumerate(table)
         ]
     else:
         samples = [_plain_sample(index, row, path) for index, row in enumerate(table)]
     for sample in samples:
+        if faults := check_turns(list(sample.turns), "the conversation", tokenizer):
+            raise ValueError(f"{path}, row {sample.id}: {'; '.join(faults)}")
         marks = sum(turn["content"].count(IMAGE_PLACEHOLDER) for turn in sample.turns)
         if marks != len(sample.images):
             raise ValueError(f"{path}, row {sample.id}: {marks} `<image>` marks for {len(sample.images)} images")
     return samples
 
 
-def _chat_sample(index: int, row: Mapping[str, Any], queries: Queries) -> Conversation:
-    turns = list(row["messages"])
+def _turns(row: dict[str, Any], column: str, index: int, path: Path) -> list[dict[str, str]]:
+    turns = row[column]
+    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+        raise ValueError(f"{path}, row {index}: `{column}` is no list of {{role, content}}")
+    return list(turns)
+
+
+def _chat_sample(index: int, row: dict[str, Any], queries: Queries, path: Path) -> Conversation:
+    turns = _turns(row, "messages", index, path)
     if queries == "response":
         return Conversation(_id(index, row), tuple(turns), _images(row, index, Path()), asks=False)
-    while turns and turns[-1]["role"] == "assistant":
+    while turns and turns[-1].get("role") == "assistant":
         turns.pop()
     return Conversation(_id(index, row), tuple(turns), _images(row, index, Path()))
 
 
-def _plain_sample(index: int, row: Mapping[str, Any], path: Path) -> Conversation:
+def _plain_sample(index: int, row: dict[str, Any], path: Path) -> Conversation:
     text = next((row[name] for name in TEXT_COLUMNS if isinstance(row.get(name), str)), None)
     if text is None:
         raise ValueError(
@@ -108,11 +118,11 @@ def _plain_sample(index: int, row: Mapping[str, Any], path: Path) -> Conversatio
     return Conversation(_id(index, row), ({"role": "user", "content": text},), images)
 
 
-def _images(row: Mapping[str, Any], index: int, path: Path) -> tuple[bytes, ...]:
+def _images(row: dict[str, Any], index: int, path: Path) -> tuple[bytes, ...]:
     found = next((row[name] for name in IMAGE_COLUMNS if row.get(name) is not None), [])
     values = found if isinstance(found, list) else [found]
     return tuple(image_bytes(value, path.parent, f"{path}, row {index}") for value in values)
 
 
-def _id(index: int, row: Mapping[str, Any]) -> str:
-    return str(row.get("id") or (row.get("extra_info") or {}).get("id") or index)
+def _id(index: int, row: dict[str, Any]) -> str:
+    return row_id(row) or str(index)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from data_tools.convert.sources import SOURCES, find
 from data_tools.convert.sources.columns import INDEX_HELP, INDEXES, Columns
+from data_tools.formats.markup import MARKUP_HELP
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -36,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--images", choices=("bytes", "paths"), default="bytes", help="in the file, or in OUT/images")
     parser.add_argument("--benchmark", type=Path, help="list of image hashes that no row may contain")
     parser.add_argument("--shared-images", action="store_true", help="keep rows whose image an earlier split shows")
+    parser.add_argument("--markup", choices=("reject", "escape"), default="reject", help=MARKUP_HELP)
     parser.add_argument("--max-pixels", type=int, default=64_000_000, help="of an image; larger ones are rejected")
     parser.add_argument(
         "--max-rejected", type=float, default=0.05, help="exit with 1 above this share of bad rows, duplicates aside"
@@ -62,8 +64,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.out is None:
             parser.error("OUT is missing: the folder for the files")
         if source.name == "columns":
-            names = ("question_column", "answer_column", "images_column", "options_column", "response_column")
-            source = Columns(*(getattr(args, name) for name in names), args.answer_index).source()
+            source = Columns(
+                args.question_column,
+                args.answer_column,
+                args.images_column,
+                args.options_column,
+                args.response_column,
+                args.answer_index,
+            ).source()
 
         from data_tools.convert.run import Options, run
 
@@ -73,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             shared_images=args.shared_images,
             max_pixels=args.max_pixels,
             workers=args.workers,
+            markup=args.markup,
         )
         report = run(source, args.out, args.data, args.split, options)
     except (ValueError, OSError) as error:

@@ -7,7 +7,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from data_tools.convert.duplicates import Duplicates
 from data_tools.convert.images import MAX_PIXELS, Picture, read_picture
 from data_tools.convert.load import SourceRows, Unreadable
 from data_tools.convert.sources.source import Draft, Row, SeveralAnswersError, Source
+from data_tools.formats.markup import MarkupError, escaped
 from data_tools.formats.sample import DataSample
 
 AHEAD = 32  # rows per worker that are read before the first is passed on
@@ -90,12 +91,24 @@ def _sample(draft: Draft, source: str, id_: str, pictures: tuple[Picture, ...]) 
     )
 
 
+def _escaped(draft: Draft) -> Draft:
+    """The draft with the markup in its texts taken apart; `<image>` in question and options is a place of an image."""
+    return replace(
+        draft,
+        question=escaped(draft.question, images=True),
+        options=[escaped(option, images=True) for option in draft.options],
+        gold=escaped(draft.gold),
+        response=None if draft.response is None else escaped(draft.response),
+    )
+
+
 @dataclass(frozen=True)
 class Converter:
     """Converts the rows of one split.
 
     `split` becomes a part of the ids. `check_gold` raises ValueError for a gold that cannot be graded. Images over
-    `max_pixels` are rejected; `workers` threads read them.
+    `max_pixels` are rejected; `workers` threads read them. A row with chat markup in a text is rejected, or with
+    `escape_markup` kept with that markup taken apart.
     """
 
     source: Source
@@ -103,6 +116,7 @@ class Converter:
     check_gold: Callable[[str], None]
     max_pixels: int = MAX_PIXELS
     workers: int = 2
+    escape_markup: bool = False
 
     def convert(self, rows: SourceRows, duplicates: Duplicates) -> Iterator[Converted | Rejection]:
         """One outcome per row, in order. Images are read in threads: decoding releases the interpreter's lock."""
@@ -117,10 +131,14 @@ class Converter:
             return Rejection(index, "row", row.text)
         try:
             draft = self.source.draft(row)
+            if self.escape_markup:
+                draft = _escaped(draft)
             pictures = _pictures(draft, folder, self.max_pixels)
             sample = _sample(draft, self.source.name, f"{self.source.name}-{self.split}-{index:06d}", pictures)
         except BadImageError as error:
             return Rejection(index, "image", str(error))
+        except MarkupError as error:
+            return Rejection(index, "markup", str(error))
         except SeveralAnswersError as error:
             return Rejection(index, "several answers", str(error))
         except ValueError as error:

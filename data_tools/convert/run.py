@@ -33,7 +33,8 @@ class Options:
 
     `images`: "bytes" keeps them in the parquet file, "paths" in OUT/images, one file per picture. `benchmark`: a list
     of image hashes that no row may contain. `shared_images`: keep rows whose image an earlier split shows.
-    `max_pixels`: of an image; larger ones are rejected. `workers`: threads that decode images.
+    `max_pixels`: of an image; larger ones are rejected. `workers`: threads that decode images. `markup`: "reject" rows
+    with chat markup in a text, or "escape" it.
     """
 
     images: str = "bytes"
@@ -41,6 +42,7 @@ class Options:
     shared_images: bool = False
     max_pixels: int = MAX_PIXELS
     workers: int = 2
+    markup: str = "reject"
 
 
 @dataclass
@@ -134,7 +136,8 @@ def run(
     with (out / "rejected.jsonl").open("w", encoding="utf-8") as rejected:
         for split, where in wanted:
             duplicates.next_split()
-            converter = Converter(settled(source, where, split), split, check_gold, options.max_pixels, options.workers)
+            settings = (options.max_pixels, options.workers, options.markup == "escape")
+            converter = Converter(settled(source, where, split), split, check_gold, *settings)
             done = _split(converter, where, out, duplicates, options, rejected)
             report = replace(report, splits=(*report.splits, done))
             report.write(out / "report.json")

@@ -9,12 +9,12 @@ apart from one `<image>` for each image in what the user says.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Any
 
 from avar_rl.attention.families import CHAT_MARKUP
 from data_tools.formats.rows import IMAGE_PLACEHOLDER
 
+MARKUP_HELP = "rows with chat markup in a text: reject them, or escape it with spaces (default reject)"
 PLACEHOLDERS = (IMAGE_PLACEHOLDER, "<video>", "<audio>")
 _PLACEHOLDER = re.compile("|".join(PLACEHOLDERS))
 _MARKUP = re.compile("|".join(map(re.escape, CHAT_MARKUP)))
@@ -45,13 +45,6 @@ def markup_fault(what: str, text: str, tokenizer: Any = None, *, images: bool = 
     """What to say of markup in a text that `what` names ("the question"); None where there is none."""
     found = markup_in(text, tokenizer, images=images)
     return f"{what} holds chat markup: {', '.join(found)}" if found else None
-
-
-def refuse_markup(texts: Iterable[tuple[str, str]], tokenizer: Any = None) -> None:
-    """Raises MarkupError for the first of the texts, (what it is, the text), in which there is markup."""
-    for what, text in texts:
-        if fault := markup_fault(what, text, tokenizer):
-            raise MarkupError(fault)
 
 
 def escaped(text: str, *, images: bool = False) -> str:

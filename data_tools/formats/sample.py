@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avar_rl.runtime.images import image_bytes
+from data_tools.formats.markup import MarkupError, markup_fault
 from data_tools.formats.rows import IMAGE_PLACEHOLDER, BatchWriter, parquet_columns, parquet_rows, with_image_places
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class DataSample:
 
     Raises:
         ValueError: an empty field, a gold that names no option, an unknown gold kind, or not one `<image>` per image.
+        MarkupError: a text holds chat markup (`data_tools.formats.markup`).
     """
 
     id: str
@@ -55,6 +57,10 @@ class DataSample:
             raise ValueError(f"unknown gold kind {self.gold_kind!r}; known are {', '.join(GOLD_KINDS)}")
         if self.options and self.gold not in letters(len(self.options)):
             raise ValueError(f"gold {self.gold!r} names none of the {len(self.options)} options")
+        said = [("question or options", self.text, True), ("gold", self.gold, False)]
+        for what, text, images in [*said, ("response", self.response or "", False)]:
+            if fault := markup_fault(f"the {what}", text, images=images):
+                raise MarkupError(fault)
         places = self.prompt.count(IMAGE_PLACEHOLDER)
         if places != len(self.images):
             raise ValueError(f"`{IMAGE_PLACEHOLDER}` stands {places} times in the text of {len(self.images)} images")
