@@ -4,7 +4,8 @@ FILE holds converted samples, RL rows or chat rows (parquet). Prints counts, kin
 and formats, lengths in tokens (with --model, by its real processor), a few rows, rows that repeat an earlier one, and
 every fault: a gold that its own grader refuses or does not find equal to itself, an image that cannot be read, a row
 that training could not use. Golds that only their own text can match are counted, but are no fault. --html writes a
-contact sheet; --hashes writes the image hashes that `data_tools.convert --benchmark` reads. Exit status: 0 no fault, 1 faults in the data, 2 a mistake in the command.
+contact sheet; --hashes writes the image hashes that `data_tools.convert --benchmark` reads. Exit status: 0 no fault, 1
+faults in the data, 2 a mistake in the command.
 """
 
 from __future__ import annotations
