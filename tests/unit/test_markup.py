@@ -2,6 +2,7 @@
 
 import io
 import json
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,7 +14,7 @@ from avar_rl.attention.families import CHAT_MARKUP
 from avar_rl.attention.roles import Markup, Role, token_roles
 from avar_rl.evaluation.questions import load_questions
 from avar_rl.probe.__main__ import main as probe
-from avar_rl.probe.samples import load_samples
+from avar_rl.probe.samples import Queries, load_samples
 from data_tools.convert.__main__ import main as convert
 from data_tools.formats.markup import escaped, markup_in
 from data_tools.formats.rows import chat_row, rl_row, write_rows
@@ -112,7 +113,14 @@ def test_escaping_is_visible():
 
 @pytest.mark.parametrize("text", BAD)
 def test_a_sample_is_refused(text):
-    good = {"id": "1", "source": "s", "question": "?", "gold": "A", "gold_kind": "choice", "options": ("red", "blue")}
+    good: dict[str, Any] = {
+        "id": "1",
+        "source": "s",
+        "question": "?",
+        "gold": "A",
+        "gold_kind": "choice",
+        "options": ("red", "blue"),
+    }
     for changes in ({"question": text}, {"options": (text, "b")}, {"response": text}):
         with pytest.raises(ValueError, match="the (question or options|response) holds chat markup: <"):
             DataSample(**good | changes)
@@ -165,7 +173,8 @@ def test_the_probe_refuses_every_format(tmp_path, processor, text):
     write_rows([chat(text)], tmp_path / "chat.parquet")
     write_rows([rl(text)], tmp_path / "rl.parquet")
     pq.write_table(pa.table({"question": [text]}), tmp_path / "plain.parquet")
-    for name, queries in (("chat", "response"), ("rl", "user"), ("plain", "user")):
+    asked: list[tuple[str, Queries]] = [("chat", "response"), ("rl", "user"), ("plain", "user")]
+    for name, queries in asked:
         for tokenizer in (None, processor.tokenizer):
             with pytest.raises(ValueError, match=r"row (c|r|0): turn . of `the conversation` holds chat markup: <"):
                 load_samples(tmp_path / f"{name}.parquet", queries, tokenizer=tokenizer)

@@ -23,6 +23,9 @@ SHOWN = 80
 # What the backslash of an undoubled LaTeX command becomes: \frac, \beta, \theta, \rho, \nabla
 _LOST_BACKSLASH = re.compile(r"[\a\b\f\r\t\v]|\n(?:abla|eq|e|u|ot|mid|i)\b")
 
+_ESCAPES = "\\'\"\nabfnrtvxuUN01234567"
+_QUOTED_LIST = re.compile(r"""\s*\[\s*(['"]).*['"]\s*,?\s*\]\s*""", re.DOTALL)
+
 
 def missing(value: Any) -> bool:
     """Whether a value stands for none: None, and the NaN that pandas writes for it."""
@@ -87,6 +90,8 @@ def _python_literal(text: str) -> Any:
     Raises:
         ValueError: two texts stand side by side, as in a print of a numpy array: Python would make them one.
     """
+    # Python leaves the backslash of an escape that it does not know, but warns
+    text = re.sub(r"\\(.)", lambda found: found[0] if found[1] in _ESCAPES else "\\" + found[0], text, flags=re.DOTALL)
     try:
         kinds = [t.type for t in tokenize.generate_tokens(io.StringIO(text).readline) if t.type != tokenize.NL]
         value = ast.literal_eval(text)
@@ -141,6 +146,8 @@ def answers_value(value: Any, column: str) -> list[str]:
         if isinstance(read, dict):
             raise ValueError(f"column {column} is a mapping in a text, no answer: {value[:SHOWN]!r}")
         quoted = isinstance(read, list) and read and all(isinstance(entry, str) for entry in read)
+        if not quoted and _QUOTED_LIST.fullmatch(value):
+            raise ValueError(f"column {column} is a text like a list, but cannot be read as one: {value[:SHOWN]!r}")
         entries = read if quoted else [value]
     else:
         entries = list(value) if isinstance(value, list | tuple) else [value]
@@ -159,13 +166,13 @@ def options_value(value: Any, column: str) -> list[str]:
     Raises:
         ValueError: anything else, an option that is empty, or letters with a gap; names the column.
     """
-    if isinstance(value, str) and value.strip():
+    if missing(value) or (isinstance(value, str) and not value.strip()):
+        return []
+    if isinstance(value, str):
         read = _written(value, column)
         if read is None:
             raise ValueError(f"column {column} is a text that is no list of options: {value[:SHOWN]!r}")
         value = read
-    if missing(value) or value == "":
-        return []
     if isinstance(value, Mapping):
         value = _labelled(value, column)
     if not isinstance(value, list | tuple):
