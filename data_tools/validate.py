@@ -148,6 +148,9 @@ def check_images(row: Row) -> tuple[list[tuple[int, int]], list[str]]:
         if not entry or not entry.get("bytes"):
             faults.append(f"image {number} is missing (no bytes)")
             continue
+        if not isinstance(entry["bytes"], bytes):
+            faults.append(f"image {number} is a {type(entry['bytes']).__name__}; it must be the bytes of a file")
+            continue
         try:
             image = open_image(entry["bytes"])
             with decoder_faults():

@@ -133,7 +133,7 @@ def run(
     duplicates = Duplicates(benchmark, shared_images=options.shared_images)
     out.mkdir(parents=True, exist_ok=True)
     report = ConversionReport(source.name, ())
-    with (out / "rejected.jsonl").open("w", encoding="utf-8") as rejected:
+    with (out / "rejected.jsonl").open("w", encoding="utf-8", errors="backslashreplace") as rejected:
         for split, where in wanted:
             duplicates.next_split()
             settings = (options.max_pixels, options.workers, options.markup == "escape")
@@ -171,11 +171,13 @@ def _split(
 def _reject(rejection: Rejection, report: SplitReport, file: TextIO) -> None:
     from tqdm import tqdm
 
+    from avar_rl.runtime.tables import printable
+
     report.rejected[rejection.kind] += 1
     file.write(json.dumps({"split": report.split, **asdict(rejection)}, ensure_ascii=False) + "\n")
     file.flush()
     if rejection.kind in BAD and report.bad <= SHOWN:
-        tqdm.write(f"{report.split}, row {rejection.index}: {rejection.kind}: {rejection.text}")
+        tqdm.write(printable(f"{report.split}, row {rejection.index}: {rejection.kind}: {rejection.text}"))
 
 
 def _with_paths(converted: Converted, out: Path) -> DataSample:

@@ -379,13 +379,13 @@ NAMES = sorted(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(row=st.fixed_dictionaries(dict.fromkeys(NAMES, NESTED)), name=st.sampled_from([*SOURCES, "options"]))
 def test_no_row_raises_anything_but_a_documented_rejection(row, name):
     source = SOURCES.get(name) or Columns(options="options", response="solution").source()
     try:
         draft = source.draft(row)
-    except (ValueError, TypeError, AttributeError, LookupError):
+    except ValueError:
         return
     assert all(isinstance(text, str) for text in (draft.question, draft.gold, *draft.options))
     for text in (draft.question, draft.gold, *draft.options, draft.response or ""):

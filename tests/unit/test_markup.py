@@ -121,7 +121,8 @@ def test_a_sample_is_refused(text):
         "gold_kind": "choice",
         "options": ("red", "blue"),
     }
-    for changes in ({"question": text}, {"options": (text, "b")}, {"response": text}):
+    texts: list[dict[str, Any]] = [{"question": text}, {"options": (text, "b")}, {"response": text}]
+    for changes in texts:
         with pytest.raises(ValueError, match="the (question or options|response) holds chat markup: <"):
             DataSample(**good | changes)
     with pytest.raises(ValueError, match="the gold holds chat markup: <"):

@@ -60,6 +60,7 @@ def test_good_rows_have_no_fault(processor, row):
         (changed(CHAT, images=None), "`<image>` stands 1 times in `messages`, but the row has 0 images"),
         (changed(RL, images=[{"bytes": None}]), "image 0 is missing"),
         (changed(RL, images=[{"bytes": b""}]), "image 0 is missing"),
+        (changed(RL, images=[{"bytes": "iVBORw0KGgo"}]), "image 0 is a str; it must be the bytes of a file"),
         (changed(RL, images=[{"bytes": b"not a picture"}]), "image 0: an image cannot be read"),
         (changed(RL, images=[{"bytes": png()[:60]}]), "image 0: an image cannot be read"),
         (changed(RL, images=[{"bytes": png()[:60] + bytes(40) + png()[100:]}]), "image 0: an image cannot be read"),
@@ -155,6 +156,34 @@ def test_unscorable_gold_is_found_by_the_real_grader(tmp_path, model, capsys):
     assert run(tmp_path, model, rows) == 0
     assert run(tmp_path, model, [changed(RL, reward_model={"style": "rule", "ground_truth": "  "})]) == 1
     assert "is empty" in capsys.readouterr().out
+
+
+def test_golds_that_only_their_own_text_matches_are_counted(tmp_path, model, capsys):
+    golds = [
+        "3",
+        "triangle ABC ~= triangle DEF",
+        "x = 2",
+        "red",
+    ]  # the second: neither words nor a formula that can be read
+    rows = [changed(RL, reward_model={"style": "rule", "ground_truth": gold}) for gold in golds]
+    assert run(tmp_path, model, rows) == 0
+    line = "1 of 4 golds (25.0%) match only their own text, such as 'triangle ABC ~= triangle DEF' (id good)"
+    assert line in capsys.readouterr().out
+    assert run(tmp_path, model, rows[2:]) == 0
+    assert "own text" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("columns", "fault"),
+    [
+        ({"data_source": 3.5}, "`data_source` is a float; it must be a text"),
+        ({"extra_info": {"kind": ["count"]}}, "`extra_info.kind` is a list; it must be a text"),
+        ({"extra_info": {"id": {"a": 1}}}, "`extra_info.id` is a dict; it must be a text"),
+        ({"prompt": [{"role": ["user"], "content": "?"}], "images": []}, "turn 0 of `prompt` has no role or no text"),
+    ],
+)
+def test_names_are_texts(processor, columns, fault):
+    assert check_row(changed(RL, **columns), processor, number_or_letter)[0] == [fault]
 
 
 def test_mistakes_are_one_sentence_and_status_2(tmp_path, model, capsys):
