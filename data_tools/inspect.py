@@ -74,7 +74,7 @@ class Findings:
 
 
 def _enter_text(row: InspectedRow, findings: Findings) -> None:
-    from data_tools.validate import is_text_only
+    from data_tools.text_only import is_text_only
 
     findings.rows += 1
     findings.faults += [f"{row.id}: {fault}" for fault in row.faults]
@@ -202,7 +202,7 @@ def print_findings(findings: Findings, path: Path) -> None:
         if ids:
             print(f"{len(ids)} rows {what}: {', '.join(ids[:SHOWN_ROWS])}{', …' if len(ids) > SHOWN_ROWS else ''}")
     if findings.text_only:
-        from data_tools.validate import text_only_line
+        from data_tools.text_only import text_only_line
 
         print(text_only_line(findings.text_only, findings.rows))
     for fault in findings.faults[:SHOWN]:

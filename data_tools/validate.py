@@ -21,10 +21,10 @@ from avar_rl.runtime.files import read_parquet
 from avar_rl.runtime.images import decoder_faults, open_image
 from data_tools.formats.markup import markup_fault
 from data_tools.formats.rows import IMAGE_PLACEHOLDER, row_format, write_rows
+from data_tools.text_only import is_text_only, text_only_line
 from rewards.sample import row_options
 
 MAX_PRINTED = 50
-MAX_EXAMPLES = 3
 
 Turn = dict[str, str]  # role, content
 Row = dict[str, Any]  # an RL row or a chat row
@@ -64,22 +64,6 @@ def gold_of_row(row: Row) -> str | None:
     if "messages" in row:
         return gold_of_chat(row["messages"])
     return (row["reward_model"] or {}).get("ground_truth")
-
-
-def is_text_only(gold: str | None) -> bool:
-    """Whether the grader can score a gold, but finds no other text equal to it than its own."""
-    from rewards.grading.golds import gold_tier
-
-    try:
-        return bool(gold) and gold_tier(gold) == "text only"
-    except ValueError:
-        return False  # a fault of its own
-
-
-def text_only_line(found: Sequence[tuple[str, str]], rows: int) -> str:
-    """A line of text about golds, (id of the row, gold), that only their own text can match."""
-    shown = ", ".join(f"{gold[:40]!r} (id {id_})" for id_, gold in found[:MAX_EXAMPLES])
-    return f"{len(found)} of {rows} golds ({len(found) / rows:.1%}) match only their own text, such as {shown}"
 
 
 def load_processor(model: str | Path) -> Any:

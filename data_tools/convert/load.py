@@ -60,6 +60,7 @@ def settled(source: Source, data: str, split: str) -> Source:
     """The source that drafts the rows of this split: `source` itself, unless the split must be read for it first."""
     if source.survey is None:
         return source
+    open_rows(source, data, split)  # a missing column is named before the pass, beside all that there are
     rows = open_rows(replace(source, columns=source.surveyed), data, split, source.surveyed).rows
     return source.survey(row for row in rows if not isinstance(row, Unreadable))
 

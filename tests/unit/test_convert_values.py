@@ -249,6 +249,12 @@ def test_answers_by_place_in_a_file(tmp_path, suffix):
     assert [sample.gold for sample in samples] == list("ABAB") and [r["index"] for r in rejected] == [0, 3]
 
 
+def test_a_missing_column_is_named_before_the_answers_are_read(tmp_path, capsys):
+    data = write(tmp_path / "a.parquet", [{"question": "?", "answer": 0, "choices": RGB}])
+    assert main(["columns", str(tmp_path / "out"), "--data", data, "--options-column", "options"]) == 2
+    assert "no column options; it has question, answer, choices. columns needs" in capsys.readouterr().err
+
+
 def test_unclear_places_reject_their_rows_and_say_what_to_do(tmp_path):
     answers = [1, 2, "red", 1]
     rows = [{"question": f"{i}?", "answer": answer, "options": RGB} for i, answer in enumerate(answers)]
