@@ -83,6 +83,13 @@ def test_a_question_about_a_caption_may_be_answered_so():
     assert reject_response(said(text), SAMPLE, DESCRIPTION, LIMITS, tokens=9) is not None
 
 
+def test_markup_of_the_chat_is_no_text():
+    for text in ("See <|image_pad|>.", "An <image> of it.", "<|im_start|>system"):
+        assert named(reject_description(said(text))) == "markup"
+        assert named(reject_response(said(thinking(text)), SAMPLE, DESCRIPTION, LIMITS, tokens=9)) == "markup"
+    assert reject_description(said("a < b and |x| > 1")) is None
+
+
 def test_earlier_stages():
     assert reject_description(said(DESCRIPTION)) is None
     assert named(reject_description(said("I'm unable to view the image."))) == "refusal"

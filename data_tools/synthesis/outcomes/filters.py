@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from data_tools.formats.markup import markup_in
 from data_tools.formats.sample import DataSample
 from data_tools.synthesis.calls.journal import Completion
 from data_tools.synthesis.inputs.recipe import Filters
@@ -25,6 +26,7 @@ NAMES = {
     "cut_off": "the teacher ran into its own token limit",
     "content_filter": "the endpoint's content filter ended the text",
     "refusal": "the teacher declines, or says that it sees no image",
+    "markup": "the text holds markup of the chat, such as <|image_pad|> or <image>",
     "format": "not <think>…</think><answer>…</answer>; a reasoning without an answer; an empty text",
     "wrong_answer": "the grader does not accept the answer",
     "leak": "speaks of the description or caption",
@@ -95,6 +97,8 @@ def _reject_text(done: Completion) -> FilterHit | None:
         return FilterHit("refusal", done.text[:80])
     if found := _REFUSAL.search(done.text):
         return FilterHit("refusal", found[0].strip())
+    if markup := markup_in(done.text):
+        return FilterHit("markup", " ".join(markup))
     return None if done.text.strip() else FilterHit("format", "empty")
 
 
