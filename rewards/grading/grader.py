@@ -289,7 +289,7 @@ def _compared(answer: Quantity, gold: Quantity, policy: Policy) -> Verdict:
 
 
 def _unit_optional(unit: units.Unit, policy: Policy) -> bool:
-    money = any(name in ("dollar", "euro", "pound sterling", "yuan") for name, _ in unit.dimension)
+    money = any(name in units.MONEY for name, _ in unit.dimension)
     return policy.currency_optional if money else policy.unit_optional
 
 

@@ -4,6 +4,7 @@ import json
 import re
 from collections import defaultdict
 from dataclasses import fields, replace
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ def test_labelled_answers(category):
 def test_labelled_responses():
     wrong = [
         (row["pred"], row["gold"], verdict)
-        for row in RESPONSES["response"]
+        for row in chain.from_iterable(RESPONSES.values())
         if (verdict := grade_response(row["pred"], row["gold"], policy=PATIENT)).equivalent is not row["expected"]
     ]
     assert not wrong

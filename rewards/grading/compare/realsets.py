@@ -60,10 +60,15 @@ def _mirrored(of_absolute: list[Piece]) -> list[Piece]:
 
 
 def _alternatives(node: Node) -> list[Piece]:
-    """`x < 1 or x > 3`: a union; `x > 1 and x < 3`, whose union would be everything: what both say."""
+    """`x < 1 or x > 3`: a union; `x > 1 and x < 3`, whose union would be everything: what both say; without x ≠ 2."""
     found = [named for arg in node.args if (named := as_interval(arg)) is not None]
     if len(found) < len(node.args) or len({quantity for quantity, _ in found}) != 1:
         raise NotASetError
+    removed = tuple(interval.args[0].args[1] for _, interval in found if interval.op == "union")
+    if removed:
+        rest = tuple(arg for arg, (_, interval) in zip(node.args, found, strict=True) if interval.op != "union")
+        whole = _pieces(Node("bare", rest)) if rest else [(negative(_TOP), False, _TOP, False)]
+        return _without_points(_joined(whole), Node("set", removed))
     parts = [piece for _, interval in found for piece in _pieces(interval)]
     joined = _joined(parts)
     everything = len(joined) == 1 and joined[0][0] == negative(_TOP) and joined[0][2] == _TOP

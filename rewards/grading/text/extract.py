@@ -2,6 +2,7 @@ r"""The answer of a full response: `<answer>`, the last `\boxed{}`, "the answer 
 
 import re
 
+from rewards.grading.text import chinese
 from rewards.grading.text.normalise import closing
 
 _END = re.compile(r"<\|(?:im_end|endoftext|eot_id|end_of_text|end)\|>|<\|im_start\|>|</s>")
@@ -45,7 +46,7 @@ def stated_answer(response: str) -> tuple[str | None, str | None]:
     The answer is None where none is marked; the text is None where the response is cut off within its thought or its
     answer, so that nothing unmarked counts, and where `<answer>` settles it.
     """
-    text = _without_tail(response)
+    text = _without_tail(chinese.with_statements(response))
     end = text.rfind("</answer>")
     start = text.rfind("<answer>", 0, max(end, 0))
     if start >= 0:

@@ -3,6 +3,8 @@ r"""Text without what does not change its meaning: Unicode forms, LaTeX and Mark
 import re
 import unicodedata
 
+from rewards.grading.text import chinese
+
 _GREEK = dict(
     zip(
         "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩ",
@@ -63,6 +65,9 @@ _PLAIN = {
     "‰": "/1000",
     "≦": r"\le ",
     "≧": r"\ge ",
+    "【": "[",
+    "】": "] ",
+    **{chr(0x2460 + index): rf"\textcircled{{{index + 1}}}" for index in range(20)},  # ①
 }
 _GLYPHS = str.maketrans(_PLAIN | {glyph: f"\\{name} " for glyph, name in (_GREEK | _COMMANDS).items()})
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
@@ -148,7 +153,7 @@ def normalise(text: str) -> str:
         .replace(r"\_", "_")
         .replace("&nbsp;", " ")
     )
-    return _in_symbols(_trimmed(text))
+    return _in_symbols(_trimmed(chinese.in_common_spelling(_trimmed(text))))
 
 
 _FRACTIONS = {"(?:one|a)[ -]half": "1/2", "one[ -]third": "1/3", "two[ -]thirds": "2/3"}

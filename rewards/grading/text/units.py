@@ -18,34 +18,36 @@ def _add(names: str, dimension: dict[str, int], factor: Fraction | int | str = 1
 
 
 _LENGTH, _MASS, _TIME = {"m": 1}, {"kg": 1}, {"s": 1}
-_add("m meter meters metre metres 米", _LENGTH)
-_add("km kilometer kilometers kilometre kilometres 千米 公里", _LENGTH, 1000)
-_add("cm centimeter centimeters centimetre centimetres 厘米", _LENGTH, "1/100")
-_add("mm millimeter millimeters millimetre millimetres 毫米", _LENGTH, "1/1000")
-_add("dm decimeter decimeters 分米", _LENGTH, "1/10")
+_add("m meter meters metre metres", _LENGTH)
+_add("km kilometer kilometers kilometre kilometres", _LENGTH, 1000)
+_add("cm centimeter centimeters centimetre centimetres", _LENGTH, "1/100")
+_add("mm millimeter millimeters millimetre millimetres", _LENGTH, "1/1000")
+_add("dm decimeter decimeters", _LENGTH, "1/10")
 _add("um μm micrometer micrometers micron microns", _LENGTH, "1/1000000")
 _add("nm nanometer nanometers", _LENGTH, "1/1000000000")
 _add("in inch inches", _LENGTH, "254/10000")
 _add("ft foot feet", _LENGTH, "3048/10000")
 _add("yd yard yards", _LENGTH, "9144/10000")
 _add("mi mile miles", _LENGTH, "1609344/1000")
-_add("kg kilogram kilograms 千克 公斤", _MASS)
-_add("g gram grams 克", _MASS, "1/1000")
+_add("kg kilogram kilograms", _MASS)
+_add("g gram grams", _MASS, "1/1000")
 _add("mg milligram milligrams", _MASS, "1/1000000")
-_add("t ton tons tonne tonnes 吨", _MASS, 1000)
+_add("jin", _MASS, "1/2")
+_add("t ton tons tonne tonnes", _MASS, 1000)
 _add("lb lbs pound pounds", _MASS, "45359237/100000000")
 _add("oz ounce ounces", {"oz": 1})
-_add("s sec secs second seconds 秒", _TIME)
+_add("s sec secs second seconds", _TIME)
 _add("ms millisecond milliseconds", _TIME, "1/1000")
-_add("min mins minute minutes 分钟", _TIME, 60)
-_add("h hr hrs hour hours 小时", _TIME, 3600)
-_add("day days 天", _TIME, 86400)
+_add("min mins minute minutes", _TIME, 60)
+_add("h hr hrs hour hours", _TIME, 3600)
+_add("day days", _TIME, 86400)
 _add("week weeks", _TIME, 604800)
 _add("month months", {"month": 1})
 _add("year years yr yrs", {"month": 1}, 12)
-_add("L l liter liters litre litres 升", {"m": 3}, "1/1000")
-_add("mL ml milliliter milliliters 毫升", {"m": 3}, "1/1000000")
+_add("L l liter liters litre litres", {"m": 3}, "1/1000")
+_add("mL ml milliliter milliliters", {"m": 3}, "1/1000000")
 _add("acre acres", {"acre": 1})
+_add("mu", {"m": 2}, "2000/3")
 _add("hectare hectares ha", {"m": 2}, 10000)
 _add("N newton newtons", {"kg": 1, "m": 1, "s": -2})
 _add("J joule joules", {"kg": 1, "m": 2, "s": -2})
@@ -64,10 +66,14 @@ _add("K kelvin", {"K": 1})
 _add("mol mole moles", {"mol": 1})
 _add("C coulomb coulombs", {"C": 1})
 _add("mph", {"m": 1, "s": -1}, Fraction(1609344, 3600000))
-_add("dollar dollars usd USD bucks 美元", {"dollar": 1})
+_add("dollar dollars usd USD bucks", {"dollar": 1})
 _add("cent cents ¢", {"dollar": 1}, "1/100")
 _add("euro euros EUR", {"euro": 1})
-_add("yuan 元 RMB", {"yuan": 1})
+_add("yuan RMB CNY", {"yuan": 1})
+_add("jiao", {"yuan": 1}, "1/10")
+_add("rupee rupees INR", {"rupee": 1})
+_add("yen JPY", {"yen": 1})
+_add("sterling GBP", {"pound sterling": 1})
 _add("rad radian radians", {"rad": 1})
 _add("degree degrees deg", {"degree": 1})
 _add("celsius", {"celsius": 1})
@@ -85,10 +91,22 @@ _POWER = r"(?:\s*\^\s*\{?\s*-?[0-9]\s*\}?)?"
 _FIRST = rf"(?:[{_LETTER}¢][{_LETTER}.'-]*){_POWER}"
 _NEXT = rf"(?:(?:\s*(?:/|\\cdot|\*|·)\s*|\s+)[{_LETTER}][{_LETTER}.'-]*{_POWER})"
 _AT_END = re.compile(rf"(?:(?<=[0-9)}}\]%!])|(?<=\\pi))(?P<space>\s*)(?P<unit>{_FIRST}{_NEXT}{{0,7}})\s*$")
-_SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_SCALES |= {"dozen": 12, "万": 10**4, "亿": 10**8}
-_MONEY = re.compile(r"^([-+]?)\s*(?:US|A|C)?([$€£¥])\s*(?=[0-9.(])|(?<=[0-9])\s*([$€£¥])$")
-_CURRENCY = {"$": "dollar", "€": "euro", "£": "pound sterling", "¥": "yuan"}
+SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+SCALES |= {"dozen": 12, "百": 100, "千": 1000, "万": 10**4, "亿": 10**8}
+_CURRENCY = {
+    "$": "dollar",
+    "€": "euro",
+    "£": "pound sterling",
+    "¥": "yuan",
+    "₹": "rupee",
+    "Rs": "rupee",
+    "INR": "rupee",
+}
+_CURRENCY |= {"USD": "dollar", "EUR": "euro", "GBP": "pound sterling", "RMB": "yuan", "CNY": "yuan"}
+MONEY = frozenset(_CURRENCY.values()) | {"yen"}
+_MONEY = re.compile(
+    r"^([-+]?)\s*(?:(?:US|A|C|HK|NT)?([$€£¥₹])|(Rs|INR|USD|EUR|GBP|RMB|CNY)\.?)\s*(?=[0-9.(])|(?<=[0-9])\s*([$€£¥₹])$"
+)
 _SIGNS = tuple(
     (re.compile(sign), name)
     for sign, name in (
@@ -120,7 +138,7 @@ def split_unit(text: str) -> tuple[str, Unit | None, Fraction]:
         text = sign.sub(name, text)
     money = _MONEY.search(text)
     if money:
-        symbol = _CURRENCY[money.group(2) or money.group(3)]
+        symbol = _CURRENCY[money.group(2) or money.group(3) or money.group(4)]
         rest, unit, scale = split_unit((text[: money.start()] + (money.group(1) or "") + text[money.end() :]).strip())
         return rest, Unit(((symbol, 1),), text=symbol) if unit is None or symbol == "dollar" else unit, scale
     match = _AT_END.search(text)
@@ -128,8 +146,8 @@ def split_unit(text: str) -> tuple[str, Unit | None, Fraction]:
         return text, None, Fraction(1)
     words = match.group("unit").split()
     scale = Fraction(1)
-    while words and words[0].lower() in _SCALES:
-        scale *= _SCALES[words.pop(0).lower()]
+    while words and words[0].lower() in SCALES:
+        scale *= SCALES[words.pop(0).lower()]
     rest, unit_text = text[: match.start()].strip(), " ".join(words)
     if not words:
         return rest, None, scale
@@ -145,11 +163,15 @@ def _is_unit(text: str, spaced: bool) -> bool:
     first = words[0]
     if first == "¢":
         return True
-    if len(words) == 1 and len(first) == 1:
+    if len(words) == 1 and len(first) == 1 and first < "\u4e00":
         return first in _SYMBOLS and (spaced or (first == "m" and text != "m"))
-    if len(first) == 1 and first not in _SYMBOLS and not re.match(r"[a-z] [a-z]{2}", text):
+    if len(first) == 1 and first < "\u4e00" and first not in _SYMBOLS and not re.match(r"[a-z] [a-z]{2}", text):
         return False
-    return any(word in _BASES for word in words) or len(first) > 2 or (spaced and any(len(word) > 2 for word in words))
+    return (
+        any(word in _BASES or word >= "\u4e00" for word in words)
+        or len(first) > 2
+        or (spaced and any(len(word) > 2 for word in words))
+    )
 
 
 def read_unit(text: str) -> Unit:

@@ -2,6 +2,8 @@
 
 import re
 
+from rewards.grading.text import chinese
+
 _YES, _NO = frozenset({"yes", "y", "true"}), frozenset({"no", "n", "false"})
 _UNITS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
@@ -22,6 +24,8 @@ def plain(text: str) -> str:
 
 def yes_or_no(text: str) -> bool | None:
     """True for the yes of `Yes`, `yes, because …`, `True.`, False for a no; None: the text says neither or both."""
+    if (said := chinese.yes_or_no(text)) is not None:
+        return said
     words = plain(re.sub(r"^\s*[A-Za-z ]{1,24}:(?=\s*\w)", "", text)).split()
     if not words or (len(words) > 1 and words[0] in ("y", "n")):
         return None
@@ -37,7 +41,7 @@ def yes_or_no(text: str) -> bool | None:
 
 def is_yes_or_no(text: str) -> bool:
     """Is the text nothing but a yes or a no?"""
-    return plain(text) in _YES | _NO
+    return plain(text) in _YES | _NO or chinese.is_yes_or_no(text)
 
 
 def spelled_number(text: str) -> str | None:
