@@ -24,6 +24,7 @@ class Quantity:
         return show(self.tree) + (f" {self.unit.text}" if self.unit else "")
 
 
+_HALVES_OF_A_DAY = ((("am", 1),), (("pm", 1),))
 # A spelled number and what it counts; not fractions and scales (two fifths, two million)
 _COUNTED = re.compile(
     r"([A-Za-z]+(?:-[a-z]+)?) (?!.*(?:th|rd|nd)s?$|hal|quart|hundred|thousand|.*illion|doz)([a-z]{3,})"
@@ -49,6 +50,8 @@ def quantity(text: str) -> Quantity | None:
     tree = _tree(rest) if rest and rest != text else None
     if tree is None or (whole is not None and (symbols(named(tree).value) or unit is None)):
         return None if whole is None else Quantity(whole, None)
+    if unit and unit.dimension in _HALVES_OF_A_DAY and tree.op == "ratio":
+        return Quantity(Node("ratio", tree.args, unit.dimension[0][0]), None)
     if scale != 1:
         tree = Node("mul", (tree, number(Fraction(scale))))
     return Quantity(tree, unit, whole)
@@ -66,9 +69,9 @@ _GLUED_AND_OR = r"(?<=[)\]}0-9])(?:and|or)\s*(?=[^a-z])"
 _LOGICAL = r"\\(?:land|lor|wedge|vee)(?![A-Za-z])"
 _CONJUNCTION = re.compile(rf"{_AND_OR}|\s*[;]\s*|{_GLUED_AND_OR}|{_LOGICAL}")
 _SPACED_THOUSANDS = re.compile(r"-?[1-9][0-9]{0,2}(?: [0-9]{3})+(?:\.[0-9]+)?")
-_LEFT_NAME = re.compile(
-    r"^[^=<>0-9+*^{}-]*(?:\{[^{}]*\}[^=<>0-9+*^{}]*)?(?:=|\\approx|\\in(?![A-Za-z]))\s*(?=\S)(?![=<>])"
-)
+_IN_WORDS = r"(?=[^=]*[A-Za-z]{3})[A-Za-z][A-Za-z0-9 .'°]*"  # area of triangle 2
+_IN_SIGNS = r"[^=<>0-9+*^{}-]*(?:\{[^{}]*\}[^=<>0-9+*^{}]*)?"
+_LEFT_NAME = re.compile(rf"^(?:{_IN_WORDS}|{_IN_SIGNS})(?:=|\\approx|\\in(?![A-Za-z]))\s*(?=\S)(?![=<>])")
 
 
 def is_spaced(text: str) -> bool:

@@ -87,6 +87,7 @@ SWITCHED = {
     "number_words": ("six", "6", {True: True, False: False}),
     "ignore_articles": ("the elephant", "elephant", {True: True, False: False}),
     "ignore_plural": ("cats", "cat", {True: True, False: False}),
+    "precision": ("3.14159", "3.14", {None: False, 2: True, 3: False}),
     "choice_any_order": ("CBA", "ABC", {True: True, False: False}),
 }
 
@@ -134,6 +135,34 @@ def test_without_the_last_expression_only_a_stated_answer_counts():
     assert grade_response("It is 6.", "6").equivalent is True
     assert grade_response("It is 6.", "6", policy=strict).equivalent is False
     assert grade_response(r"It is \boxed{6}.", "6", policy=strict).equivalent is True
+
+
+@pytest.mark.parametrize(
+    ("prediction", "gold", "precision", "expected"),
+    [
+        ("2.345", "2.35", 2, True),  # half up
+        ("-2.345", "-2.35", 2, True),
+        ("2.344", "2.35", 2, False),
+        (r"\pi", "3.14", 2, True),
+        (r"\sqrt{2}", "1.4", 1, True),
+        ("2/3", "0.67", 2, True),
+        ("2/3", "0.66", 2, False),
+        ("7.6", "8", 0, True),
+        ("1.234 m", "123 cm", 0, True),  # in the unit of the gold
+        ("1.234 m", "123 cm", 2, False),
+        ("x + 1.001", "x + 1", 2, False),
+        ("(1.004, 2)", "(1, 2)", 2, True),
+        ("1.004", "1", None, False),
+    ],
+)
+def test_numbers_are_rounded_to_a_stated_precision(prediction, gold, precision, expected):
+    assert same(prediction, gold, precision=precision) is expected
+
+
+@pytest.mark.parametrize("precision", [-1, 31])
+def test_an_impossible_precision_is_refused(precision):
+    with pytest.raises(ValueError, match="Policy.precision"):
+        Policy(precision=precision)
 
 
 @pytest.mark.parametrize(("limit_s", "length"), [(0, 10), (-1, 10), (1, 0)])

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from rewards.grading.compare import realsets, relations
+from rewards.grading.compare import progressions, realsets, relations, vectors
 from rewards.grading.compare.policy import Policy
 from rewards.grading.compare.readings import constant, infinite, readings
 from rewards.grading.compare.reshape import Named, as_interval, expanded, is_name, is_sequence, unwrapped, without_names
-from rewards.grading.compare.scalars import rational, same_value
+from rewards.grading.compare.scalars import rational, same_value, same_when_rounded
 from rewards.grading.parse import matrices
 from rewards.grading.parse.tree import Node, TooBigError, is_scalar, number, symbols, walk
 
@@ -42,6 +42,9 @@ class Comparison:
         a, b = expanded(unwrapped(a)), expanded(unwrapped(b))
         if a == b:
             return True
+        families = progressions.family(a), progressions.family(b)
+        if families != (None, None):
+            return self._families(families[0] or progressions.undeclared(a), families[1] or progressions.undeclared(b))
         if a.op == b.op == "relation" or (_is_inequality(a) and _is_inequality(b)):
             direct = self._relations(a, b)
             if direct is not None:
@@ -55,9 +58,26 @@ class Comparison:
             return self._reordered(one, other)
         if one.name is not None and one.name == other.name and _each_named(one) and _each_named(other):
             return self._ordered(one.value.args, other.value.args)
+        if (one.name is None) != (other.name is None) and _are_equations(a) and _are_equations(b):
+            return self._any_order(a.args, b.args)
         if (one.name is None) != (other.name is None) and _is_equation(a if one.name is None else b):
             return self._equation(a, b)
         return self._values(expanded(unwrapped(one.value)), expanded(unwrapped(other.value)))
+
+    def _families(self, a: progressions.Family | None, b: progressions.Family | None) -> Verdict3:
+        """2k + 1 against 2n - 1, for all whole numbers."""
+        if a is None or b is None or len(a.terms) != len(b.terms) or (a.domain and b.domain and a.domain != b.domain):
+            return False
+        terms = list(progressions.renamed(b, a.variable))
+        verdict = self._any_order(a.terms, terms)
+        if verdict or "mathbb Z" not in (a.domain, b.domain):
+            return verdict
+        for term in a.terms:
+            index = next((i for i, x in enumerate(terms) if progressions.same_progression(term, x, a.variable)), None)
+            if index is None:
+                return verdict
+            terms.pop(index)
+        return True
 
     def _equation(self, a: Node, b: Node) -> Verdict3:
         """x^2 = 4 against x = ±2."""
@@ -80,8 +100,13 @@ class Comparison:
             return True
         if "base" in (a.op, b.op) or "ratio" in (a.op, b.op):
             return self._ratio(a, b)
+        for components, total in ((a, b), (b, a)):
+            if self.policy.vector_as_tuple and (sums := vectors.in_unit_vectors(components, total)):
+                return self._scalar(*sums)
         if "matrix" in (a.op, b.op) or matrices.has_matrix(a) or matrices.has_matrix(b):
             return self._matrices(a, b)
+        if a.op == b.op == "relation" and a.name == b.name == "and" and len(_unknowns(a) | _unknowns(b)) > 1:
+            return self._chains(a, b)
         if _is_set(a) or _is_set(b) or _is_inequality(a) or _is_inequality(b):
             verdict = self._sets(a, b)
             if verdict is not None or not (is_sequence(a) and is_sequence(b)):
@@ -108,6 +133,11 @@ class Comparison:
             return infinite(a) == infinite(b) and infinite(a) is not None
         if None in (rational(a), rational(b)):
             self.tier = "numeric" if self.tier == "structure" else self.tier
+        if (
+            self.policy.precision is not None
+            and (rounded := same_when_rounded(a, b, self.policy.precision)) is not None
+        ):
+            return rounded
         verdict = same_value(a, b, self.policy)
         return self.ask("equal", a, b) if verdict is None else verdict
 
@@ -189,9 +219,36 @@ class Comparison:
             return self._ordered(a.args, b.args) if (a.name or "()") == (b.name or "()") else False
         if is_scalar(a) or is_scalar(b) or any(node.name == "and" and len(node.args) > 2 for node in (a, b)):
             return False
+        if len(_unknowns(a) | _unknowns(b)) > 1:
+            ours, theirs = (found[1] if (found := as_interval(node)) else node for node in (a, b))
+            alike = ours.op == theirs.op == "interval" and ours.name == theirs.name
+            return alike and self._ordered(ours.args, theirs.args)
         return self.ask("solve", a, b)
 
+    def _chains(self, a: Node, b: Node) -> Verdict3:
+        """c < a < b against b > a > c; what stands between equality signs has no order."""
+        groups, signs = _rising(a)
+        others, other_signs = _rising(b)
+        if signs != other_signs:
+            return False
+        return _all(self._any_order(one, other) for one, other in zip(groups, others, strict=True))
+
+    def _times(self, a: Node, b: Node) -> Verdict3:
+        """3:05 pm against 15:05, and against 3:05 where a unit may be left out."""
+        if self._same_time(_on_24_hours(a), _on_24_hours(b)):
+            return True
+        halves = {"am", "pm"}
+        return self.policy.unit_optional and not {a.name, b.name} <= halves and self._same_time(a, b)
+
+    def _same_time(self, a: Node, b: Node) -> Verdict3:
+        short, long = sorted((a.args, b.args), key=len)
+        if len(short) < len(long) and not (self.policy.time_seconds_optional and long[-1] == number(0)):
+            return False
+        return self._ordered(long[: len(short)], short)
+
     def _ratio(self, a: Node, b: Node) -> Verdict3:
+        if a.op == b.op == "ratio" and (a.name or b.name):
+            return self._times(a, b)
         if a.op == b.op == "ratio":
             if len(a.args) != len(b.args):
                 short, long = sorted((a.args, b.args), key=len)
@@ -199,7 +256,7 @@ class Comparison:
                 return zero and self.policy.time_seconds_optional and self._ordered(long[:-1], short)
             if self._ordered(a.args, b.args):
                 return True
-            if not self.policy.ratio_in_lowest_terms or _is_time(a) or _is_time(b):
+            if not self.policy.ratio_in_lowest_terms or _is_quarter(a) or _is_time(b):
                 return False
             crossed = [
                 self._scalar(Node("mul", (x, b.args[-1])), Node("mul", (y, a.args[-1])))
@@ -241,6 +298,37 @@ def _is_equation(node: Node) -> bool:
     return node.op == "relation" and node.name == "="
 
 
+def _are_equations(node: Node) -> bool:
+    """Two equations or more, such as y = 2x, y = -2x."""
+    return node.op == "bare" and all(_is_equation(arg) for arg in node.args)
+
+
+def _unknowns(node: Node) -> frozenset[str]:
+    return frozenset(name for name in symbols(node) if not name.startswith("mathbb "))
+
+
+def _rising(chain: Node) -> tuple[list[list[Node]], list[str]]:
+    """The terms of a chain from low to high, equal ones together, and the signs between them: > as < from the end."""
+    terms, signs = [chain.args[0].args[0], *(part.args[1] for part in chain.args)], [part.name for part in chain.args]
+    if not set(signs) & {"<", "<="}:
+        terms, signs = terms[::-1], [_FLIPPED.get(sign, sign) for sign in signs[::-1]]
+    groups = [[terms[0]]]
+    for term, sign in zip(terms[1:], signs, strict=True):
+        if sign == "=":
+            groups[-1].append(term)
+        else:
+            groups.append([term])
+    return groups, [sign for sign in signs if sign != "="]
+
+
+def _on_24_hours(time: Node) -> Node:
+    """The time 15:05 of 3:05 pm; 12 am is 0."""
+    hour = rational(time.args[0])
+    if time.name not in ("am", "pm") or hour is None or hour.denominator != 1 or not 1 <= hour <= 12:
+        return time
+    return Node("ratio", (number(hour % 12 + (12 if time.name == "pm" else 0)), *time.args[1:]))
+
+
 def _all(verdicts: Iterable[Verdict3]) -> Verdict3:
     result: Verdict3 = True
     for verdict in verdicts:
@@ -278,7 +366,14 @@ def _same_name(a: Node, b: Node) -> bool:
         return True
     if a.op == "tuple":
         return len(a.args) == len(b.args) and all(map(_same_name, a.args, b.args))
+    if a.name.startswith("angle ") and b.name.startswith("angle ") and len(a.name) == len(b.name):
+        return sorted(a.name) == sorted(b.name)  # an angle may have a number and letters
     return a.op != "symbol" or len(a.name) > 1 or len(b.name) > 1
+
+
+def _is_quarter(node: Node) -> bool:
+    """10:30, 12:45: times that are no ratio even against one; 2:18 is 1:9."""
+    return _is_time(node) and rational(node.args[1]) in (0, 15, 30, 45)
 
 
 def _is_time(node: Node) -> bool:

@@ -38,12 +38,17 @@ class Policy:
     ignore_plural: bool = True  # cats ~ cat
     choice_any_order: bool = True  # CA ~ A, C where several options are asked for
     last_expression: bool = True  # a response that states no answer: its last formula or number counts
+    precision: int | None = None  # digits after the point to which two numbers are rounded before they are compared
     limit_s: float = 2.0
     max_length: int = 2000
 
     def __post_init__(self) -> None:
         if not self.limit_s > 0:
             raise ValueError(f"Policy.limit_s is {self.limit_s}; it must be a number of seconds above 0")
+        if self.precision is not None and not 0 <= self.precision <= 30:
+            raise ValueError(
+                f"Policy.precision is {self.precision}; it must be None or a number of digits from 0 to 30"
+            )
         if self.rounded_digits < 0 or self.max_length < 1:
             raise ValueError(
                 f"Policy.rounded_digits is {self.rounded_digits} and max_length {self.max_length};"

@@ -33,6 +33,8 @@ def _pieces(node: Node) -> list[Piece]:
         return [piece for arg in node.args for piece in _pieces(arg)]
     if node.op == "symbol" and node.name == "mathbb R":
         return [(negative(_TOP), False, _TOP, False)]
+    if node.op == "set" and node.args and all(arg.op == "relation" for arg in node.args):
+        return _alternatives(node)
     if node.op == "set":
         return [(arg, True, arg, True) for arg in node.args]
     if node.op == "difference":

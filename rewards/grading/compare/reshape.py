@@ -61,6 +61,40 @@ def is_name(node: Node) -> bool:
     return False
 
 
+_RATIOS_OF_ANGLES = frozenset("sin cos tan cot sec csc".split())
+
+
+def _is_label(node: Node) -> bool:
+    """Is the left side of an equation what was asked for: a limit or sum, AB^2, P(X = 2), dy/dx, cos A? x^2 is not."""
+    if node.op in ("limit", "integral", "sum", "product"):
+        return True
+    if node.op == "function":
+        angle = node.args[0]
+        unknown = angle.op != "symbol" or (len(angle.name) == 1 and angle.name.islower())
+        return node.name in _RATIOS_OF_ANGLES and not unknown  # sin x = 1/2 is still to be solved
+    if node.op == "pow":
+        base = node.args[0]
+        return node.args[1].value is not None and base.op != "symbol" and is_name(base)
+    if node.op == "div":
+        return all(_is_differential(arg) for arg in node.args)
+    if node.op != "mul":
+        return False
+    first, *rest = node.args
+    if first.op == "div":
+        return _is_label(first) and all(is_name(arg) for arg in rest)
+    if first.op == "symbol" and len(rest) == 1 and rest[0].op in ("relation", "union", "intersection", "difference"):
+        return first.name in ("P", "E", "D")
+    last = node.args[-1]
+    return last.op == "pow" and is_name(Node("mul", (*node.args[:-1], last.args[0]))) and last.args[1].value is not None
+
+
+def _is_differential(node: Node) -> bool:
+    """d, dy, d^2y and dx^2 of a derivative, with d or ∂."""
+    first = node.args[0] if node.op == "mul" else node
+    first = first.args[0] if first.op == "pow" else first
+    return first.op == "symbol" and first.name in ("d", "partial") and len(node.args) <= 2
+
+
 def _is_capital(node: Node, first: bool) -> bool:
     """The factors of a name: capital letters, P(x) too."""
     if node.op == "mul":
@@ -80,7 +114,11 @@ def named(node: Node) -> Named:
     left, right = node.args
     if node.name == "~" and not symbols(left):
         return Named(None, left)  # 19/6 ≈ 3.17 states the exact value, too
-    if is_name(left) or (node.name != "in" and not symbols(left) and not symbols(right) and is_scalar(node.args[0])):
+    if (
+        is_name(left)
+        or (node.name == "=" and _is_label(left))
+        or (node.name != "in" and not symbols(left) and not symbols(right) and is_scalar(node.args[0]))
+    ):
         return Named(left, right)
     if node.name == "=" and is_name(right) and not symbols(left):
         return Named(right, left)

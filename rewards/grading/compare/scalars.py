@@ -5,6 +5,7 @@ are defined and real refutes. Variables are real: points where a side is not rea
 no point is real or an i is written.
 """
 
+import math
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import lru_cache
@@ -50,6 +51,30 @@ def same_value(a: Node, b: Node, policy: Policy) -> bool | None:
     if symbols(a) != symbols(b) and not (_could_cancel(a) or _could_cancel(b)):
         return False
     return _same_at_points(a, b, sorted(names))
+
+
+def same_when_rounded(a: Node, b: Node, places: int) -> bool | None:
+    """Are two constants the same number, rounded half up to so many places? None: a side is no real constant.
+
+    Raises:
+        TooBigError: a side is beyond the limits on size.
+    """
+    values, ctx = [], context()
+    for node in (a, b):
+        if symbols(node):
+            return None
+        try:
+            value = numeric(node, {}, ctx)
+        except UndefinedError:
+            return None
+        if ctx.im(value) != 0:
+            return None
+        written = rational(node)
+        scaled = written * 10**places if written is not None else ctx.re(value) * ctx.mpf(10) ** places
+        half = Fraction(1, 2) if written is not None else ctx.mpf(1) / 2
+        whole = math.floor(abs(scaled) + half) if written is not None else int(ctx.floor(abs(scaled) + half))
+        values.append(whole if scaled >= 0 else -whole)
+    return values[0] == values[1]
 
 
 @lru_cache(maxsize=16384)

@@ -3,14 +3,19 @@
 import re
 
 from rewards.grading.compare.policy import Policy
-from rewards.grading.text.words import plain, spelled_number
+from rewards.grading.text.words import plain, spelled_number, words_equation
 
 _ARTICLES = frozenset({"a", "an", "the"})
 _FILLERS = re.compile(r"^(?:it is|it's|they are|there (?:is|are)|this is|i think|we get|i believe)\s+", re.IGNORECASE)
 
 
 def same_words(a: str, b: str, policy: Policy) -> bool:
-    """Do two texts say the same words in the same order? What introduces an answer ("it is") does not count."""
+    """Do two texts say the same words in the same order? What introduces an answer ("it is") does not count.
+
+    The sides of an equation between words have no order.
+    """
+    if (left := words_equation(a)) and (right := words_equation(b)):
+        return same_items(list(left), list(right), policy)
     words = [_reduced(_FILLERS.sub("", text), policy) for text in (a, b)]
     return bool(words[0]) and words[0] == words[1]
 

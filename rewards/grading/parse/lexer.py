@@ -18,7 +18,7 @@ FUNCTIONS = frozenset(
 GREEK = frozenset(
     (
         "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau"
-        " upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell hbar imath"
+        " upsilon phi varphi chi psi omega partial Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell hbar imath"
     ).split()
 )
 RELATIONS = {
@@ -35,7 +35,7 @@ _COMMANDS = frozenset(
         " varnothing lvert rvert vert mid langle rangle lfloor rfloor lceil rceil lbrace rbrace begin end overline bar"
         " int sum prod lim to rightarrow mathbb R Z N Q C in le leq leqslant leqq ge geq geqslant geqq lt gt ne neq"
         " equiv approx simeq doteq coloneqq infin operatorname bmod pmod mod colon prime vec hat tilde widehat mathcal"
-        " overrightarrow over lbrack rbrack dots ldots cdots bullet star"
+        " overrightarrow over angle measuredangle triangle odot lbrack rbrack dots ldots cdots bullet star"
     ).split()
 )
 _EXPONENT = r"[eE][+-]?[0-9]+"

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 from rewards.grading.parse import builders
 from rewards.grading.parse.tokens import Token, Tokens
-from rewards.grading.parse.tree import Node, number
+from rewards.grading.parse.tree import Node, ParseError, number
 
 _BASES: dict[str, str] = dict(
     zip(
@@ -57,6 +57,20 @@ def _proper_fraction(tokens: Tokens) -> Fraction | None:
         return None  # 3\frac{5}{2} is a product
     tokens.position += used
     return Fraction(int(top), int(bottom))
+
+
+def of_figure(tokens: Tokens) -> str:
+    r"""Takes the name of an angle, triangle or circle: `ABC`, `1`, `\alpha`, `{ABC}`. ParseError: there is none."""
+    if tokens.at("{"):
+        return tokens.raw_argument()
+    if tokens.token.kind in ("number", "greek", "word"):
+        return tokens.take().text
+    letters = ""
+    while tokens.token.kind == "letter" and (not letters or tokens.token.text.isupper()):
+        letters += with_marks(tokens, tokens.take().text)
+    if not letters:
+        raise ParseError("a figure without a name")
+    return letters
 
 
 def with_marks(tokens: Tokens, name: str) -> str:

@@ -29,10 +29,11 @@ _SIGNED: dict[str, Op] = {"\\pm": "pm", "\\mp": "mp"}
 _BARS = ("|", "\\mid", "\\vert")
 _STARTS = frozenset(
     "( { [ \\{ \\langle \\frac \\binom \\sqrt \\pi \\infty \\lfloor \\lceil \\lvert \\begin \\int \\sum \\prod \\lim"
-    " \\overline \\vec \\hat \\bar \\overrightarrow \\mathbb".split()
+    " \\overline \\vec \\hat \\bar \\overrightarrow \\mathbb \\angle \\measuredangle \\triangle \\odot".split()
 )
 _ROUNDERS = {"\\lfloor": ("floor", "\\rfloor"), "\\lceil": ("ceil", "\\rceil"), "\\lvert": ("abs", "\\rvert")}
 _ARROWS = ("\\vec", "\\overrightarrow", "\\hat", "\\overline", "\\bar", "\\tilde", "\\widehat")
+_FIGURES = ("\\angle", "\\measuredangle", "\\triangle", "\\odot")
 _CONSTANT_COMMANDS = {
     "\\pi": Node("constant", name="pi"),
     "\\infty": Node("constant", name="infinity"),
@@ -133,15 +134,16 @@ class Parser:
         return node
 
     def ratio(self) -> Node:
-        """A sum, or sums set apart by colons."""
-        tokens = self.tokens
+        """A sum, or sums set apart by colons; 6:05 is a time."""
+        tokens, clock = self.tokens, False
         terms = [self.sum()]
         while tokens.at(":", "\\colon") and not (self.depth and self.bars):
             if terms[0].op == "symbol" and not _starts_term(tokens.peek()):
                 break
             tokens.take()
+            clock |= tokens.token.kind == "number" and re.fullmatch("0[0-9]", tokens.token.text) is not None
             terms.append(self.sum())
-        return terms[0] if len(terms) == 1 else Node("ratio", tuple(terms))
+        return terms[0] if len(terms) == 1 else Node("ratio", tuple(terms), "clock" if clock else "")
 
     def sum(self) -> Node:
         """Products joined by +, -, ± and ∓."""
@@ -325,12 +327,16 @@ class Parser:
             return environments.limit(self)
         if text in ("\\mathbb", "\\mathcal"):
             return Node("symbol", name=f"mathbb {self.tokens.raw_argument()}")
+        if text in _FIGURES:
+            return Node("symbol", name=f"{text[1:].removeprefix('measured')} {names.of_figure(self.tokens)}")
         if text in _ARROWS:
             return Node("symbol", name=f"{text[1:]} {self.tokens.raw_argument()}")
         raise ParseError(f"unexpected {text or 'end'!r}")
 
     def _name(self, token: Token) -> Node:
         """A symbol, a constant, or the value of a function called f, g, h or F."""
+        if token.text == "m" and self.tokens.at("\\angle", "\\measuredangle"):
+            return self.atom()  # the measure of an angle
         name = names.with_marks(self.tokens, token.text)
         if name.rstrip("'") in ("f", "g", "h", "F") and self.tokens.at("("):
             self.tokens.take()

@@ -57,7 +57,8 @@ class Node:
     """One operation `op` on the trees `args`.
 
     `name` says which symbol, constant, function, relation (`<=`, `and` for a chain) or literal in another base it is;
-    of an interval it is both brackets; of an integral, sum, product or limit the bound variable; else "".
+    of an interval it is both brackets; of a ratio "am", "pm" or "clock" where it is a time; of an integral, sum,
+    product or limit the bound variable; else "".
     `value` is the exact value of a number, and None for every other operation. `digits` are the significant digits of
     a number written as a decimal, 0 for an exact one.
     """

@@ -21,12 +21,10 @@ _UNITS = {
     **{"瓦": "W", "瓦特": "W", "千瓦": "kW", "帕": "Pa", "帕斯卡": "Pa", "千帕": "kPa", "伏": "V", "伏特": "V"},
     **{"安": "A", "安培": "A", "欧": "ohm", "欧姆": "ohm", "赫兹": "Hz", "摩尔": "mol", "开尔文": "K"},
 }
-_UNITS |= {power + name: f"{_UNITS[name]}^{exponent}" for power, exponent in (("平方", 2), ("立方", 3))
-           for name in ("米", "千米", "公里", "分米", "厘米", "毫米", "公分", "公尺")}  # fmt: skip
+for _length in ("米", "千米", "公里", "分米", "厘米", "毫米", "公分", "公尺"):
+    _UNITS |= {"平方" + _length: f"{_UNITS[_length]}^2", "立方" + _length: f"{_UNITS[_length]}^3"}
 # What is counted follows these words; they measure nothing. 分 is a minute after an hour only, else a point.
-_COUNTERS = frozenset(
-    "个 只 条 张 本 支 件 名 位 颗 棵 种 次 道 根 段 人 倍 分 辆 台 头 匹 朵 座 间 层 排 行 列 组 对 双 套 盒 箱 袋 瓶 杯 片 页 题 块".split()
-)
+_COUNTERS = frozenset("个只条张本支件名位颗棵种次道根段人倍分辆台头匹朵座间层排行列组对双套盒箱袋瓶杯片页题块")
 _WORDS = sorted([*_UNITS, *_COUNTERS, *SCALES], key=len, reverse=True)
 _WORDS = [word for word in _WORDS if _HAN.match(word)]
 _ONE_WORD = re.compile("|".join(map(re.escape, _WORDS)))
@@ -67,7 +65,7 @@ _YES_OR_NO = re.compile(rf"{_THIS}(?:是|为)?(?:(?P<no>{_NO})|(?P<yes>{_YES}))(
 
 
 def yes_or_no(text: str) -> bool | None:
-    """True where a text opens with 对, 是, 正确 or √ (`对，因为…`, `该说法是正确的`), False with 错, 否 or ×, else None."""
+    """True where a text opens with 对, 是, 正确 or √ (`对，因为…`, `该说法是正确的`), False: 错, 否 or ×, else None."""
     match = _YES_OR_NO.match(_without_brackets(text))
     return None if match is None else match["yes"] is not None
 
@@ -93,7 +91,8 @@ _STATEMENTS = (
     (re.compile(r"(?:^|(?<=[\s。；;，,]))(?:答|应填|故填)[:：]"), "答案:"),
 )
 _RIGHT = re.compile(
-    r"(?<![A-Za-z0-9])([A-J](?:[、,，和与及 ]{0,3}[A-J]){0,9})\s*(?:选项|项)?\s*(?:是|为|都|均)?(?:正确|符合题意)(?!的有)"
+    r"(?<![A-Za-z0-9])([A-J](?:[、,，和与及 ]{0,3}[A-J]){0,9})\s*(?:选项|项)?\s*"
+    r"(?:是|为|都|均)?(?:正确|符合题意)(?!的有)"
 )
 _SAID = "".join({*"".join(_WORDS), *_DIGITS, *_PLACES, *"或和且、分之"})
 _CONCLUSION = re.compile(

@@ -3,7 +3,7 @@ r"""Text without what does not change its meaning: Unicode forms, LaTeX and Mark
 import re
 import unicodedata
 
-from rewards.grading.text import chinese
+from rewards.grading.text import chinese, notation
 
 _GREEK = dict(
     zip(
@@ -74,7 +74,7 @@ _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "012345678
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _TEXT = r"text|textbf|textit|textrm|textsf|texttt|textnormal|mathrm|mathbf|mathit|mathsf|mathtt|mathnormal|bm"
 _TEXT = rf"(?:{_TEXT}|boldsymbol|mbox|hbox|operatorname\*?|emph|underline|textup|rm|bf|fbox|boxed|framebox|mathop|bold)"
-_WRAPPER = re.compile(rf"\\{_TEXT}\s*\{{([^{{}}]*)\}}")
+_WRAPPER = re.compile(rf"\\{_TEXT}\s*\{{([^{{}}]*(?:\{{[^{{}}]*\}}[^{{}}]*)*)\}}")
 _STYLES = "displaystyle|textstyle|scriptstyle|limits|nolimits|rm|bf|it|mathstrut|strut|hfill|newline|par|large|Large"
 _LAYOUT = "hspace|vspace|phantom|label|tag|color"
 _DECORATION = re.compile(rf"\\(?:{_STYLES})(?![A-Za-z])|\\(?:{_LAYOUT})\*?\s*\{{[^{{}}]*\}}")
@@ -91,6 +91,7 @@ def glyphs(text: str) -> str:
     text = "".join(" " if c in "\n\t" else c for c in text if c in "\n\t" or unicodedata.category(c) not in _INVISIBLE)
     text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+", lambda m: "^{" + m.group().translate(_SUPERSCRIPTS) + "}", text)
     text = re.sub("[₀₁₂₃₄₅₆₇₈₉]+", lambda m: "_{" + m.group().translate(_SUBSCRIPTS) + "}", text)
+    text = re.sub("([0-9])\u0307", r"\\dot{\1}", text)
     text = re.sub("[¼-¾⅐-⅞↉]", _vulgar_fraction, text)
     return unicodedata.normalize("NFKC", text.translate(_GLYPHS)).translate(_GLYPHS)
 
@@ -153,7 +154,8 @@ def normalise(text: str) -> str:
         .replace(r"\_", "_")
         .replace("&nbsp;", " ")
     )
-    return _in_symbols(_trimmed(chinese.in_common_spelling(_trimmed(text))))
+    text = _trimmed(chinese.in_common_spelling(_trimmed(text)))
+    return _in_symbols(notation.in_one_notation(text))
 
 
 _FRACTIONS = {"(?:one|a)[ -]half": "1/2", "one[ -]third": "1/3", "two[ -]thirds": "2/3"}

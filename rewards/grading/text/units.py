@@ -116,6 +116,7 @@ _SIGNS = tuple(
         (r"\b([aApP])\. ?[mM]\.?$", lambda match: match[1].lower() + "m"),  # 7:30 p.m.
     )
 )
+_BELOW = re.compile(r"/\s*\(([^()0-9+=]*)\)$")  # J/(mol·K): all that follows a slash is below it
 # Words after a number that say more than what is counted
 _NOT_UNITS = frozenset(
     "and or to not than minus plus times if when for pi sqrt sin cos tan log ln exp mod is are infinity inf cup in\
@@ -136,6 +137,7 @@ def split_unit(text: str) -> tuple[str, Unit | None, Fraction]:
     """An answer without its unit, the unit (None: there is none), and the factor of a scale word (5 million: 10**6)."""
     for sign, name in _SIGNS:
         text = sign.sub(name, text)
+    text = _BELOW.sub(r"/\1", text)
     money = _MONEY.search(text)
     if money:
         symbol = _CURRENCY[money.group(2) or money.group(3) or money.group(4)]

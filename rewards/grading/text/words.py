@@ -60,7 +60,17 @@ def is_words(text: str) -> bool:
     """Is the text prose: at least one word of three letters that mathematics does not use, and no LaTeX structure?"""
     words = [word for word in re.findall(r"(?<![\\A-Za-z])[^\W\d_]{3,}", text) if word.lower() not in _MATHEMATICAL]
     text = re.sub(r"^\\\{([^{}\\]*)\\\}$", r"\1", text)
+    if words_equation(text):
+        return True
     return bool(words) and not re.search(r"[=^{}\\<>]|[a-z]\(", text)
+
+
+def words_equation(text: str) -> tuple[str, str] | None:
+    """Both sides of an equation between words, such as `price = marginal cost`; None: it is none."""
+    sides = re.fullmatch(r"([A-Za-z ]*[A-Za-z]{3,}[A-Za-z ]*)=([A-Za-z ]*[A-Za-z]{3,}[A-Za-z ]*)", text)
+    if sides is None or all(word.lower() in _MATHEMATICAL or len(word) < 3 for word in re.findall("[A-Za-z]+", text)):
+        return None
+    return sides[1].strip(), sides[2].strip()
 
 
 def items(text: str) -> list[str]:
