@@ -278,6 +278,8 @@ class Comparison:
             return None
         if symbols(a) != symbols(b):
             return None if any(is_name(side) for node in (a, b) for side in node.args) else False
+        if all(node.name == "=" and is_name(node.args[0]) and not symbols(node.args[1]) for node in (a, b)):
+            return None  # x = 5 against x = 6: two values
         self.tier = "numeric"
         factor = relations.factor(a, b)
         if factor is not None:

@@ -154,7 +154,9 @@ def normalise(text: str) -> str:
         .replace(r"\_", "_")
         .replace("&nbsp;", " ")
     )
-    text = _trimmed(chinese.in_common_spelling(_trimmed(text)))
+    text = _trimmed(text)
+    if not text.isascii() or "textcircled" in text:
+        text = _trimmed(chinese.in_common_spelling(text))
     return _in_symbols(notation.in_one_notation(text))
 
 
