@@ -220,9 +220,10 @@ class Comparison:
         if is_scalar(a) or is_scalar(b) or any(node.name == "and" and len(node.args) > 2 for node in (a, b)):
             return False
         if len(_unknowns(a) | _unknowns(b)) > 1:
-            ours, theirs = (found[1] if (found := as_interval(node)) else node for node in (a, b))
-            alike = ours.op == theirs.op == "interval" and ours.name == theirs.name
-            return alike and self._ordered(ours.args, theirs.args)
+            ours, theirs = _one_interval(a), _one_interval(b)
+            if ours is None or theirs is None or ours.name != theirs.name:
+                return False
+            return self._ordered(ours.args, theirs.args)
         return self.ask("solve", a, b)
 
     def _chains(self, a: Node, b: Node) -> Verdict3:
@@ -307,6 +308,14 @@ def _are_equations(node: Node) -> bool:
 
 def _unknowns(node: Node) -> frozenset[str]:
     return frozenset(name for name in symbols(node) if not name.startswith("mathbb "))
+
+
+def _one_interval(node: Node) -> Node | None:
+    """The interval that a pair, an interval or an inequality is, whose ends may be symbols."""
+    if node.op == "tuple" and len(node.args) == 2:
+        return Node("interval", node.args, "()")
+    found = (None, node) if node.op == "interval" else as_interval(node)
+    return found[1] if found and found[1].op == "interval" else None
 
 
 def _rising(chain: Node) -> tuple[list[list[Node]], list[str]]:

@@ -81,9 +81,15 @@ def _is_label(node: Node) -> bool:
         return False
     first, *rest = node.args
     if first.op == "div":
-        return _is_label(first) and all(is_name(arg) for arg in rest)
+        return _is_label(first) and (first.args[0].op in ("symbol", "pow") or all(map(is_name, rest)))
     if first.op == "symbol" and len(rest) == 1 and rest[0].op in ("relation", "union", "intersection", "difference"):
         return first.name in ("P", "E", "D")
+    if (
+        first.op == "symbol"
+        and first.name == "P"
+        and all(part.op in ("mul", "symbol", "constant") for arg in rest for part in walk(arg))
+    ):
+        return True  # P(red)
     last = node.args[-1]
     return last.op == "pow" and is_name(Node("mul", (*node.args[:-1], last.args[0]))) and last.args[1].value is not None
 

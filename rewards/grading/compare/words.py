@@ -6,7 +6,10 @@ from rewards.grading.compare.policy import Policy
 from rewards.grading.text.words import plain, spelled_number, words_equation
 
 _ARTICLES = frozenset({"a", "an", "the"})
-_FILLERS = re.compile(r"^(?:it is|it's|they are|there (?:is|are)|this is|i think|we get|i believe)\s+", re.IGNORECASE)
+_FILLERS = re.compile(
+    r"^(?:it is|it's|they are|there (?:is|are)|this is|i think|we get|i believe)\s+|^[这它那]?(?:应该)?是(?=.)",
+    re.IGNORECASE,
+)
 
 
 def same_words(a: str, b: str, policy: Policy) -> bool:

@@ -48,7 +48,7 @@ _INTRODUCED = re.compile(
 )
 _WEAK = re.compile(
     r"(?:解得|解|答|故|所以|因此|综上所述|综上|从而|于是|可得|可知|即|则|得到|得|等于|分别|是|为|有|共计|共有|一共|总共|共"
-    rf"|约|大约|大概|近似|正好|恰好|[:,\s])++(?=[^\u4e00-\u9fff]|{_NUMERAL})"
+    rf"|约|大约|大概|需要|需|用了|用时|花了|近似|正好|恰好|[:,\s])++(?=[^\u4e00-\u9fff]|{_NUMERAL})"
 )
 _NAMED = re.compile(r"(?!.*[不非没])[\u4e00-\u9fff]{1,10}\s*(?:是|为|等于|有|共|=|:)\s*(?=[^\u4e00-\u9fff\s])")
 _CIRCLED_ONES = re.compile(
@@ -99,14 +99,19 @@ _CONCLUSION = re.compile(
     rf"(?:[\u4e00-\u9fff,，]|^)(?<![第不非没])\s*[:：]?\s*((?:[^\u4e00-\u9fff\s,，:：]|{_NUMERAL})(?:[^\u4e00-\u9fff，]|[{_SAID}])*"
     rf"(?:(?<={_CLEAR_COUNTERS})[\u4e00-\u9fff]{{1,6}})?)$"
 )
+_NAME = r"[A-Za-z][₀-₉0-9_{}]*\s*="
+_SEVERAL = re.compile(
+    rf"(?:[\u4e00-\u9fff:：]|^)\s*((?:{_NAME}[^，。=\u4e00-\u9fff]+[，,、]\s*)+{_NAME}[^，。=\u4e00-\u9fff]+)$"
+)
+_IS = re.compile(r"(?<![不还])(?:是|为|叫做|属于)([\u4e00-\u9fff]{1,12}?)的?$")
 MAX_CONCLUSION = 200  # characters of the last sentence
 
 
 def with_statements(response: str) -> str:
     """A response whose Chinese statements of its answer all begin with `答案:`; without Chinese it is as it was.
 
-    `故选：ABD`, `【答案】B`, `正确选项为B和D`; without these `A选项正确`, and the formula or number that ends the last
-    sentence (`面积为25平方米。`).
+    `故选：ABD`, `【答案】B`, `正确选项为B和D`; without these `A选项正确`, and what the last sentence ends
+    with: a formula, a number (`面积为25平方米。`) or a word (`汽车是红色的。`).
     """
     if not _HAN.search(response):
         return response
@@ -119,8 +124,8 @@ def with_statements(response: str) -> str:
         return text + "\n答案:" + ", ".join(dict.fromkeys(right))
     if yes_or_no(text.replace("，", ",").replace("。", ".")) is not None:
         return text
-    last = re.split(r"[。；;\n]", text.rstrip("。；;.!！ \n"))[-1]
-    said = _CONCLUSION.search(last[-MAX_CONCLUSION:])
+    last = re.split(r"[。；;\n]", text.rstrip("。；;.．!！ \n"))[-1][-MAX_CONCLUSION:]
+    said = _SEVERAL.search(last) or _CONCLUSION.search(last) or _IS.search(last)
     return text if said is None else f"{text}\n答案:{said[1]}"
 
 

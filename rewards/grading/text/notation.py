@@ -21,6 +21,7 @@ _HEAD = re.compile(
 )
 _MEMBER = r"\s*[a-z]\s*\\in(?![A-Za-z])[^|()]*"
 _BUILT = re.compile(rf"\\\{{([^|:]*[^|:A-Za-z\s][^|:]*?){_BAR}({_MEMBER})\\\}}")
+_REAL = re.compile(r"([a-z])\s*\\in\s*\\mathbb\s*\{?\s*R\s*\}?\s*(?:,|and\b)\s*(?=\1)")  # x ∈ R, x ≠ 1
 _CONDITION = re.compile(rf"\s*,?\s*\(({_MEMBER})\)$")
 
 
@@ -51,5 +52,6 @@ def _of_latex(text: str) -> str:
     if len(set(map(tuple, _UNIT_VECTOR.findall(text)))) > 1:
         text = _UNIT_VECTOR.sub(lambda m: f" {m[1] or m[2]} ", text)
     if r"\in" in text:
+        text = text[match.end() :] if (match := _REAL.match(text)) else text
         text = _CONDITION.sub(r", \1", _BUILT.sub(r"\{\1, \2\}", _HEAD.sub(r"\1", text)))
     return text

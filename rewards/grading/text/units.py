@@ -73,7 +73,7 @@ _add("yuan RMB CNY", {"yuan": 1})
 _add("jiao", {"yuan": 1}, "1/10")
 _add("rupee rupees INR", {"rupee": 1})
 _add("yen JPY", {"yen": 1})
-_add("sterling GBP", {"pound sterling": 1})
+_add("GBP", {"pound sterling": 1})
 _add("rad radian radians", {"rad": 1})
 _add("degree degrees deg", {"degree": 1})
 _add("celsius", {"celsius": 1})
@@ -113,6 +113,7 @@ _SIGNS = tuple(
         (r"\\Omega\s*$", "ohm"),
         (r"\^\s*\{?\s*\\circ\s*\}?\s*C$", " celsius"),
         (r"\^\s*\{?\s*\\circ\s*\}?\s*F$", " fahrenheit"),
+        (r"\bpounds? sterling$", "GBP"),
         (r"\b([aApP])\. ?[mM]\.?$", lambda match: match[1].lower() + "m"),  # 7:30 p.m.
     )
 )

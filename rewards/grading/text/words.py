@@ -58,7 +58,11 @@ def spelled_number(text: str) -> str | None:
 
 def is_words(text: str) -> bool:
     """Is the text prose: at least one word of three letters that mathematics does not use, and no LaTeX structure?"""
-    words = [word for word in re.findall(r"(?<![\\A-Za-z])[^\W\d_]{3,}", text) if word.lower() not in _MATHEMATICAL]
+    words = [
+        word
+        for word in re.findall(r"(?<![\\A-Za-z])[^\W\d_]{3,}|[\u4e00-\u9fff]+", text)
+        if word.lower() not in _MATHEMATICAL
+    ]
     text = re.sub(r"^\\\{([^{}\\]*)\\\}$", r"\1", text)
     if words_equation(text):
         return True
