@@ -219,6 +219,10 @@ class Comparison:
             return self._ordered(a.args, b.args) if (a.name or "()") == (b.name or "()") else False
         if is_scalar(a) or is_scalar(b) or any(node.name == "and" and len(node.args) > 2 for node in (a, b)):
             return False
+        if any(node.op in ("tuple", "matrix") and len(node.args) != 2 for node in (a, b)):
+            return False
+        if any(_constant_set(one) and _unknowns(other) and not _has_relation(other) for one, other in ((a, b), (b, a))):
+            return False  # (-1, 1) against (-a, a)
         if len(_unknowns(a) | _unknowns(b)) > 1:
             ours, theirs = _one_interval(a), _one_interval(b)
             if ours is None or theirs is None or ours.name != theirs.name:
@@ -308,6 +312,14 @@ def _are_equations(node: Node) -> bool:
 
 def _unknowns(node: Node) -> frozenset[str]:
     return frozenset(name for name in symbols(node) if not name.startswith("mathbb "))
+
+
+def _has_relation(node: Node) -> bool:
+    return any(part.op == "relation" for part in walk(node))
+
+
+def _constant_set(node: Node) -> bool:
+    return _is_set(node) and not _unknowns(node) and not _has_relation(node)
 
 
 def _one_interval(node: Node) -> Node | None:

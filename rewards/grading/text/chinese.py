@@ -23,7 +23,7 @@ _UNITS = {
 }
 for _length in ("米", "千米", "公里", "分米", "厘米", "毫米", "公分", "公尺"):
     _UNITS |= {"平方" + _length: f"{_UNITS[_length]}^2", "立方" + _length: f"{_UNITS[_length]}^3"}
-# What is counted follows these words; they measure nothing. 分 is a minute after an hour only, else a point.
+# What is counted follows these words; all are the unit 个. 分 is a minute after an hour only, else a point.
 _COUNTERS = frozenset("个只条张本支件名位颗棵种次道根段人倍分辆台头匹朵座间层排行列组对双套盒箱袋瓶杯片页题块")
 _WORDS = sorted([*_UNITS, *_COUNTERS, *SCALES], key=len, reverse=True)
 _WORDS = [word for word in _WORDS if _HAN.match(word)]
@@ -50,7 +50,9 @@ _WEAK = re.compile(
     r"(?:解得|解|答|故|所以|因此|综上所述|综上|从而|于是|可得|可知|即|则|得到|得|等于|分别|是|为|有|共计|共有|一共|总共|共"
     rf"|约|大约|大概|需要|需|用了|用时|花了|近似|正好|恰好|[:,\s])++(?=[^\u4e00-\u9fff]|{_NUMERAL})"
 )
-_NAMED = re.compile(r"(?!.*[不非没])[\u4e00-\u9fff]{1,10}\s*(?:是|为|等于|有|共|=|:)\s*(?=[^\u4e00-\u9fff\s])")
+_NAMED = re.compile(
+    r"(?!.*[不非没])[\u4e00-\u9fff]{1,10}\s*(?:是|为|等于|有|共|[长宽高重深厚远]|=|:)\s*(?=[^\u4e00-\u9fff\s])"
+)
 _CIRCLED_ONES = re.compile(
     r"(?:其中|说法|结论|命题|判断|序号|正确|错误|不|符合题意|的|是|有|为|:|\s)*"
     r"(\\textcircled\{[0-9]+\}(?:[\s,;和与及]*\\textcircled\{[0-9]+\})*)\s*(?:都|均|是|正确|的)*"
@@ -103,7 +105,9 @@ _NAME = r"[A-Za-z][₀-₉0-9_{}]*\s*="
 _SEVERAL = re.compile(
     rf"(?:[\u4e00-\u9fff:：]|^)\s*((?:{_NAME}[^，。=\u4e00-\u9fff]+[，,、]\s*)+{_NAME}[^，。=\u4e00-\u9fff]+)$"
 )
-_IS = re.compile(r"(?<![不还])(?:是|为|叫做|属于)([\u4e00-\u9fff]{1,12}?)的?$")
+_IS = re.compile(r"(?:(?<![不还])(?:是|为|叫做|属于)|[说做][得的])([\u4e00-\u9fff]{1,12}?)的?$")
+_BRACKETED = re.compile(r"[（(][^（()）\n]{1,40}[）)]")
+_ASCII = str.maketrans("（），", "(),")
 MAX_CONCLUSION = 200  # characters of the last sentence
 
 
@@ -115,7 +119,7 @@ def with_statements(response: str) -> str:
     """
     if not _HAN.search(response):
         return response
-    text = response.translate(_SIMPLIFIED)
+    text = _BRACKETED.sub(lambda match: match.group().translate(_ASCII), response.translate(_SIMPLIFIED))
     for pattern, form in _STATEMENTS:
         text = pattern.sub(form, text)
     if "答案" in text or r"\boxed" in text or "<answer>" in text:
@@ -132,8 +136,8 @@ def with_statements(response: str) -> str:
 def in_common_spelling(text: str) -> str:
     r"""An answer whose Chinese numerals, units, connectives and introduction are those of other languages.
 
-    `故选：B和D` → `B and D`, `共10万元` → `10 万 yuan`, `2米5` → `2.5 m`, `三个` → `3`, `①③` → `1, 3`. A text without
-    Chinese is returned as it is; so is what is left of prose.
+    `故选：B和D` → `B and D`, `共10万元` → `10 万 yuan`, `2米5` → `2.5 m`, `三个` → `3 个`, `①③` → `1, 3`. A text
+    without Chinese is returned as it is; so is what is left of prose.
     """
     if match := _CIRCLED_ONES.fullmatch(text):
         return ", ".join(re.findall(r"\{([0-9]+)\}", match[1]))
@@ -192,7 +196,7 @@ def _value(numeral: str) -> int | None:
 
 
 def _measured(match: re.Match) -> str:
-    """The Chinese words after a number: scales and units translated, counters dropped, what is counted kept."""
+    """The Chinese words after a number: scales and units translated, a counter as 个, what is counted kept."""
     words: list[str] = []
     rest = match[1].replace("每", "/")
     while rest:
@@ -215,4 +219,7 @@ def _translated(word: str, before: list[str], match: re.Match) -> str:
         return "min"
     if word == "块" and not before:
         return "yuan"
-    return "" if word in _COUNTERS else _UNITS.get(word, word)
+    if word in _COUNTERS:
+        alone = match.end() == len(match.string) and not re.search("[或和与及且,;]", match.string)
+        return "个" if alone else ""
+    return _UNITS.get(word, word)

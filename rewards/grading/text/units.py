@@ -81,6 +81,7 @@ _add("fahrenheit", {"fahrenheit": 1})
 _add("am AM", {"am": 1})
 _add("pm PM", {"pm": 1})
 _add("percent percentage pct", {"percent": 1})
+_add("个", {"count": 1})  # a measure word, see `chinese`: it counts anything
 _NO_UNIT = frozenset("unit units sq square cubic of the a an per in about approximately total".split())
 _POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cubed": 3, "cu": 3}
 # One letter after a number can be a variable; these are units where a space or \text set them apart.
@@ -219,6 +220,8 @@ def agree(a: Unit, b: Unit) -> bool:
         return True
     if not a.dimension or not b.dimension:
         return True  # "units", "square units"
+    if (("count", 1),) in (a.dimension, b.dimension):
+        return not any(name in _BASE_NAMES for unit in (a, b) for name, _ in unit.dimension if name != "count")
     words = [set(unit.dimension[0][0].split()) if len(unit.dimension) == 1 else set() for unit in (a, b)]
     if any(name in _BASE_NAMES for unit in (a, b) for name, _ in unit.dimension):
         return False
