@@ -135,7 +135,7 @@ def _readable(text: str) -> bool:
     for mark in re.findall(r"[{}()\[\]]", text):
         depth += 1 if mark in "{([" else -1
     code = re.search(r"__|\bimport\b|\blambda\b|;\s*\n|\beval\b|\bexec\b", text)
-    return bool(re.search(r"[^\W\d_]{2,}", text)) and depth == 0 and not code
+    return bool(re.search(r"[^\W\d_]{2,}|[\u4e00-\u9fff]", text)) and depth == 0 and not code
 
 
 @lru_cache(maxsize=65536)  # a group of rollouts repeats its answers; and a pathological one costs its seconds once

@@ -105,6 +105,8 @@ def _is_capital(node: Node, first: bool) -> bool:
     """The factors of a name: capital letters, P(x) too."""
     if node.op == "mul":
         return is_name(node)
+    if node.op == "symbol" and node.name.startswith("triangle "):
+        return not first  # S of a triangle
     return node.op == "symbol" and (node.name[0].isupper() or (not first and len(node.name) == 1))
 
 

@@ -37,6 +37,7 @@ _COMMANDS = {
     "⟨": "langle",
     "⟩": "rangle",
     "∠": "angle",
+    "△": "triangle",
     "→": "to",
     "∑": "sum",
     "∫": "int",

@@ -80,4 +80,8 @@ def words_equation(text: str) -> tuple[str, str] | None:
 def items(text: str) -> list[str]:
     """The members of `red, blue and green`, with or without braces."""
     inside = re.sub(r"^\\?\{(.*?)\\?\}$", r"\1", text)
-    return [item.strip() for item in re.split(r"[,;]|\band\b", inside) if item.strip()]
+    return [
+        item.strip()
+        for item in re.split(r"[,;]|\band\b|(?<=[\u4e00-\u9fff])[和与及](?=[\u4e00-\u9fff])", inside)
+        if item.strip()
+    ]
