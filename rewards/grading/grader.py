@@ -11,19 +11,19 @@ from rewards.grading.compare.policy import DEFAULT, Policy
 from rewards.grading.compare.reshape import is_sequence
 from rewards.grading.compare.scalars import computed
 from rewards.grading.compare.words import same_items, same_words
+from rewards.grading.golds import MAX_SENTENCE, check_gold, is_prose, several
 from rewards.grading.parse.tree import Node, TooBigError, is_scalar, number, symbols
 from rewards.grading.quantity import Quantity, exact_number, is_spaced, quantity, spelled, written_once
 from rewards.grading.sympy_pool import symbolic
 from rewards.grading.text import choices, units, words
-from rewards.grading.text.extract import last_expression, narrower, only_number, stated_answer
+from rewards.grading.text.extract import last_expression, stated_answer
+from rewards.grading.text.narrow import narrower
 from rewards.grading.text.normalise import glyphs, normalise
 from rewards.grading.verdict import Verdict
 
 logger = logging.getLogger(__name__)
 
 MAX_TAIL = 4000  # characters at the end of a response in which an unmarked answer is looked for
-MAX_SENTENCE = 12  # words of a response that is looked at whole where the gold is made of words
-KINDS = ("choice", "text", "maths")
 _undecided = 0
 _lock = threading.Lock()
 
@@ -34,8 +34,8 @@ def undecided() -> int:
 
 
 def grade(
-    prediction: str | None,
-    gold: str,
+    prediction: object,
+    gold: str | Sequence[str],
     *,
     kind: str | None = None,
     options: Sequence[str] | None = None,
@@ -46,18 +46,36 @@ def grade(
     Callable from any thread or process. An undecided pair is logged and counted (`undecided()`).
 
     Args:
-        prediction: the text of an answer, of any length and content; nothing that it says raises anything.
-        gold: the text of the right answer.
+        prediction: the text of an answer, of any length and content; nothing that it says raises anything. What is no
+            text (None, a number) is no answer.
+        gold: the text of the right answer, or a list of several, each of which is right.
         kind: what the gold is (one of KINDS) where its text leaves it open: the gold `B` of a formula is "maths".
         options: the texts of a multiple choice, A first: a letter then equals its option's text.
         policy: what counts as equal where graders disagree.
 
     Raises:
-        ValueError: `gold` is empty or cannot be read (see `check_gold`), or `kind` is unknown.
+        ValueError: `gold` is empty or cannot be read (see `check_gold`), `kind` is unknown, or `options` are no texts.
         RuntimeError: a symbolic pair, and the process with sympy does not start.
     """
-    global _undecided
     check_gold(gold, kind)
+    _check_options(options)
+    return _best([_grade_one(prediction, one, kind, options, policy) for one in several(gold)])
+
+
+def _check_options(options: Sequence[str] | None) -> None:
+    if options is not None and (isinstance(options, str) or not all(isinstance(option, str) for option in options)):
+        raise ValueError(f"options are {options!r:.300}; they must be a list of texts, A first")
+
+
+def _best(verdicts: list[Verdict]) -> Verdict:
+    """The verdict on several golds: right if one is right, undecided if one may be, else wrong."""
+    return min(verdicts, key=lambda verdict: (True, None, False).index(verdict.equivalent))
+
+
+def _grade_one(
+    prediction: object, gold: str, kind: str | None, options: Sequence[str] | None, policy: Policy
+) -> Verdict:
+    global _undecided
     if not isinstance(prediction, str) or not prediction.strip():
         return Verdict(False, "empty", "", gold, "there is no prediction")
     verdict = _graded(prediction, gold, kind, tuple(options) if options else None, policy)
@@ -69,8 +87,8 @@ def grade(
 
 
 def grade_response(
-    response: str,
-    gold: str,
+    response: object,
+    gold: str | Sequence[str],
     *,
     kind: str | None = None,
     options: Sequence[str] | None = None,
@@ -82,13 +100,17 @@ def grade_response(
     of `grade`, with the text of a response in place of a prediction.
     """
     check_gold(gold, kind)
-    answer = _answer_for(response, gold, kind, policy)
+    _check_options(options)
+    return _best([_grade_stated(response, one, kind, options, policy) for one in several(gold)])
+
+
+def _grade_stated(
+    response: object, gold: str, kind: str | None, options: Sequence[str] | None, policy: Policy
+) -> Verdict:
+    answer = _answer_for(response, gold, kind, policy) if isinstance(response, str) else None
     if answer is None:
         return Verdict(False, "empty", "", gold, "the response states no answer")
-    verdict = grade(answer, gold, kind=kind, options=options, policy=policy)
-    if verdict.tier == "unread" and (shorter := only_number(answer)) and not words.is_words(gold):
-        return grade(shorter, gold, kind=kind, options=options, policy=policy)
-    return verdict
+    return _grade_one(answer, gold, kind, options, policy)
 
 
 def _answer_for(response: str, gold: str, kind: str | None, policy: Policy) -> str | None:
@@ -107,6 +129,7 @@ def _answer_for(response: str, gold: str, kind: str | None, policy: Policy) -> s
     return last_expression(text, formula_wanted=exact_number(gold) is None)
 
 
+<<<<<<< HEAD
 @lru_cache(maxsize=65536)
 def check_gold(gold: str, kind: str | None = None) -> None:
     """Checks that a gold answer can be compared with; returns nothing. `kind`: what it is, one of KINDS.
@@ -138,6 +161,8 @@ def _readable(text: str) -> bool:
     return bool(re.search(r"[^\W\d_]{2,}|[\u4e00-\u9fff]", text)) and depth == 0 and not code
 
 
+=======
+>>>>>>> c29f74c (Grader: an answer within words is what harmless words leave, never its first number)
 @lru_cache(maxsize=65536)  # a group of rollouts repeats its answers; and a pathological one costs its seconds once
 def _graded(prediction: str, gold: str, kind: str | None, options: tuple[str, ...] | None, policy: Policy) -> Verdict:
     if prediction.strip() == gold.strip():
@@ -145,14 +170,23 @@ def _graded(prediction: str, gold: str, kind: str | None, options: tuple[str, ..
     if len(prediction) > policy.max_length:
         return _long(prediction, gold, policy)
     gold = normalise(gold)
-    verdict = _decided(normalise(prediction), gold, kind, options, policy)
-    if verdict.tier != "unread":
+    answer = normalise(prediction)
+    verdict = _decided(answer, gold, kind, options, policy)
+    if verdict.tier != "unread" and not (verdict.equivalent is False and _may_be_prose(answer, gold)):
         return verdict
-    for shorter in narrower(prediction):
+    for shorter in narrower(glyphs(prediction)):
         found = _decided(normalise(shorter), gold, kind, options, policy)
-        if found.tier != "unread":
+        if found.tier != "unread" and not _may_be_prose(normalise(shorter), gold):
             return found
     return verdict
+
+
+def _may_be_prose(answer: str, gold: str) -> bool:
+    """Was prose read as a product of letters, `7 in all` as 7·i·n·a·l·l, though the gold has no letters?"""
+    if not re.search(r"(?<![\\A-Za-z])(?!(?:or|and)\b)[A-Za-z]{2,3}(?![A-Za-z])", answer):
+        return False
+    of_answer, of_gold = quantity(answer), quantity(gold)
+    return bool(of_answer and of_gold and symbols(of_answer.tree) and not symbols(of_gold.tree))
 
 
 def _long(prediction: str, gold: str, policy: Policy) -> Verdict:
@@ -232,7 +266,7 @@ def _by_words(answer: str, gold: str, kind: str | None, policy: Policy) -> Verdi
             return Verdict(True, "words", words.plain(answer), words.plain(gold))
         if (items := words.items(gold)) and len(items) > 1 and (others := words.items(answer)):
             return Verdict(same_items(others, items, policy), "words", words.plain(answer), words.plain(gold))
-        if kind == "text" or quantity(gold) is None or not re.search(r"[0-9+*/^=(\\]", gold):
+        if is_prose(gold, quantity(gold), kind):
             _, said = choices.split_choice(answer)
             same = bool(said) and same_words(said, gold, policy)
             tier = "words" if same or not re.search(r"\b(?:is|are|answer)\b|\$|\\", answer) else "unread"

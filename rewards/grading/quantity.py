@@ -8,8 +8,9 @@ from functools import lru_cache
 from rewards.grading.compare.reshape import named
 from rewards.grading.compare.scalars import computed
 from rewards.grading.parse.parser import parse
+from rewards.grading.parse.residues import residue
 from rewards.grading.parse.tree import Node, ParseError, number, show, symbols
-from rewards.grading.text import units, words
+from rewards.grading.text import compound, units, words
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,18 @@ def spelled(text: str) -> tuple[str | None, str]:
 @lru_cache(maxsize=65536)
 def quantity(text: str) -> Quantity | None:
     """The tree of a normalised answer, and its unit; None: `text` is no mathematics."""
+    text = compound.rewritten(compound.without_label(text))
+    if compound.is_several(text):
+        return None
+    if (residues_of := residue(text)) is not None:
+        return Quantity(residues_of, None)
     value, unit = spelled(text)
     if value:
         return Quantity(number(int(value)), units.read_unit(unit) if unit else None)
     whole = _tree(text)
     rest, unit, scale = units.split_unit(text)
+    if unit and compound.is_no_count(unit.text):
+        return None
     tree = _tree(rest) if rest and rest != text else None
     if tree is None or (whole is not None and (symbols(named(tree).value) or unit is None)):
         return None if whole is None else Quantity(whole, None)
@@ -87,8 +95,8 @@ def _parsed(text: str) -> Node:
     try:
         return parse(text)
     except ParseError:
-        rest = _LEFT_NAME.sub("", text)
-        if rest == text or not rest:
+        rest = compound.without_words(_LEFT_NAME.sub("", text))
+        if rest == text or not rest or compound.says_more(text.removesuffix(rest)):
             raise
         return parse(rest)
 
@@ -96,7 +104,7 @@ def _parsed(text: str) -> Node:
 def exact_number(text: str) -> Fraction | None:
     """The rational number that `text` is; None: it is none, or too big to be computed."""
     found = quantity(text)
-    return None if found is None else computed(found.tree)
+    return None if found is None else computed(named(found.tree).value)
 
 
 def written_once(answer: str) -> str:

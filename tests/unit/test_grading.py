@@ -49,10 +49,11 @@ def test_labelled_answers(category):
     assert not wrong
 
 
-def test_labelled_responses():
+@pytest.mark.parametrize("category", RESPONSES)
+def test_labelled_responses(category):
     wrong = [
         (row["pred"], row["gold"], verdict)
-        for row in chain.from_iterable(RESPONSES.values())
+        for row in RESPONSES[category]
         if (verdict := grade_response(row["pred"], row["gold"], policy=PATIENT)).equivalent is not row["expected"]
     ]
     assert not wrong

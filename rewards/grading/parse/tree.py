@@ -33,12 +33,14 @@ Op = Literal[
     "row",
     "relation",
     "ratio",
+    "remainder",  # quotient and remainder of a division
+    "residue",  # a number and its modulus
     "pm",
     "mp",
 ]
 SEQUENCES: frozenset[Op] = frozenset({"tuple", "list", "set", "bare"})
 _SETS_AND_MORE: frozenset[Op] = frozenset(
-    {"interval", "union", "intersection", "difference", "matrix", "relation", "ratio", "base"}
+    {"interval", "union", "intersection", "difference", "matrix", "relation", "ratio", "base", "remainder", "residue"}
 )
 NOT_SCALAR = SEQUENCES | _SETS_AND_MORE
 _INFIX: dict[Op, str] = {"add": " + ", "mul": "*", "div": "/", "pow": "^"}

@@ -13,7 +13,7 @@ _FINAL = re.compile(
 )
 _WORDS = r"answers?|solution|réponse|respuesta|antwort|risposta|resposta|ответ|(?:correct\s+)?(?:option|choice)"
 _TO_WHAT = r"(?:\s+to\s[^.:\n]{1,80}?)?"  # the answer to the question is
-_IS = r"(?:is|are|would be|must be|should be|est|es|ist|è|é|это|:|=|-?->)"
+_IS = r"(?:(?:is|are|would be|must be|should be|est|es|ist|è|é|это)(?!\w)|:|=|-?->)"
 _CHINESE, _JAPANESE = r"答案(?:是|为|:)?", r"答え(?:は|:)?"
 _BEFORE_FORMULA = r"\banswer\s+(?=[$\\(\d-])"
 _THEREFORE = r"(?:\s+(?:is|therefore|thus|simply|just|indeed))?"
@@ -167,27 +167,3 @@ def _with_neighbours(text: str, found: list[tuple[re.Match, str]], last: re.Matc
 
 def _is_prose(text: str) -> bool:
     return len(re.findall(r"(?<![\\A-Za-z{])[A-Za-z]{3,}", text)) > 1 or not re.search(r"\w", text)
-
-
-def narrower(text: str) -> list[str]:
-    """What the answer within a sentence may be, likeliest first: what is stated, what follows "is", a formula."""
-    found = []
-    stated = _phrase(_PHRASE, text, 0) or _phrase(_FINAL, text, 0)
-    if stated is not None:
-        found.append(stated)
-    spans = [next(g for g in m.groups() if g is not None) for m in _SPAN.finditer(text)]
-    after = re.split(r"\b(?:is|are|equals|est|was|be)\b", text)
-    if len(after) > 1:
-        found.append(after[-1].strip())
-    if spans:
-        found.append(spans[-1].strip())
-    front = _NUMBER.match(text.strip()) if not re.search(r"\b(?:or|and|to|than|not|by)\b", text) else None
-    if front and re.match(r"\s*[A-Za-z,;(\u4e00-\u9fff]", text.strip()[front.end() :] + " x"):
-        found.append(front.group().strip())
-    return list(dict.fromkeys(found))
-
-
-def only_number(text: str) -> str | None:
-    """The first number of a sentence, such as the 220 of "encore 220 $ à payer"; None: there is none."""
-    match = _NUMBER.search(text)
-    return match.group().strip() if match else None

@@ -229,3 +229,8 @@ def agree(a: Unit, b: Unit) -> bool:
 
 
 _BASE_NAMES = frozenset(name for dimension, _ in _BASES.values() for name in dimension)
+
+
+def is_known(name: str) -> bool:
+    """Is the name that of a unit in the table, and not just a word for what is counted?"""
+    return name in _BASES or name.lower() in _BASES

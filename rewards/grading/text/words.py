@@ -11,7 +11,7 @@ _UNITS = (
 ).split()
 _TENS = dict(zip("twenty thirty forty fifty sixty seventy eighty ninety".split(), range(20, 100, 10), strict=True))
 _MATHEMATICAL = frozenset(
-    "pi sqrt sin cos tan cot sec csc ln log exp inf infinity arcsin arccos arctan abs max min gcd lcm".split()
+    "pi sqrt sin cos tan cot sec csc ln log exp inf infinity arcsin arccos arctan abs max min gcd lcm mod".split()
 )
 
 
