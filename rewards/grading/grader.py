@@ -122,7 +122,7 @@ def _answer_for(response: str, gold: str, kind: str | None, policy: Policy) -> s
     letter, _ = choices.split_choice(normalise(gold))
     if letter and kind in (None, "choice"):
         head, rest = choices.split_choice(normalise(text))
-        return text.strip() if head and not choices.in_prose(rest, last=True) else choices.in_prose(text, last=True)
+        return text.strip() if head and not choices.in_prose(rest) else choices.in_prose(text)
     gold = normalise(gold)
     if words.is_yes_or_no(gold) or (words.is_words(gold) and len(text.split()) < MAX_SENTENCE):
         return text.strip()
@@ -230,7 +230,7 @@ def _by_choice(
             return inner
     bare = re.fullmatch(r"[a-z]", gold) is not None
     if picked is None and not bare:
-        picked = choices.in_prose(answer, last=False) if len(answer.split()) > 1 else None
+        picked = choices.in_prose(answer)
     if bare and kind is None and (picked is None or said):
         return None  # the gold may be a variable
     if picked is None:

@@ -44,7 +44,8 @@ def test_labelled_answers(category):
     wrong = [
         (row["pred"], row["gold"], verdict)
         for row in PAIRS[category]
-        if (verdict := grade(row["pred"], row["gold"], policy=PATIENT)).equivalent is not row["expected"]
+        if (verdict := grade(row["pred"], row["gold"], options=row.get("options"), policy=PATIENT)).equivalent
+        is not row["expected"]
     ]
     assert not wrong
 

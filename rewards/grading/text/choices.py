@@ -9,25 +9,79 @@ _BRACKETED = r"\(\s*([A-Ja-j])\s*\)\s*[.:]?\s*|\[([A-J])\]\s*|([A-Ja-j])\)\s*"
 _DASH = r"\s+[-–—]\s+(?=[a-z][a-z])"
 _BEFORE_GLOSS = r"\s+(?=\([^()]*[a-z]{2}[^()]*\)$)"  # B (the red one)
 _WITH_TEXT = re.compile(
-    rf"{_LEAD}(?:{_BRACKETED}|([A-J])(?:\.\s*|:\s+|{_DASH}|{_BEFORE_GLOSS}))(\S.*)",
+    rf"{_LEAD}(?:{_BRACKETED}|([A-J])(?:\.\s*|:\s+|{_DASH}|{_BEFORE_GLOSS})|([a-j])\.\s+)(\S.*)",
     re.DOTALL,
 )
-_MANY = re.compile(r"\(?[A-J]\)?(?:\s*(?:,|;|&|/|\s)?\s*(?:and\s+)?\(?[A-J]\)?){1,9}")
-_MARKED = r"\(([A-J])\)|\*\*([A-J])\*\*"
-_VERB = r"\s(?:is|was|because|since|as|it|for|and)\b"
-_ENDED = rf"([A-HJ])(?=\s*(?:[).,:;!]|不|$|{_VERB}))"  # I is a pronoun
-_IN_PROSE = re.compile(rf"(?<![A-Za-z0-9\\'’])(?:{_MARKED}|{_ENDED})(?![A-Za-z0-9=+*/^-])")
-_NOT = "not|n't|不是|rather than|isn't|eliminate|exclude|instead of|over"
-_NEGATED = re.compile(rf"(?:{_NOT})\s*(?:be\s+|option\s+|choice\s+)?[(*]*$", re.IGNORECASE)
+_MANY = re.compile(rf"{_LEAD}\(?[A-J]\)?(?:\s*(?:,|;|&|/|\s)?\s*(?:and\s+)?\(?[A-J]\)?){{1,9}}")
+_LISTED = re.compile(r"(?<![A-Za-z0-9])[(\[]?([A-J])[)\].:]")
+
+# A letter in a sentence. What makes it a choice stands before it or after it, from weak to strong.
+_LETTER = re.compile(r"(?<![A-Za-z0-9\\'’_^])([(\[*$]*)([A-J])([)\]*$]*)(?![A-Za-z0-9\\'’_^])(?!\s*[=+*/<>^|])(?!-)")
+_GOES_ON = "because|since|as|for|and|but|which|not|instead|rather|it|here|is|was|would|seems|looks|matches|from|due"
+_ENDS = re.compile(rf"\s*(?:$|[.,;:!)\]*]|-{{1,2}}\s|\(|[\u4e00-\u9fff]|(?:{_GOES_ON})\b)")
+_ENDS_CLAUSE = re.compile(r"\s*(?:$|[.,;:!)\]*]|-{1,2}\s|(?:because|since|as|for)\b)")
+_NOUN = r"(?:\s*(?:the|option|choice|answer|letter|figure|image|picture|graph|diagram|statement|candidate|clearly))*"
+_STATED_BEFORE = re.compile(
+    rf"(?:answer|choice|option|选项|答案)s?\s*(?:is|are|:|would be|must be|should be|=|->|是|为|為){_NOUN}\s*:?\s*$",
+    re.IGNORECASE,
+)
+_STATED_AFTER = re.compile(
+    r"\s*(?:is|must be|would be|looks|seems)\s+(?:the\s+|clearly\s+|indeed\s+|therefore\s+|definitely\s+|only\s+)*"
+    r"(?:correct|right|true|answer|best|solution|one)\b|\s*(?:是正确|正确|是对的)",
+    re.IGNORECASE,
+)
+_CHOSEN_BEFORE = re.compile(
+    r"(?:\b(?:pick|choos(?:e|ing)|chose|select(?:ing|ed)?|go(?:ing)? with|went with|must be|should be|has to be|it is"
+    r"|it's|that's|is|are|be|so|thus|hence|therefore|then|only|looks like|seems|leaves|left with|leaving|match(?:es)?"
+    rf"|corresponds? to|say|answer|ans)|选|選|择|擇|选择|選擇|答案)\s*[:,]?{_NOUN}\s*:?\s*$",
+    re.IGNORECASE,
+)
+_CHOSEN_AFTER = re.compile(
+    r"\s*(?:remains|is left|is the only|works\b|fits\b|it is\b|is what|is chosen|选项)(?!\s*(?:not|n't))", re.IGNORECASE
+)
+_NAMED_BEFORE = re.compile(r"(?:\b(?:option|choice)|选项)\s*$", re.IGNORECASE)
+_CLAUSE_BEFORE = re.compile(r"(?:[.;!:,]\s|\n)\s*(?:and|but|yes|no|ok|okay)?[\s,]*$", re.IGNORECASE)
+_JOINS = r"(?:,|、|/|&|\band\b|\bor\b|\bnor\b|和|与|或|及)"
+_AND_MORE = rf"(?:[)\]]*\s*{_JOINS}\s*(?:option\s+|and\s+|or\s+)?[(\[]*[A-J](?![A-Za-z0-9]))"
+_GROUP = re.compile(_AND_MORE)
+_NOT = (
+    r"\bnot|n't|不是|不选|排除|\bneither|\bnor|rather than|eliminat(?:e[sd]?|ing)|exclud(?:e[sd]?|ing)|instead of|\bover"
+    r"|\brul(?:e[sd]?|ing) out|\bexcept|\bunlike|\bthan|\breject(?:s|ed)?|\bdiscard(?:s|ed)?|\bwhy"
+)
+_OF_CHOICES = r"(?:(?:be|both|options?|choices?)\s+)*"
+_NEGATED_BEFORE = re.compile(
+    rf"(?:{_NOT})\s*{_OF_CHOICES}(?:[(\[]*[A-J][)\]]*\s*{_JOINS}\s*)*[(*\[$]*$",
+    re.IGNORECASE,
+)
+_NEGATED_AFTER = re.compile(
+    rf"{_AND_MORE}*[)\]]*\s*(?:\?|(?:is|are|was|were|look|looks|seems?)\s+(?:\w+ly\s+|also\s+|both\s+|all\s+)?"
+    r"(?:not|wrong|incorrect|false|too|impossible|invalid|ruled|eliminated|excluded|out|mistaken)\b"
+    r"|isn['’]t|aren['’]t|can(?:not|['’]t)|does(?:n['’]t| not)|do(?:n['’]t| not)|(?:has|have|gives?) the wrong"
+    r"|(?:都|均)?(?:不|错|是错))",
+    re.IGNORECASE,
+)
+_CHANGES = re.compile(
+    r"\b(?:so|thus|hence|therefore|but|no|not|wait|actually|reflection|instead|rather|mean|meant|correct(?:ed|ing|ion)|sorry|finally"
+    r"|final|however|re-?\w*check\w*|recomput\w*|oops|mistake|conclu\w+|then|better|now)\b|故|所以|因此|应",
+    re.IGNORECASE,
+)
 
 
 def split_choice(text: str) -> tuple[str | None, str]:
-    """The letter at the head, in upper case, and the text after it: `B. red` → ("B", "red"); (None, text): none."""
+    """The letter at the head, in upper case, and the text after it: `B. red` → ("B", "red"); (None, text): none.
+
+    None, too, for a list of the options, `(A) red (B) blue`, for a letter that is denied, `(A) is wrong`, and where the
+    text after it chooses another.
+    """
     if match := _SINGLE.fullmatch(text):
         return match.group(1).upper(), ""
     if match := _WITH_TEXT.fullmatch(text):
-        letter = next(group for group in match.groups()[:4] if group)
-        return letter.upper(), match.group(5).strip()
+        letter = next(group for group in match.groups()[:5] if group).upper()
+        said = match.group(6).strip()
+        following = LETTERS[LETTERS.find(letter) + 1 :][:1]
+        listed = following and following in _LISTED.findall(said)
+        if not listed and not _NEGATED_AFTER.match(" " + said) and in_prose(said, least=2) in (None, letter):
+            return letter, said
     return None, text
 
 
@@ -35,25 +89,63 @@ def many(text: str) -> frozenset[str] | None:
     """The letters of `ACD`, `A, C and D`, `(A)(C)`; None: something else, or a letter twice."""
     if not _MANY.fullmatch(text):
         return None
-    letters = re.findall("[A-J]", text)
+    letters = re.findall(r"[A-J](?![a-z])", text)
     return frozenset(letters) if len(set(letters)) == len(letters) > 1 else None
 
 
-def in_prose(text: str, last: bool) -> str | None:
-    """The first (or last) letter that stands as a choice in a sentence and is not negated (`it can't be A`).
+def in_prose(text: str, least: int = 1) -> str | None:
+    """The letter that a sentence or a text chooses: `so B`, `option B`, `B is correct`, `I pick B`, `It must be (B).`
 
-    None: there is no such letter, or a short text leaves it open between two.
+    Of several the most strongly stated counts, and of two of these the later one where the text says that it changes
+    its mind or concludes. A letter needs such a context: `25 °C`, `x^2 + C`, `vitamin C` and `A is wrong` choose none.
+    None: the text chooses no letter, or two side by side. `least`: the strength from which a letter counts, 1 to 3.
     """
     found = [
-        next(group for group in match.groups() if group)
-        for match in _IN_PROSE.finditer(text)
-        if not _NEGATED.search(text[: match.start()])
+        (strength, match.start(), match.end(), match.group(2))
+        for match in _LETTER.finditer(text)
+        if (strength := _strength(text, match)) >= least and not _is_negated(text, match)
     ]
-    if (
-        re.search(r"(?<![A-Za-z])[A-J]\)?\s*(?:,?\s*(?:or|and)|/|,)\s*\(?[A-J](?![A-Za-z])", text)
-        and len(text.split()) < 6
-    ):
-        return None  # "A or B" picks none
-    if not found:
-        return None
-    return found[-1] if last else found[0]
+    strongest = max((strength for strength, *_ in found), default=0)
+    chosen: tuple[int, str] | None = None
+    for strength, start, end, letter in found:
+        if strength < strongest:
+            continue
+        if (more := _GROUP.match(text, end)) and not _NEGATED_BEFORE.search(text[: more.end() - 1]):
+            return None  # "A or B" picks none
+        if chosen and letter != chosen[1] and not _CHANGES.search(text, chosen[0], start):
+            return None
+        chosen = end, letter
+    return chosen[1] if chosen else None
+
+
+def _is_negated(text: str, match: re.Match) -> bool:
+    before = text[max(0, match.start() - 80) : match.start()] + match.group(1)
+    return bool(_NEGATED_BEFORE.search(before) or _NEGATED_AFTER.match(text, match.end()))
+
+
+def _strength(text: str, match: re.Match) -> int:
+    """How strongly a letter is chosen: 3 stated as the answer, 2 chosen, 1 standing as a choice, 0 no choice."""
+    before, end = text[max(0, match.start() - 80) : match.start()], match.end()
+    marked = bool(match.group(1) and match.group(3)) and match.group(1) != "$"
+    bare_pronoun = match.group(2) == "I" and not marked
+    if _STATED_AFTER.match(text, end) or (_STATED_BEFORE.search(before) and _ENDS.match(text, end)):
+        return 3
+    if bare_pronoun:
+        return 0
+    if _CHOSEN_AFTER.match(text, end) or (_CHOSEN_BEFORE.search(before) and _ENDS.match(text, end)):
+        return 2
+    if marked or (_NAMED_BEFORE.search(before) and _ENDS.match(text, end)):
+        return 1
+    if _is_listed(text, match):
+        return 0
+    at_start = re.search(r"\A\s*$", before) if match.start() <= 80 else None
+    at_start = at_start or _CLAUSE_BEFORE.search(before)
+    return 1 if at_start and _ENDS_CLAUSE.match(text, end) else 0
+
+
+def _is_listed(text: str, match: re.Match) -> bool:
+    """Is it one of the labels of a list of options, `A. 1 B. 2 C. 3`?"""
+    place = LETTERS.find(match.group(2))
+    beside = set(LETTERS[max(0, place - 1) : place] + LETTERS[place + 1 : place + 2])
+    label = _LISTED.match(text, match.start()) is not None and text[match.end() :].strip(".): ") != ""
+    return label and not beside.isdisjoint(_LISTED.findall(text))

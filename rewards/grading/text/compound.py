@@ -26,7 +26,7 @@ _DENOMINATORS = {
 FRACTION_WORDS = frozenset(_DENOMINATORS)
 _COUNT = r"[0-9]{1,9}|[a-z]+(?:-[a-z]+)?"
 _FRACTION = re.compile(
-    rf"({_COUNT})[ -](?:of )?(?:a )?({'|'.join(FRACTION_WORDS)})(?![A-Za-z-])((?: (?:of )?[A-Za-z]+)*)", re.IGNORECASE
+    rf"({_COUNT})[ -](?:of )?(?:a )?({'|'.join(FRACTION_WORDS)})(?![A-Za-z-])((?: [A-Za-z]+)*)", re.IGNORECASE
 )
 _AND_A_HALF = re.compile(rf"({_COUNT}) and (?:a|one) (half|third|quarter)((?: [A-Za-z]+)*)", re.IGNORECASE)
 _OUT_OF = re.compile(r"([0-9]{1,9})(?: out of(?: every)?((?: [0-9]{1,9}))((?: [a-z]+)*)| in( [0-9]{1,9})())")

@@ -36,7 +36,7 @@ _SO = re.compile(
 )
 _CONCLUDES = re.compile(
     r"\b(?:so|thus|hence|therefore|then|final|finally|total|wait|no|actually|correct(?:ion|ed)|instead|but|which|giving"
-    r"|sum|difference|product|altogether|answer)\b|[=→]|\\(?:implies|Rightarrow|therefore)",
+    r"|sum|difference|product|altogether)\b|[=→]|\\(?:implies|Rightarrow|therefore)",
     re.IGNORECASE,
 )
 _HEAD_FILLER = re.compile(
@@ -119,8 +119,9 @@ def _after_lead(text: str) -> str | None:
         return None
     for match in matches[:-1]:
         said = re.match(r"[-$\\(]*\s*[0-9]|[A-J]\b|\$", text[match.end() :])
+        answers = "answer" in clause.lower() and "answer" not in lead[: -len(clause)].lower()
         stated = said or _is_number_word(_first_word(text[match.end() :]))
-        if stated and not _CONCLUDES.search(text, match.end(), matches[-1].end()):
+        if stated and not answers and not _CONCLUDES.search(text, match.end(), matches[-1].end()):
             return None
     return after
 
