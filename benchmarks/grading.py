@@ -173,6 +173,7 @@ def main() -> None:
     logging.disable(logging.CRITICAL)
     rows = [json.loads(line) for line in options.pairs.read_text(encoding="utf-8").splitlines()]
     rows = [row for row in rows if row.get("form", "answer") == "answer" and row.get("tier") != "contested"]
+    rows = [row for row in rows if not row.get("options")]  # the other graders take none
     if options.throughput:
         throughput(rows, 10_000)
     else:

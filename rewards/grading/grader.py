@@ -16,9 +16,10 @@ from rewards.grading.parse.tree import Node, TooBigError, is_scalar, number, sym
 from rewards.grading.quantity import Quantity, exact_number, is_spaced, quantity, spelled, written_once
 from rewards.grading.sympy_pool import symbolic
 from rewards.grading.text import choices, units, words
-from rewards.grading.text.extract import last_expression, stated_answer
+from rewards.grading.text.extract import stated_answer
 from rewards.grading.text.narrow import narrower
 from rewards.grading.text.normalise import glyphs, normalise
+from rewards.grading.text.unmarked import closing_sentence, last_expression
 from rewards.grading.verdict import Verdict
 
 logger = logging.getLogger(__name__)
@@ -124,8 +125,15 @@ def _answer_for(response: str, gold: str, kind: str | None, policy: Policy) -> s
         head, rest = choices.split_choice(normalise(text))
         return text.strip() if head and not choices.in_prose(rest) else choices.in_prose(text)
     gold = normalise(gold)
-    if words.is_yes_or_no(gold) or (words.is_words(gold) and len(text.split()) < MAX_SENTENCE):
+    if choices.many(gold) and choices.many_in_prose(text):
         return text.strip()
+    if words.is_yes_or_no(gold):
+        concluded = re.match(r"(?:so|thus|hence|therefore),?\s+(.*)", closing_sentence(text), re.IGNORECASE)
+        return concluded.group(1) if concluded and words.yes_or_no(text) is None else text.strip()
+    if words.is_words(gold):
+        said = text.strip() if len(text.split()) < MAX_SENTENCE else closing_sentence(text)
+        if len(said.split()) < MAX_SENTENCE:
+            return said
     return last_expression(text, formula_wanted=exact_number(gold) is None)
 
 
@@ -215,7 +223,7 @@ def _by_choice(
 ) -> Verdict | None:
     """The verdict where the gold is a letter, letters, or the text of an option; None: it is no choice."""
     letters = choices.many(gold)
-    picked = choices.many(answer)
+    picked = choices.many(answer) or (choices.many_in_prose(answer) if letters else None)
     if letters and (kind == "choice" or len(letters) > 2 or "," in gold or picked):
         same = picked == letters if policy.choice_any_order else answer == gold
         if picked is not None or choices.split_choice(answer)[0]:

@@ -223,7 +223,7 @@ def test_a_verdict_says_how_it_was_decided():
         ("<answer>1</answer> or <answer>2</answer>", "2"),
         ("The answer is 42 because so", "42 because so"),
         ("So we find $x^2$.", "x^2"),
-        ("It weighs 1,200.5 g", "1,200.5"),
+        ("It weighs 1,200.5 g", "1,200.5 g"),
         ("no number", None),
         ("<think>There are 3", None),  # cut off within its thought
         ("<think>There are 3</think> 4", "4"),

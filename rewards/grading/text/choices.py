@@ -12,7 +12,12 @@ _WITH_TEXT = re.compile(
     rf"{_LEAD}(?:{_BRACKETED}|([A-J])(?:\.\s*|:\s+|{_DASH}|{_BEFORE_GLOSS})|([a-j])\.\s+)(\S.*)",
     re.DOTALL,
 )
-_MANY = re.compile(rf"{_LEAD}\(?[A-J]\)?(?:\s*(?:,|;|&|/|\s)?\s*(?:and\s+)?\(?[A-J]\)?){{1,9}}")
+_MEMBERS = r"[(\[]?[A-J][)\]]?(?:\s*(?:,|;|&|/|、|和|与|\s)?\s*(?:and\s+)?[(\[]?[A-J][)\]]?){1,9}"
+_MANY = re.compile(rf"{_LEAD}({_MEMBERS})")
+_MANY_IN_PROSE = re.compile(
+    rf"(?:\b(?:options|choices|statements|answers?|select|choose|pick|are)\s*(?:are|is)?|[选選项为是])\s*:?\s*({_MEMBERS})"
+    rf"(?![A-Za-z])|(?<![A-Za-z])({_MEMBERS})\s+are\s+(?:both\s+|all\s+)?(?:correct|right|true)\b"
+)
 _LISTED = re.compile(r"(?<![A-Za-z0-9])[(\[]?([A-J])[)\].:]")
 
 # A letter in a sentence. What makes it a choice stands before it or after it, from weak to strong.
@@ -45,8 +50,8 @@ _JOINS = r"(?:,|、|/|&|\band\b|\bor\b|\bnor\b|和|与|或|及)"
 _AND_MORE = rf"(?:[)\]]*\s*{_JOINS}\s*(?:option\s+|and\s+|or\s+)?[(\[]*[A-J](?![A-Za-z0-9]))"
 _GROUP = re.compile(_AND_MORE)
 _NOT = (
-    r"\bnot|n't|不是|不选|排除|\bneither|\bnor|rather than|eliminat(?:e[sd]?|ing)|exclud(?:e[sd]?|ing)|instead of|\bover"
-    r"|\brul(?:e[sd]?|ing) out|\bexcept|\bunlike|\bthan|\breject(?:s|ed)?|\bdiscard(?:s|ed)?|\bwhy"
+    r"\bnot|n't|不是|不选|排除|\bneither|\bnor|rather than|eliminat(?:e[sd]?|ing)|exclud(?:e[sd]?|ing)|instead of"
+    r"|\bover|\brul(?:e[sd]?|ing) out|\bexcept|\bunlike|\bthan|\breject(?:s|ed)?|\bdiscard(?:s|ed)?|\bwhy"
 )
 _OF_CHOICES = r"(?:(?:be|both|options?|choices?)\s+)*"
 _NEGATED_BEFORE = re.compile(
@@ -87,9 +92,23 @@ def split_choice(text: str) -> tuple[str | None, str]:
 
 def many(text: str) -> frozenset[str] | None:
     """The letters of `ACD`, `A, C and D`, `(A)(C)`; None: something else, or a letter twice."""
-    if not _MANY.fullmatch(text):
-        return None
-    letters = re.findall(r"[A-J](?![a-z])", text)
+    match = _MANY.fullmatch(text)
+    return _each_once(match.group(1)) if match else None
+
+
+def many_in_prose(text: str) -> frozenset[str] | None:
+    """The last letters that a sentence chooses together: `Options A and C`, `A and C are correct`, `故选ABD`."""
+    found = [match for match in _MANY_IN_PROSE.finditer(text) if not _is_wrong(text, match)]
+    return _each_once(found[-1].group(1) or found[-1].group(2)) if found else None
+
+
+def _is_wrong(text: str, match: re.Match) -> bool:
+    before = text[max(0, match.start() - 40) : match.start()]
+    return bool(_NEGATED_BEFORE.search(before) or _NEGATED_AFTER.match(text, match.end()))
+
+
+def _each_once(members: str) -> frozenset[str] | None:
+    letters = re.findall("[A-J]", members)
     return frozenset(letters) if len(set(letters)) == len(letters) > 1 else None
 
 

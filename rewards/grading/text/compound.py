@@ -24,6 +24,7 @@ _DENOMINATORS = {
     **dict.fromkeys(("thousandth", "thousandths"), 1000),
 }
 FRACTION_WORDS = frozenset(_DENOMINATORS)
+SCALES = frozenset("hundred hundreds thousand thousands million millions billion dozen twice double triple".split())
 _COUNT = r"[0-9]{1,9}|[a-z]+(?:-[a-z]+)?"
 _FRACTION = re.compile(
     rf"({_COUNT})[ -](?:of )?(?:a )?({'|'.join(FRACTION_WORDS)})(?![A-Za-z-])((?: [A-Za-z]+)*)", re.IGNORECASE
@@ -38,7 +39,7 @@ _OPERATION = re.compile(
 _UNIT = r"[A-Za-z\u4e00-\u9fff]+"
 _LINK = r"(?:\s*,?\s*(?:and\s+)?)"
 _MIXED = rf"({_PLAIN_NUMBER})\s*({_UNIT}\.?){_LINK}({_PLAIN_NUMBER}(?: [0-9]+/[0-9]+)?)\s*({_UNIT})?"
-MIXED = re.compile(rf"(?<![0-9.,A-Za-z]){_MIXED}(?:{_LINK}({_PLAIN_NUMBER})\s*({_UNIT}))?")
+_MIXED_WITHIN = re.compile(rf"(?<![0-9.,A-Za-z]){_MIXED}(?:{_LINK}({_PLAIN_NUMBER})\s*({_UNIT}))?")
 _FEET_AND_INCHES = re.compile(r"([0-9]{1,3})\s*'\s*([0-9]{1,2}(?:\.[0-9]+)?)\s*(?:\"|'')")
 _OUNCES = {"oz": Fraction(1, 16), "ounce": Fraction(1, 16), "ounces": Fraction(1, 16)}  # of a pound, after pounds
 
@@ -70,7 +71,7 @@ def rewritten(text: str) -> str:
         return f"{count * _DENOMINATORS[match[2].lower()] + 1}/{_DENOMINATORS[match[2].lower()]}{match[3]}"
     if (match := _FRACTION.fullmatch(text)) and (count := _count(match[1])):
         return f"{count}/{_DENOMINATORS[match[2].lower()]}{match[3]}"
-    if (match := MIXED.fullmatch(text)) and (one := _one_unit(match)):
+    if (match := _MIXED_WITHIN.fullmatch(text)) and (one := _one_unit(match)):
         return one
     return _OPERATION.sub(lambda m: f" {_SPOKEN[m[1]]} ", text)
 
@@ -78,6 +79,14 @@ def rewritten(text: str) -> str:
 def _count(text: str) -> int | None:
     said = text if text.isdigit() else "1" if text.lower() in ("a", "an") else spelled_number(text)
     return int(said) if said else None
+
+
+def mixed_at(text: str, position: int) -> str | None:
+    """The mixed units, such as `2 h 30 min`, in which the number at `position` of a text stands; None: it is none."""
+    for match in _MIXED_WITHIN.finditer(text):
+        if match.start() <= position < match.end() and _one_unit(match):
+            return match.group()
+    return None
 
 
 def _one_unit(match: re.Match) -> str | None:

@@ -7,7 +7,7 @@ clause without numbers that neither denies nor restricts what is said. `42 apple
 
 import re
 
-from rewards.grading.text.compound import FRACTION_WORDS, says_more
+from rewards.grading.text.compound import FRACTION_WORDS, SCALES, says_more
 from rewards.grading.text.words import spelled_number
 
 MAX_LENGTH = 400  # characters of an answer that is looked at: a longer one is no answer but a text
@@ -59,7 +59,6 @@ _RESTRICTS = re.compile(
     r"\b(?:least|most|more|less|than|fewer|over|under|above|below|between|up to|when|where|plus|minus)\b", re.IGNORECASE
 )
 _SHORT = frozenset("a i is it in of on at to as we by so be an my he do us am me up ok t s".split())
-_SCALES = frozenset("hundred hundreds thousand thousands million millions billion dozen twice double triple".split())
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]|\\\((.+?)\\\)|(?<![\\$])\$([^$\n]+?)(?<!\\)\$", re.DOTALL)
 
 
@@ -152,4 +151,4 @@ def _adds_nothing(clause: str, listed: bool = False) -> bool:
 
 
 def _is_number_word(word: str) -> bool:
-    return spelled_number(word) is not None or word.lower() in FRACTION_WORDS | _SCALES
+    return spelled_number(word) is not None or word.lower() in FRACTION_WORDS | SCALES

@@ -1,0 +1,122 @@
+r"""What a text without a stated answer says last: a formula, a number with its unit, a number in words."""
+
+import re
+
+from rewards.grading.text import compound, units
+from rewards.grading.text.words import spelled_number
+
+SPAN = re.compile(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]|\\\((.+?)\\\)|(?<![\\$])\$((?:\\\$|[^$\n])+?)(?<!\\)\$", re.DOTALL)
+# A number is never a part of a numeral: 1e999999999 is not 1.
+_FRACTION = r"-?[0-9]*\\[dt]?frac\{[^{}]*\}\{[^{}]*\}"
+_WHOLE = r"(?<![A-Za-z0-9_.,^{])-?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)"
+_PLACES = r"(?:\.[0-9]+|,[0-9]{1,2}(?![0-9,]))?(?:\.?[eE][-+]?[0-9]+)?"
+_OVER = r"(?:\s*/\s*[0-9]+(?![0-9]|\.[0-9]))?"
+_POWER = r"\^\s*\{?\s*-?[0-9]+\}?"
+_TIMES_TEN = rf"(?:{_POWER}|\s*(?:\\times|\\cdot|[x×*])\s*10\s*{_POWER})?"
+_POINT_FIRST = r"(?<![A-Za-z0-9_])-?\.[0-9]+(?:[eE][-+]?[0-9]+)?"
+_CLOCK = r"(?<![0-9:.A-Za-z])[0-9]{1,4}(?::[0-9]{1,4}){1,2}(?![0-9:])(?:\s*[AaPp]\.?[Mm]\b\.?)?"
+_NUMBER = re.compile(rf"{_CLOCK}|{_FRACTION}|{_WHOLE}{_PLACES}{_OVER}{_TIMES_TEN}\s*%?|{_POINT_FIRST}")
+# What makes one answer of two numbers: 3 or 4, 3 out of 4, x = 3 and x = -3
+_JOINED = re.compile(
+    r"(?:\s+(?:out of|in|or|vs\.?|versus|mod(?:ulo)?|(?:with )?(?:a )?remainder(?: of)?|R|maybe|perhaps|times|plus"
+    r"|minus|divided by|to)|\s*\|)\s+(?:[a-z]\s*=\s*)?$"
+)
+_SAME_NAME = re.compile(r"\b([a-z])\s*=\s*-?[0-9./]+,?\s+and\s+\1\s*=\s*$")
+_UNIT_POWER = r"(?:\^\{?[23]\}?|\s+(?:squared|cubed))?"
+_UNIT = re.compile(
+    rf"\s*((?:(?:square|sq|cubic|cu)\.?\s+)?([A-Za-zμΩ]+){_UNIT_POWER}(?:\s*/\s*([A-Za-z]+){_UNIT_POWER})?)(?![A-Za-z])"
+)
+_UNCLEAR_UNITS = frozenset("in a A at am pm C t l N K V W J".split())  # also words, or letters of anything else
+_PLAIN_WORDS = re.compile(r"(?<![\\A-Za-z])(?!(?:or|and|pi|sqrt|cm|mm|km|ft|kg|am|pm)\b)[^\W\d_]{2,}")
+
+
+_LEADS_IN = re.compile(
+    r"\b(?:is|are|equals|at|get|gets|have|obtain|gives?|yields?|therefore|hence|thus|so|then)\b", re.IGNORECASE
+)
+
+
+def _plain_clause(text: str) -> str | None:
+    """`y = 3x - 2` of "The line is y = 3x - 2.": what a closing sentence says, where that is nothing but a formula."""
+    sentence = re.split(r"\n|(?<![0-9])\.\s|\.\s+(?=[A-Z])", text.strip().rstrip("."))[-1]
+    clauses = _LEADS_IN.split(sentence)
+    said = clauses[-1].strip(" :*,")
+    plain = len(clauses) > 1 and re.search(r"[0-9]", said) and "$" not in said and not _PLAIN_WORDS.search(said)
+    return said if plain else None
+
+
+def closing_sentence(text: str) -> str:
+    """The last sentence of a text, without its full stop."""
+    sentences = [part for part in re.split(r"(?<=[^0-9A-Z][.!?])\s+|\n", text.strip()) if part.strip()]
+    return sentences[-1].strip() if sentences else ""
+
+
+def last_expression(text: str, *, formula_wanted: bool = False) -> str | None:
+    """The last formula between dollar signs, or number, of a text without a stated answer; None: there is neither.
+
+    With `formula_wanted`, a formula that stands in the prose of the closing sentence comes first.
+    """
+    if len(text) < 200 and not re.search(r"(?<![\\A-Za-z])[^\W\d_]{3,}|[\u4e00-\u9fff]", text):
+        return text.strip()  # nothing but a formula
+    if formula_wanted and (said := _plain_clause(text)) is not None:
+        return said
+    found = [(m, next(g for g in m.groups() if g is not None)) for m in SPAN.finditer(text) if m.group().strip("$ ")]
+    formula = (-1, None)
+    for match, inside in reversed(found):
+        if not _is_prose(inside):
+            formula = match.end(), _with_neighbours(text, found, match, inside)
+            break
+    numbers = [(m.start(), m.start() + len(m.group().rstrip())) for m in _NUMBER.finditer(text)]
+    if formula[1] and (not numbers or formula[0] >= numbers[-1][1]):
+        return formula[1].strip()
+    return _whole_number(text, numbers) if numbers else _last_spelled(text)
+
+
+def _whole_number(text: str, numbers: list[tuple[int, int]]) -> str:
+    """The last number with what belongs to it: its unit, or the numbers before it that make one answer with it."""
+    start, end = numbers[-1]
+    if (mixed := compound.mixed_at(text, start)) is not None:
+        return mixed
+    for first, last in reversed(numbers[:-1]):
+        joined = _JOINED.fullmatch(text[last:start]) or _SAME_NAME.search(text[:start])
+        if not joined or re.search(r"\bfrom\s+$", text[:first]):
+            break
+        start = first
+    said = text[start:end].strip()
+    unit = _UNIT.match(text, end)
+    clear = unit and unit[2] not in _UNCLEAR_UNITS and units.is_known(unit[2])
+    return f"{said} {unit[1]}" if unit and clear and (not unit[3] or units.is_known(unit[3])) else said
+
+
+_NUMBER_WORDS = re.compile(r"(?<![A-Za-z-])([A-Za-z]+(?:[ -](?:one|two|three|four|five|six|seven|eight|nine)\b)?)")
+_ONE = re.compile(r"(?:\b(?:is|are|shows?|only|exactly|just|equals|see)\s+|:\s*|^\s*)$", re.IGNORECASE)
+_OF_ONE = re.compile(r"\s+(?:of|can|that|which|who|another|more|way|side|hand)\b")
+
+
+def _last_spelled(text: str) -> str | None:
+    """The last number in words, `seven` of "It shows seven triangles", with a scale or fraction after it."""
+    for match in reversed(list(_NUMBER_WORDS.finditer(text))):
+        word = match.group(1) if spelled_number(match.group(1)) else match.group(1).split(" ")[-1]
+        if spelled_number(word) is None:
+            continue
+        before = text[: match.end() - len(word)]
+        if word.lower() == "one" and (not _ONE.search(before) or _OF_ONE.match(text, match.end())):
+            continue
+        after = re.match(r"[ -]([A-Za-z]+)", text[match.end() :])
+        more = after and after[1].lower() in compound.FRACTION_WORDS | compound.SCALES
+        return f"{word} {after[1]}" if after and more else word
+    return None
+
+
+def _with_neighbours(text: str, found: list[tuple[re.Match, str]], last: re.Match, inside: str) -> str:
+    """`$x = 3$ or $x = -3$`: formulas joined by nothing but a comma or a word are one answer."""
+    start = last.start()
+    for match, formula in reversed(found):
+        if match.end() <= start:
+            if not re.fullmatch(r",?\s*(?:(?:and|or),?\s*)?", text[match.end() : start]) or match.end() == start:
+                break
+            inside, start = f"{formula}, {inside}", match.start()
+    return inside
+
+
+def _is_prose(text: str) -> bool:
+    return len(re.findall(r"(?<![\\A-Za-z{])[A-Za-z]{3,}", text)) > 1 or not re.search(r"\w", text)
