@@ -37,9 +37,10 @@ def several(gold: str | Sequence[str]) -> tuple[str, ...]:
         ValueError: `gold` is no text and no list of texts, or an empty list.
     """
     golds = tuple(gold) if isinstance(gold, (list, tuple)) else (gold,)
-    if not golds or not all(isinstance(one, str) for one in golds):
+    texts = tuple(one for one in golds if isinstance(one, str))
+    if not texts or len(texts) < len(golds):
         raise ValueError(f"the gold answer {gold!r:.300} is neither a text nor a list of one or more texts")
-    return golds
+    return texts
 
 
 @lru_cache(maxsize=65536)
@@ -91,4 +92,4 @@ def _readable(text: str) -> bool:
     for mark in re.findall(r"[{}()\[\]]", text):
         depth += 1 if mark in "{([" else -1
     code = re.search(r"__|\bimport\b|\blambda\b|;\s*\n|\beval\b|\bexec\b", text)
-    return bool(re.search(r"[^\W\d_]{2,}", text)) and depth == 0 and not code
+    return bool(re.search(r"[^\W\d_]{2,}|[\u4e00-\u9fff]", text)) and depth == 0 and not code

@@ -4,7 +4,6 @@ import json
 import re
 from collections import defaultdict
 from dataclasses import fields, replace
-from itertools import chain
 from pathlib import Path
 
 import pytest
