@@ -61,8 +61,15 @@ def quantity(text: str) -> Quantity | None:
     if unit and unit.dimension in _HALVES_OF_A_DAY and tree.op == "ratio":
         return Quantity(Node("ratio", tree.args, unit.dimension[0][0]), None)
     if scale != 1:
-        tree = Node("mul", (tree, number(Fraction(scale))))
+        tree = _multiplied(tree, number(Fraction(scale)))
     return Quantity(tree, unit, whole)
+
+
+def _multiplied(tree: Node, scale: Node) -> Node:
+    """The tree times the scale; of x = 3 million, the right side."""
+    if tree.op == "relation" and tree.name == "=":
+        return Node("relation", (tree.args[0], Node("mul", (tree.args[1], scale))), "=")
+    return Node("mul", (tree, scale))
 
 
 def _tree(text: str) -> Node | None:

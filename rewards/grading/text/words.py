@@ -71,10 +71,14 @@ def is_words(text: str) -> bool:
 
 def words_equation(text: str) -> tuple[str, str] | None:
     """Both sides of an equation between words, such as `price = marginal cost`; None: it is none."""
-    sides = re.fullmatch(r"([A-Za-z ]*[A-Za-z]{3,}[A-Za-z ]*)=([A-Za-z ]*[A-Za-z]{3,}[A-Za-z ]*)", text)
-    if sides is None or all(word.lower() in _MATHEMATICAL or len(word) < 3 for word in re.findall("[A-Za-z]+", text)):
+    sides = [side.strip() for side in text.split("=")]
+    if len(sides) != 2 or not all(
+        re.fullmatch("[A-Za-z ]+", side) and re.search("[A-Za-z]{3}", side) for side in sides
+    ):
         return None
-    return sides[1].strip(), sides[2].strip()
+    if all(word.lower() in _MATHEMATICAL or len(word) < 3 for word in re.findall("[A-Za-z]+", text)):
+        return None
+    return sides[0], sides[1]
 
 
 def items(text: str) -> list[str]:
