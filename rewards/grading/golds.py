@@ -36,11 +36,11 @@ def several(gold: str | Sequence[str]) -> tuple[str, ...]:
     Raises:
         ValueError: `gold` is no text and no list of texts, or an empty list.
     """
-    golds = tuple(gold) if isinstance(gold, (list, tuple)) else (gold,)
-    texts = tuple(one for one in golds if isinstance(one, str))
-    if not texts or len(texts) < len(golds):
+    listed: tuple[object, ...] = tuple(gold) if isinstance(gold, (list, tuple)) else (gold,)
+    golds = tuple(one for one in listed if isinstance(one, str))
+    if not golds or len(golds) < len(listed):
         raise ValueError(f"the gold answer {gold!r:.300} is neither a text nor a list of one or more texts")
-    return texts
+    return golds
 
 
 @lru_cache(maxsize=65536)

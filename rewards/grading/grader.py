@@ -64,7 +64,8 @@ def grade(
 
 
 def _check_options(options: Sequence[str] | None) -> None:
-    if options is not None and (isinstance(options, str) or not all(isinstance(option, str) for option in options)):
+    listed = isinstance(options, Sequence) and not isinstance(options, str)
+    if options is not None and not (listed and all(isinstance(option, str) for option in options)):
         raise ValueError(f"options are {options!r:.300}; they must be a list of texts, A first")
 
 

@@ -47,7 +47,12 @@ def test_everything_readable_equals_itself(text):
 @given(st.text(max_size=60), st.sampled_from(["5", r"2\pi", "B", "x>3", "yes"]))
 @settings(max_examples=300, deadline=None)
 def test_any_text_gets_a_verdict(text, gold):
-    assert grade(text, gold).equivalent in (True, False)
+    verdict = grade(text, gold)
+    assert verdict.equivalent is not None or verdict.reason  # what stays undecided says why
+
+
+def test_a_numeral_in_no_base_is_no_mathematics():
+    assert grade("A0_", "x>3").tier == grade("12_{}", "5").tier == grade("7_{100}", "5").tier == "unread"
 
 
 @given(NUMBERS, NUMBERS)
@@ -158,3 +163,41 @@ def test_a_numeral_is_not_cut_into_a_smaller_one(numeral, form):
         assert grade_response(f"So the answer is {text}.", gold).equivalent is False
         assert grade_response(f"We find that {text} holds.", gold).equivalent is False
     assert grade_response("We find that 1e5 is how many there are.", "100000").equivalent is True
+
+
+BETWEEN = st.sampled_from(
+    "maybe|perhaps|or|vs|vs.|versus|oder|ou|out of|in|remainder|mod|minus|plus|times|divided by|if not|not|but not|(or)"
+    "|, perhaps|, not|; no,|? or|->|h|ft|and then|to|over|than|unless|when x is|for x <||/|:|R".split("|")
+)
+
+
+@given(st.integers(2, 999), BETWEEN, st.integers(2, 999), st.sampled_from(["{}", "It is {}", "{} in total", "({})"]))
+@settings(max_examples=300, deadline=None)
+def test_two_numbers_are_never_the_first_of_them(first, between, second, form):
+    text = form.format(f"{first} {between} {second}")
+    for gold in {first} - {Fraction(first, second), first - second, first + second, first * second, second}:
+        assert grade(text, str(gold)).equivalent is False
+        assert grade_response(f"<answer>{text}</answer>", str(gold)).equivalent is False
+
+
+WORDS = st.lists(
+    st.sampled_from(
+        "A B C D (A) **B** is it not the answer option so but because wrong right or and , . : ? \n 3 7 h min ft in"
+        " of seven half thirds remainder mod maybe ="
+        " total \\angle \\boxed{ } { Part (a) x= Answer final $ 选 或 不 °C".split(" ")
+    ),
+    min_size=1,
+    max_size=14,
+).map(" ".join)
+
+
+@given(WORDS, st.sampled_from(["A", "ABD", "7", "7 R 3", "yes", "seven dogs"]))
+@settings(max_examples=400, deadline=None)
+def test_any_words_of_answers_get_a_verdict(text, gold):
+    for options in (None, ["3", "7 h", "half", "red"]):
+        assert grade(text, gold, options=options, policy=HASTY).equivalent in (True, False, None)
+        assert grade_response(text, gold, options=options, policy=HASTY).equivalent in (True, False, None)
+    try:
+        check_gold(text)
+    except ValueError as error:
+        assert "the gold answer" in str(error)

@@ -27,6 +27,8 @@ def numeral(tokens: Tokens, token: Token) -> Node:
         tokens.take()
         base = tokens.raw_argument().removeprefix("base").strip()
         base = _BASES.get(base, base)
+        if not re.fullmatch("[1-9][0-9]?|[A-Za-z]", base):
+            raise ParseError(f"a numeral whose base is {base!r:.40}")
         return node if base == "10" else Node("base", name=f"{token.text}_{base}")
     if "." in token.text:
         if tokens.at("\\overline", "\\bar"):

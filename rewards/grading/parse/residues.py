@@ -11,7 +11,7 @@ _RESIDUE = re.compile(
     rf"|(?:\\b?mod|\bmod(?:ulo)?)\s*\{{?\s*{_MODULUS}\s*\}}?)"
 )
 _REMAINDER = re.compile(
-    r"(-?[0-9]{1,15})\s*(?:(?:,|and)?\s*(?:with\s+)?(?:a\s+)?\b(?:remainder(?:\s+of)?|rem\.?)|(?<=\s)r|R|余)"
+    r"(?:(?:the\s+)?quotient(?:\s+(?:is|of))?:?\s*)?(-?[0-9]{1,15})\s*(?:(?:,|and)?\s*(?:with\s+)?(?:a\s+)?\b(?:remainder(?:\s+of)?|rem\.?)|(?<=\s)r|R|余)"
     r"\s*(-?[0-9]{1,15})"
 )
 

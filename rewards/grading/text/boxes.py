@@ -11,7 +11,8 @@ _SAYS_NOTHING = re.compile(
 )
 _NAME = re.compile(r"([A-Za-z](?:_\{?\w{1,3}\}?)?)\s*=\s*[$\\(\[\s]*$")
 _PART = re.compile(
-    r"(?:\b(?:part|question|problem)\s*\(?(?:[a-h]|[ivx]{1,4}|[1-9])\)?|\(([a-h]|[ivx]{1,4})\))\W*$", re.IGNORECASE
+    r"(?:\b(?:part|question|problem)\s*\(?(?:[a-h]|[ivx]{1,4}|[1-9])\)?|(?<!\w)\(?([a-h]|[ivx]{1,4})\))\W*$",
+    re.IGNORECASE,
 )
 _HEADING = re.compile(
     r"\bPart\s*\(?([a-h]|[ivx]{1,4}|[1-9])\b\)?|(?:^|\n)[\s*#]*\(([a-h]|[ivx]{1,4})\)(?=[\s*])", re.IGNORECASE

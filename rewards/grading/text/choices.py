@@ -12,7 +12,7 @@ _WITH_TEXT = re.compile(
     rf"{_LEAD}(?:{_BRACKETED}|([A-J])(?:\.\s*|:\s+|{_DASH}|{_BEFORE_GLOSS})|([a-j])\.\s+)(\S.*)",
     re.DOTALL,
 )
-_MEMBERS = r"[(\[]?[A-J][)\]]?(?:\s*(?:,|;|&|/|、|和|与|\s)?\s*(?:and\s+)?[(\[]?[A-J][)\]]?){1,9}"
+_MEMBERS = r"[(\[]?[A-J][)\]]?(?:\s*(?:[,;&/、和与]\s*)?(?:and\s+)?[(\[]?[A-J][)\]]?){1,9}"
 _MANY = re.compile(rf"{_LEAD}({_MEMBERS})")
 _MANY_IN_PROSE = re.compile(
     rf"(?:\b(?:options|choices|statements|answers?|select|choose|pick|are)\s*(?:are|is)?|[选選项为是])\s*:?\s*({_MEMBERS})"
@@ -31,31 +31,33 @@ _STATED_BEFORE = re.compile(
     re.IGNORECASE,
 )
 _STATED_AFTER = re.compile(
-    r"\s*(?:is|must be|would be|looks|seems)\s+(?:the\s+|clearly\s+|indeed\s+|therefore\s+|definitely\s+|only\s+)*"
+    r"\s*(?:is|must be|would be|looks|seems)\s+(?:(?:the|\w+ly|just|indeed|therefore|only)\s+)*"
     r"(?:correct|right|true|answer|best|solution|one)\b|\s*(?:是正确|正确|是对的)",
     re.IGNORECASE,
 )
 _CHOSEN_BEFORE = re.compile(
     r"(?:\b(?:pick|choos(?:e|ing)|chose|select(?:ing|ed)?|go(?:ing)? with|went with|must be|should be|has to be|it is"
-    r"|it's|that's|is|are|be|so|thus|hence|therefore|then|only|looks like|seems|leaves|left with|leaving|match(?:es)?"
-    rf"|corresponds? to|say|answer|ans)|选|選|择|擇|选择|選擇|答案)\s*[:,]?{_NOUN}\s*:?\s*$",
+    r"|it's|that's|is|are|be|so|thus|hence|therefore|then|but|only|looks like|seems|leaves|left with|leaving"
+    rf"|match(?:es)?|corresponds? to|say|answer|ans)|选|選|择|擇|选择|選擇|答案)\s*[:,]?{_NOUN}\s*:?\s*$",
     re.IGNORECASE,
 )
 _CHOSEN_AFTER = re.compile(
-    r"\s*(?:remains|is left|is the only|works\b|fits\b|it is\b|is what|is chosen|选项)(?!\s*(?:not|n't))", re.IGNORECASE
+    r"\s*(?:remains|is left|is the only|is better|works\b|fits\b|it is\b|is what|is chosen|选项)(?!\s*(?:not|n't))",
+    re.IGNORECASE,
 )
 _NAMED_BEFORE = re.compile(r"(?:\b(?:option|choice)|选项)\s*$", re.IGNORECASE)
-_CLAUSE_BEFORE = re.compile(r"(?:[.;!:,]\s|\n)\s*(?:and|but|yes|no|ok|okay)?[\s,]*$", re.IGNORECASE)
+_CLAUSE_BEFORE = re.compile(r"(?:[.;!:,]\s|\n)\s*(?:and|but|yes|no|ok|okay|[a-z]+ly)?[\s,]*$", re.IGNORECASE)
 _JOINS = r"(?:,|、|/|&|\band\b|\bor\b|\bnor\b|和|与|或|及)"
-_AND_MORE = rf"(?:[)\]]*\s*{_JOINS}\s*(?:option\s+|and\s+|or\s+)?[(\[]*[A-J](?![A-Za-z0-9]))"
+_AND_MORE = rf"(?:[)\]]*\s*{_JOINS}\s*(?:(?:option|and|or|maybe|perhaps|possibly)\s+)*[(\[]*[A-J](?![A-Za-z0-9]))"
 _GROUP = re.compile(_AND_MORE)
 _NOT = (
     r"\bnot|n't|不是|不选|排除|\bneither|\bnor|rather than|eliminat(?:e[sd]?|ing)|exclud(?:e[sd]?|ing)|instead of"
-    r"|\bover|\brul(?:e[sd]?|ing) out|\bexcept|\bunlike|\bthan|\breject(?:s|ed)?|\bdiscard(?:s|ed)?|\bwhy"
+    r"|\bover|\brul(?:e[sd]?|ing) out|\bexcept|\bunlike|\b(?:all|any|anything|everything) but|\bthan"
+    r"|\breject(?:s|ed)?|\bdiscard(?:s|ed)?|\bwhy"
 )
 _OF_CHOICES = r"(?:(?:be|both|options?|choices?)\s+)*"
 _NEGATED_BEFORE = re.compile(
-    rf"(?:{_NOT})\s*{_OF_CHOICES}(?:[(\[]*[A-J][)\]]*\s*{_JOINS}\s*)*[(*\[$]*$",
+    rf"(?:{_NOT})(?:\s+(?:think|believe|say|sure)(?:\s+(?:that|whether|it|is|the|answer))*)?\s*{_OF_CHOICES}(?:[(\[]*[A-J][)\]]*\s*{_JOINS}\s*)*[(*\[$]*$",
     re.IGNORECASE,
 )
 _NEGATED_AFTER = re.compile(
@@ -119,10 +121,11 @@ def in_prose(text: str, least: int = 1) -> str | None:
     its mind or concludes. A letter needs such a context: `25 °C`, `x^2 + C`, `vitamin C` and `A is wrong` choose none.
     None: the text chooses no letter, or two side by side. `least`: the strength from which a letter counts, 1 to 3.
     """
+    labels = frozenset(_LISTED.findall(text))
     found = [
         (strength, match.start(), match.end(), match.group(2))
         for match in _LETTER.finditer(text)
-        if (strength := _strength(text, match)) >= least and not _is_negated(text, match)
+        if (strength := _strength(text, match, labels)) >= least and not _is_negated(text, match)
     ]
     strongest = max((strength for strength, *_ in found), default=0)
     chosen: tuple[int, str] | None = None
@@ -142,7 +145,7 @@ def _is_negated(text: str, match: re.Match) -> bool:
     return bool(_NEGATED_BEFORE.search(before) or _NEGATED_AFTER.match(text, match.end()))
 
 
-def _strength(text: str, match: re.Match) -> int:
+def _strength(text: str, match: re.Match, labels: frozenset[str]) -> int:
     """How strongly a letter is chosen: 3 stated as the answer, 2 chosen, 1 standing as a choice, 0 no choice."""
     before, end = text[max(0, match.start() - 80) : match.start()], match.end()
     marked = bool(match.group(1) and match.group(3)) and match.group(1) != "$"
@@ -155,16 +158,16 @@ def _strength(text: str, match: re.Match) -> int:
         return 2
     if marked or (_NAMED_BEFORE.search(before) and _ENDS.match(text, end)):
         return 1
-    if _is_listed(text, match):
+    if _is_listed(text, match, labels):
         return 0
-    at_start = re.search(r"\A\s*$", before) if match.start() <= 80 else None
+    at_start = re.search(r"\A\s*(?:[A-Za-z]+ly,?\s+)?$", before) if match.start() <= 80 else None
     at_start = at_start or _CLAUSE_BEFORE.search(before)
     return 1 if at_start and _ENDS_CLAUSE.match(text, end) else 0
 
 
-def _is_listed(text: str, match: re.Match) -> bool:
+def _is_listed(text: str, match: re.Match, labels: frozenset[str]) -> bool:
     """Is it one of the labels of a list of options, `A. 1 B. 2 C. 3`?"""
     place = LETTERS.find(match.group(2))
     beside = set(LETTERS[max(0, place - 1) : place] + LETTERS[place + 1 : place + 2])
-    label = _LISTED.match(text, match.start()) is not None and text[match.end() :].strip(".): ") != ""
-    return label and not beside.isdisjoint(_LISTED.findall(text))
+    label = _LISTED.match(text, match.start()) is not None and text[match.end() : match.end() + 20].strip(".): ") != ""
+    return label and not beside.isdisjoint(labels)

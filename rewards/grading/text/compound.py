@@ -30,7 +30,7 @@ _FRACTION = re.compile(
     rf"({_COUNT})[ -](?:of )?(?:a )?({'|'.join(FRACTION_WORDS)})(?![A-Za-z-])((?: [A-Za-z]+)*)", re.IGNORECASE
 )
 _AND_A_HALF = re.compile(rf"({_COUNT}) and (?:a|one) (half|third|quarter)((?: [A-Za-z]+)*)", re.IGNORECASE)
-_OUT_OF = re.compile(r"([0-9]{1,9})(?: out of(?: every)?((?: [0-9]{1,9}))((?: [a-z]+)*)| in( [0-9]{1,9})())")
+_OUT_OF = re.compile(r"([0-9]{1,9})(?: out of(?: every)?((?: [0-9]{1,9}))((?: [a-z]+)*)| (?:in|of)( [0-9]{1,9})())")
 _SPOKEN = {"plus": "+", "minus": "-", "times": r"\times", "multiplied by": r"\times", "divided by": "/", "over": "/"}
 _OPERATION = re.compile(
     r"(?<=[0-9a-z)}]) (plus|minus|times|multiplied by|divided by|over) (?=-?(?:[0-9(\\]|[a-z](?![a-z])))"
@@ -55,6 +55,7 @@ DENIALS = frozenset(
     " could either or vs versus if unless otherwise except but however although though instead rather wait actually"
     " unknown unclear unsure uncertain guess guessing doubt impossible invalid undefined cannot".split()
 )
+_RESTRICTIONS = frozenset("least most below above".split())
 _NO_COUNTS = FRACTION_WORDS | {"squared", "cubed", "factorial"}
 
 
@@ -103,7 +104,8 @@ def _one_unit(match: re.Match) -> str | None:
         amount = Fraction(whole) + (Fraction(part) if part and not part.endswith("/0") else 0)
         if name is None:
             return None
-        unit = _known(name)
+        in_minutes = name == "m" and first.dimension == (("s", 1),)  # 1 h 15 m
+        unit = _known("min" if in_minutes else name)
         pounds = groups[1] in ("lb", "lbs", "pound", "pounds") and name in _OUNCES
         if not pounds and (unit is None or unit.dimension != first.dimension):
             return None
@@ -123,6 +125,9 @@ def without_label(text: str) -> str:
 
     Any other text as it is.
     """
+    parts = re.split(r"(\s*[,;]\s*|\s+(?:and|or)\s+)", text) if text.count("=") > 1 else [text]
+    if len(parts) > 1 and all(_LABEL.match(part) for part in parts[::2]):
+        return "".join([without_label(part) if index % 2 == 0 else part for index, part in enumerate(parts)])
     while (rest := _after(_LABEL, text)) != text:
         text = rest
     return text
@@ -143,8 +148,8 @@ def _after(label: re.Pattern, text: str) -> str:
 
 def is_no_count(words: str) -> bool:
     """Do the words after a number say more than what is counted: `wrong`, `maybe`, `at least`, `squared`?"""
-    last = words.split()[-1]
-    return says_more(last) or last.lower() in ("least", "most") or words.lower() in _NO_COUNTS
+    said = words.lower().split()
+    return says_more(said[-1]) or words.lower() in _NO_COUNTS or not _RESTRICTIONS.isdisjoint(said)
 
 
 def says_more(text: str) -> bool:

@@ -20,6 +20,8 @@ _PHRASE = re.compile(
     rf"(?:\b(?:{_WORDS})\b{_TO_WHAT}[\s*]*{_IS}|{_CHINESE}|{_JAPANESE}|{_BEFORE_FORMULA}){_THEREFORE}[\s:*]*",
     re.IGNORECASE,
 )
+MAX_PHRASES = 20  # of the same kind, from the end, that are looked at
+MAX_ANSWER = 4000  # characters after a phrase
 _MARKED = re.compile(r"(?:^|\n)[\s*#_>-]*answer\s*[*_]*\s*:\s*[*_]*\s*(?=\S)", re.IGNORECASE)  # a line of its own
 _MENTIONED = re.compile(r"final\s+answer\s*$", re.IGNORECASE)
 _ANSWER = re.compile(
@@ -74,8 +76,8 @@ def _phrase(pattern: re.Pattern, text: str, start: int, answers_only: bool = Fal
     Where a phrase only mentions an answer ("my final answer in a box"), or with `answers_only`, it has to begin with
     a number, a formula or the letter of a choice.
     """
-    for match in reversed(list(pattern.finditer(text, start))):
-        content = _sentence(_HOPE.sub("", text[match.end() :]))
+    for match in list(pattern.finditer(text, start))[-MAX_PHRASES:][::-1]:
+        content = _sentence(_HOPE.sub("", text[match.end() : match.end() + MAX_ANSWER]))
         if (answers_only or _MENTIONED.search(match.group())) and not _is_answer(content):
             continue
         if re.search(r"[\w∞√½∅]", content):

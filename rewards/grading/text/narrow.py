@@ -40,10 +40,12 @@ _CONCLUDES = re.compile(
     re.IGNORECASE,
 )
 _HEAD_FILLER = re.compile(
-    r"^(?:about|approximately|roughly|exactly|only|just|the|a total of|a sum of)\s+(?=\S)", re.IGNORECASE
+    r"^(?:about|approximately|roughly|exactly|only|just|the(?: number| value)?|a total of|a sum of)\s+(?=\S)",
+    re.IGNORECASE,
 )
 _TAIL_FILLER = re.compile(
-    r"\s+(?:in total|in all|altogether|approximately|approx|exactly|overall|only|please|there|left|here|now|each)$",
+    r",?\s+(?:thanks|thank you|in total|in all|altogether|approximately|approx|exactly|overall|only|please|there|left"
+    r"|here|now|each)$",
     re.IGNORECASE,
 )
 _GLOSS = re.compile(r"\s*\(([^()]*)\)$")

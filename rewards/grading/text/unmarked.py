@@ -18,9 +18,10 @@ _CLOCK = r"(?<![0-9:.A-Za-z])[0-9]{1,4}(?::[0-9]{1,4}){1,2}(?![0-9:])(?:\s*[AaPp
 _NUMBER = re.compile(rf"{_CLOCK}|{_FRACTION}|{_WHOLE}{_PLACES}{_OVER}{_TIMES_TEN}\s*%?|{_POINT_FIRST}")
 # What makes one answer of two numbers: 3 or 4, 3 out of 4, x = 3 and x = -3
 _JOINED = re.compile(
-    r"(?:\s+(?:out of|in|or|vs\.?|versus|mod(?:ulo)?|(?:with )?(?:a )?remainder(?: of)?|R|maybe|perhaps|times|plus"
-    r"|minus|divided by|to)|\s*\|)\s+(?:[a-z]\s*=\s*)?$"
+    r"(?:,?\s+(?:out of|in|or(?: maybe| perhaps| possibly)?|vs\.?|versus|mod(?:ulo)?|(?:with )?(?:a )?remainder(?: of)?"
+    r"|R|maybe|perhaps|times|plus|minus|divided by|to)|\s*\|)\s+(?:[a-z]\s*=\s*)?$"
 )
+_DENIED = re.compile(r"(?:\bnot|n['’]t)\s+(?:be\s+|equal\s+(?:to\s+)?|exactly\s+)?\Z")
 _SAME_NAME = re.compile(r"\b([a-z])\s*=\s*-?[0-9./]+,?\s+and\s+\1\s*=\s*$")
 _UNIT_POWER = r"(?:\^\{?[23]\}?|\s+(?:squared|cubed))?"
 _UNIT = re.compile(
@@ -31,7 +32,9 @@ _PLAIN_WORDS = re.compile(r"(?<![\\A-Za-z])(?!(?:or|and|pi|sqrt|cm|mm|km|ft|kg|a
 
 
 _LEADS_IN = re.compile(
-    r"\b(?:is|are|equals|at|get|gets|have|obtain|gives?|yields?|therefore|hence|thus|so|then)\b", re.IGNORECASE
+    r"\b(?:is|are|equals|at|get|gets|have|obtain|gives?|yields?|therefore|hence|thus|so|then|equation|formula"
+    r"|function|becomes|by)\b",
+    re.IGNORECASE,
 )
 
 
@@ -66,6 +69,7 @@ def last_expression(text: str, *, formula_wanted: bool = False) -> str | None:
             formula = match.end(), _with_neighbours(text, found, match, inside)
             break
     numbers = [(m.start(), m.start() + len(m.group().rstrip())) for m in _NUMBER.finditer(text)]
+    numbers = [(start, end) for start, end in numbers if not _DENIED.search(text, max(0, start - 30), start)]
     if formula[1] and (not numbers or formula[0] >= numbers[-1][1]):
         return formula[1].strip()
     return _whole_number(text, numbers) if numbers else _last_spelled(text)
