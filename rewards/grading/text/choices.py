@@ -24,7 +24,7 @@ _LISTED = re.compile(r"(?<![A-Za-z0-9])[(\[]?([A-J])[)\].:]")
 _LETTER = re.compile(r"(?<![A-Za-z0-9\\'’_^])([(\[*$]*)([A-J])([)\]*$]*)(?![A-Za-z0-9\\'’_^])(?!\s*[=+*/<>^|])(?!-)")
 _GOES_ON = "because|since|as|for|and|but|which|not|instead|rather|it|here|is|was|would|seems|looks|matches|from|due"
 _ENDS = re.compile(rf"\s*(?:$|[.,;:!)\]*]|-{{1,2}}\s|\(|[\u4e00-\u9fff]|(?:{_GOES_ON})\b)")
-_ENDS_CLAUSE = re.compile(r"\s*(?:$|[.,;:!)\]*]|-{1,2}\s|(?:because|since|as|for)\b)")
+_ENDS_CLAUSE = re.compile(r"\s*(?:$|[.,;:!)\]*]|-{1,2}\s|(?:because|since|as|for)\b|不是)")
 _NOUN = r"(?:\s*(?:the|option|choice|answer|letter|figure|image|picture|graph|diagram|statement|candidate|clearly))*"
 _STATED_BEFORE = re.compile(
     rf"(?:answer|choice|option|选项|答案)s?\s*(?:is|are|:|would be|must be|should be|=|->|是|为|為){_NOUN}\s*:?\s*$",
@@ -38,7 +38,7 @@ _STATED_AFTER = re.compile(
 _CHOSEN_BEFORE = re.compile(
     r"(?:\b(?:pick|choos(?:e|ing)|chose|select(?:ing|ed)?|go(?:ing)? with|went with|must be|should be|has to be|it is"
     r"|it's|that's|is|are|be|so|thus|hence|therefore|then|but|only|looks like|seems|leaves|left with|leaving"
-    rf"|match(?:es)?|corresponds? to|say|answer|ans)|选|選|择|擇|选择|選擇|答案)\s*[:,]?{_NOUN}\s*:?\s*$",
+    rf"|match(?:es)?|sure|surely|corresponds? to|say|answer|ans)|选|選|择|擇|选择|選擇|答案)\s*[:,]?{_NOUN}\s*:?\s*$",
     re.IGNORECASE,
 )
 _CHOSEN_AFTER = re.compile(
@@ -64,7 +64,7 @@ _NEGATED_AFTER = re.compile(
     rf"{_AND_MORE}*[)\]]*\s*(?:\?|(?:is|are|was|were|look|looks|seems?)\s+(?:\w+ly\s+|also\s+|both\s+|all\s+)?"
     r"(?:not|wrong|incorrect|false|too|impossible|invalid|ruled|eliminated|excluded|out|mistaken)\b"
     r"|isn['’]t|aren['’]t|can(?:not|['’]t)|does(?:n['’]t| not)|do(?:n['’]t| not)|(?:has|have|gives?) the wrong"
-    r"|(?:都|均)?(?:不|错|是错))",
+    r"|(?:都|均)?(?:不(?!是\s*[(\[]?[A-J])|错|是错))",
     re.IGNORECASE,
 )
 _CHANGES = re.compile(
