@@ -43,7 +43,7 @@ def spelled(text: str) -> tuple[str | None, str]:
 @lru_cache(maxsize=65536)
 def quantity(text: str) -> Quantity | None:
     """The tree of a normalised answer, and its unit; None: `text` is no mathematics."""
-    text = compound.rewritten(compound.without_label(text))
+    text = compound.rewritten(text)
     if compound.is_several(text):
         return None
     if (residues_of := residue(text)) is not None:

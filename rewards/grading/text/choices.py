@@ -38,7 +38,8 @@ _STATED_AFTER = re.compile(
 _CHOSEN_BEFORE = re.compile(
     r"(?:\b(?:pick|choos(?:e|ing)|chose|select(?:ing|ed)?|go(?:ing)? with|went with|must be|should be|has to be|it is"
     r"|it's|that's|is|are|be|so|thus|hence|therefore|then|but|only|looks like|seems|leaves|left with|leaving"
-    rf"|match(?:es)?|sure|surely|corresponds? to|say|answer|ans)|选|選|择|擇|选择|選擇|答案)\s*[:,]?{_NOUN}\s*:?\s*$",
+    r"|match(?:es)?|sure|surely|corresponds? to|say|answer|ans)|选|選|择|擇|选择|選擇|答案|即|也就是|就是)"
+    rf"\s*[:,]?{_NOUN}\s*:?\s*$",
     re.IGNORECASE,
 )
 _CHOSEN_AFTER = re.compile(
@@ -64,7 +65,7 @@ _NEGATED_AFTER = re.compile(
     rf"{_AND_MORE}*[)\]]*\s*(?:\?|(?:is|are|was|were|look|looks|seems?)\s+(?:\w+ly\s+|also\s+|both\s+|all\s+)?"
     r"(?:not|wrong|incorrect|false|too|impossible|invalid|ruled|eliminated|excluded|out|mistaken)\b"
     r"|isn['’]t|aren['’]t|can(?:not|['’]t)|does(?:n['’]t| not)|do(?:n['’]t| not)|(?:has|have|gives?) the wrong"
-    r"|(?:都|均)?(?:不(?!是\s*[(\[]?[A-J])|错|是错))",
+    r"|(?:选项|项)?(?:都|均)?(?:不(?!是\s*[(\[]?[A-J])|错|是错))",
     re.IGNORECASE,
 )
 _CHANGES = re.compile(
