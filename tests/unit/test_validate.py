@@ -161,13 +161,13 @@ def test_unscorable_gold_is_found_by_the_real_grader(tmp_path, model, capsys):
 def test_golds_that_only_their_own_text_matches_are_counted(tmp_path, model, capsys):
     golds = [
         "3",
-        "triangle ABC ~= triangle DEF",
+        "AB // CD ; EF // GH",
         "x = 2",
         "red",
     ]  # the second: neither words nor a formula that can be read
     rows = [changed(RL, reward_model={"style": "rule", "ground_truth": gold}) for gold in golds]
     assert run(tmp_path, model, rows) == 0
-    line = "1 of 4 golds (25.0%) match only their own text, such as 'triangle ABC ~= triangle DEF' (id good)"
+    line = "1 of 4 golds (25.0%) match only their own text, such as 'AB // CD ; EF // GH' (id good)"
     assert line in capsys.readouterr().out
     assert run(tmp_path, model, rows[2:]) == 0
     assert "own text" not in capsys.readouterr().out
