@@ -8,9 +8,8 @@ from pathlib import Path
 
 from rewards.grading import grade_response
 
-ROWS = [
-    json.loads(line) for line in (Path(__file__).parents[1] / "data" / "grading_blind.jsonl").open(encoding="utf-8")
-]
+PATH = Path(__file__).parents[1] / "data" / "grading_blind.jsonl"
+ROWS = [json.loads(line) for line in PATH.read_text(encoding="utf-8").splitlines()]
 MISSED = 12  # at first sight: 11 of 120 right answers, and 1 of 80 wrong ones was taken for right
 
 
