@@ -97,6 +97,10 @@ async def judge(
         _log.warning("judge %s gave nothing for row %s: %s", who, sample.row_id, error)
         return None
     _unjudged[who] = 0
+    return _value(reply, who, sample)
+
+
+def _value(reply: Reply, who: str, sample: Sample) -> float | None:
     value = None if reply.finish == "content_filter" else parse(reply.text)
     if value is None:
         said = f"{reply.text[:80]!r} (finish_reason {reply.finish})"

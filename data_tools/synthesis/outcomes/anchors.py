@@ -12,13 +12,16 @@ from dataclasses import dataclass
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 _WORD = re.compile(r"[A-Za-z]+(?:'[a-z]+)?|\d+(?:\.\d+)?")
 _SIGHT = "image|figure|picture|diagram|photo|photograph|graph|chart|plot|drawing|map|table|grid|scene|screenshot"
-LOOK_BACK = re.compile(
-    r"\b(?:look(?:ing|s)?|glanc(?:e|es|ing)|check(?:ing)?|inspect(?:ing)?|examin(?:e|ing)|zoom(?:ing)?|return(?:ing)?"
-    r"|turn(?:ing)?|go(?:ing)?|refer(?:ring)?|peer(?:ing)?|focus(?:ing)?)\b[^.!?\n]{0,24}\b(?:at|to|in|on|into)\b"
-    rf"|\b(?:check(?:ing)?|examin(?:e|ing)|inspect(?:ing)?|verify(?:ing)?|revisit(?:ing)?)\s+the\b[^.!?\n]{{0,40}}?\b(?:{_SIGHT})\b"
-    rf"|\b(?:in|from|on)\s+(?:the|this)\s+(?:{_SIGHT})\b|\bI\s+(?:can\s+|clearly\s+)*see\b|\bthe\s+(?:{_SIGHT})\s+shows\b",
-    re.IGNORECASE,
+_LOOKING = (
+    "look(?:ing|s)?|glanc(?:e|es|ing)|check(?:ing)?|inspect(?:ing)?|examin(?:e|ing)|zoom(?:ing)?|return(?:ing)?"
+    "|turn(?:ing)?|go(?:ing)?|refer(?:ring)?|peer(?:ing)?|focus(?:ing)?"
 )
+_LOOKING_AT = rf"\b(?:{_LOOKING})\b[^.!?\n]{{0,24}}\b(?:at|to|in|on|into)\b"
+_CHECKING = "check(?:ing)?|examin(?:e|ing)|inspect(?:ing)?|verify(?:ing)?|revisit(?:ing)?"
+_CHECKING_IT = rf"\b(?:{_CHECKING})\s+the\b[^.!?\n]{{0,40}}?\b(?:{_SIGHT})\b"
+_IN_IT = rf"\b(?:in|from|on)\s+(?:the|this)\s+(?:{_SIGHT})\b"
+_SEEN = rf"\bI\s+(?:can\s+|clearly\s+)*see\b|\bthe\s+(?:{_SIGHT})\s+shows\b"
+LOOK_BACK = re.compile(rf"{_LOOKING_AT}|{_CHECKING_IT}|{_IN_IT}|{_SEEN}", re.IGNORECASE)
 # Words that name nothing in particular.
 _COMMON = frozenset(
     """a an the this that these those it its i we you me my our there here what which who is are was were be been being
@@ -41,10 +44,11 @@ COLOURS = frozenset(_COLOURS.split())
 _PAIR = re.compile(rf"\b({'|'.join(COLOURS)})\s+([a-z]{{3,}})\b", re.IGNORECASE)
 _VALUE = r"(-?\d+(?:\.\d+)?)"
 # AB = 5, angle A is 30, ∠ABC = 40°: capital labels, as geometry uses them. The kind of thing is part of the label.
-_LABELLED = re.compile(
-    rf"(?P<kind>\bangle\s+|∠\s*|\blength\s+(?:of\s+)?)?\b(?P<label>[A-Z]{{1,3}})\s*(?:=|\bis\b|\bequals\b|\bmeasures\b)\s*"
-    rf"(?P<value>{_VALUE})(?![\d.]*\s*(?:[-+*/^]|times|plus|minus))"
-)
+_KIND = r"(?P<kind>\bangle\s+|∠\s*|\blength\s+(?:of\s+)?)?"
+_LABEL = r"\b(?P<label>[A-Z]{1,3})"
+_EQUALS = r"(?:=|\bis\b|\bequals\b|\bmeasures\b)"
+_GOES_ON = r"[\d.]*\s*(?:[-+*/^]|times|plus|minus)"
+_LABELLED = re.compile(rf"{_KIND}{_LABEL}\s*{_EQUALS}\s*(?P<value>{_VALUE})(?!{_GOES_ON})")
 
 
 @dataclass(frozen=True)

@@ -41,21 +41,19 @@ NAMES = {
 _SORRY = r"I(?:'m| am) (?:very |really |so )?sorry|sorry,|As an AI\b|I won't\b"
 _CANNOT = r"I (?:cannot|can't|can not|am unable to|am not able to)|I'm (?:unable|not able) to"
 _DO = "help|assist|comply|view|see|describe|provide|answer|process|analy[sz]e|identify"
-_REFUSAL = re.compile(
-    rf"^\W*(?:<think>)?\W*(?:{_SORRY}|(?:{_CANNOT}) (?:\w+ ){{0,3}}?(?:{_DO}))"
-    r"|\bno image (?:was|has been|is) (?:provided|attached|uploaded|visible)\b"
-    r"|\bI (?:do not|don't) see (?:any|an) image\b",
-    re.IGNORECASE,
-)
+_DECLINES = rf"^\W*(?:<think>)?\W*(?:{_SORRY}|(?:{_CANNOT}) (?:\w+ ){{0,3}}?(?:{_DO}))"
+_NO_IMAGE = r"\bno image (?:was|has been|is) (?:provided|attached|uploaded|visible)\b"
+_SEES_NONE = r"\bI (?:do not|don't) see (?:any|an) image\b"
+_REFUSAL = re.compile(rf"{_DECLINES}|{_NO_IMAGE}|{_SEES_NONE}", re.IGNORECASE)
 _KIND = r"(?:image |given |provided |above |scene |visual |text(?:ual)? |written |detailed )*"
 _TOLD = "description|caption|notes"
-_LEAK = re.compile(
-    rf"\b(?:the|this|that|your|our|a|given|provided) {_KIND}(?:{_TOLD})\b"
-    r"|\b(?:as|it is|it's|are|is|was|were) (?:described|captioned)\b(?! by the (?:equation|function|formula))"
-    rf"|\bdescribed (?:above|in|as)\b|\b(?:{_TOLD}) (?:says?|states?|mentions?|indicates?|gives?|tells?)\b"
-    rf"|\b(?:according to|based on|from) (?:the |this )?(?:{_TOLD})\b",
-    re.IGNORECASE,
-)
+_NAMED = rf"\b(?:the|this|that|your|our|a|given|provided) {_KIND}(?:{_TOLD})\b"
+_BY_FORMULA = " by the (?:equation|function|formula)"
+_DESCRIBED = rf"\b(?:as|it is|it's|are|is|was|were) (?:described|captioned)\b(?!{_BY_FORMULA})"
+_DESCRIBED_THERE = r"\bdescribed (?:above|in|as)\b"
+_IT_SAYS = rf"\b(?:{_TOLD}) (?:says?|states?|mentions?|indicates?|gives?|tells?)\b"
+_FROM_IT = rf"\b(?:according to|based on|from) (?:the |this )?(?:{_TOLD})\b"
+_LEAK = re.compile(rf"{_NAMED}|{_DESCRIBED}|{_DESCRIBED_THERE}|{_IT_SAYS}|{_FROM_IT}", re.IGNORECASE)
 _THINK = re.compile(r"<think>(.*?)</think>", re.DOTALL)
 _NGRAM = 6
 

@@ -6,14 +6,14 @@ from rewards.grading.parse.parser import parse
 from rewards.grading.parse.tree import Node, ParseError, number
 
 _MODULUS = r"([0-9]{1,9}|[a-z])"
-_RESIDUE = re.compile(
-    rf"(.+?)\s*(?:\(\s*(?:\\b?mod|mod(?:ulo)?)\s*\{{?\s*{_MODULUS}\s*\}}?\s*\)|\\pmod\s*\{{?\s*{_MODULUS}\s*\}}?"
-    rf"|(?:\\b?mod|\bmod(?:ulo)?)\s*\{{?\s*{_MODULUS}\s*\}}?)"
-)
-_REMAINDER = re.compile(
-    r"(?:(?:the\s+)?quotient(?:\s+(?:is|of))?:?\s*)?(-?[0-9]{1,15})\s*(?:(?:,|and)?\s*(?:with\s+)?(?:a\s+)?\b(?:remainder(?:\s+of)?|rem\.?)|(?<=\s)r|R|余)"
-    r"\s*(-?[0-9]{1,15})"
-)
+_IN_BRACES = rf"\s*\{{?\s*{_MODULUS}\s*\}}?"
+_MOD_BRACKETED = rf"\(\s*(?:\\b?mod|mod(?:ulo)?){_IN_BRACES}\s*\)"
+_MOD_PLAIN = rf"\\pmod{_IN_BRACES}|(?:\\b?mod|\bmod(?:ulo)?){_IN_BRACES}"
+_RESIDUE = re.compile(rf"(.+?)\s*(?:{_MOD_BRACKETED}|{_MOD_PLAIN})")
+_WHOLE = r"(-?[0-9]{1,15})"
+_QUOTIENT_IS = r"(?:(?:the\s+)?quotient(?:\s+(?:is|of))?:?\s*)?"
+_WITH_REMAINDER = r"(?:,|and)?\s*(?:with\s+)?(?:a\s+)?\b(?:remainder(?:\s+of)?|rem\.?)"
+_REMAINDER = re.compile(rf"{_QUOTIENT_IS}{_WHOLE}\s*(?:{_WITH_REMAINDER}|(?<=\s)r|R|余)\s*{_WHOLE}")
 
 
 def residue(text: str) -> Node | None:

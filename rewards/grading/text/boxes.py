@@ -10,10 +10,9 @@ _SAYS_NOTHING = re.compile(
     r"[\s{}.?_$-]*|\\?[ld]?ots|(?:your |the |final |my )*answers?(?: here)?|\.\.\.", re.IGNORECASE
 )
 _NAME = re.compile(r"([A-Za-z](?:_\{?\w{1,3}\}?)?)\s*=\s*[$\\(\[\s]*$")
-_PART = re.compile(
-    r"(?:\b(?:part|question|problem)\s*\(?(?:[a-h]|[ivx]{1,4}|[1-9])\)?|(?<!\w)\(?([a-h]|[ivx]{1,4})\))\W*$",
-    re.IGNORECASE,
-)
+_PART_NAMED = r"\b(?:part|question|problem)\s*\(?(?:[a-h]|[ivx]{1,4}|[1-9])\)?"
+_PART_LETTER = r"(?<!\w)\(?([a-h]|[ivx]{1,4})\)"
+_PART = re.compile(rf"(?:{_PART_NAMED}|{_PART_LETTER})\W*$", re.IGNORECASE)
 _HEADING = re.compile(
     r"\bPart\s*\(?([a-h]|[ivx]{1,4}|[1-9])\b\)?|(?:^|\n)[\s*#]*\(([a-h]|[ivx]{1,4})\)(?=[\s*])", re.IGNORECASE
 )

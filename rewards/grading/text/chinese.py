@@ -42,21 +42,22 @@ _FRACTION = re.compile(rf"({_NUMERAL}+)分之({_NUMERAL}+)")
 
 _LETTERS = r"\(?[A-J]\)?(?:(?:\s*(?:,|和|与|及|以及|and)\s*)?\(?[A-J]\)?)*"
 _CHOICE = re.compile(rf"(?:选项|选择|选|第)?\s*:?\s*({_LETTERS})\s*(?:选项|项)?(?:(?:是|为|都|均)?(?:正确|对)的?)?")
-_INTRODUCED = re.compile(
-    r"(?:(?:解|答|故|所以|因此|综上所述|综上|从而|即|则|本题|此题|最终|最后|我|应|应该|的|正确|参考|标准|[\[\]:,\s])*"
-    r"(?:答案|正确选项|结果|选择|选(?!项)|应填|填)(?:应该|应|分别)?(?:是|为|选|填)?[\]:,\s]*)+"
+_BEFORE_ANSWER = (
+    r"解|答|故|所以|因此|综上所述|综上|从而|即|则|本题|此题|最终|最后|我|应|应该|的|正确|参考|标准|[\[\]:,\s]"
 )
-_WEAK = re.compile(
-    r"(?:解得|解|答|故|所以|因此|综上所述|综上|从而|于是|可得|可知|即|则|得到|得|等于|分别|是|为|有|共计|共有|一共|总共|共"
-    rf"|约|大约|大概|需要|需|用了|用时|花了|近似|正好|恰好|[:,\s])++(?=[^\u4e00-\u9fff]|{_NUMERAL})"
+_ANSWER = r"(?:答案|正确选项|结果|选择|选(?!项)|应填|填)(?:应该|应|分别)?(?:是|为|选|填)?"
+_INTRODUCED = re.compile(rf"(?:(?:{_BEFORE_ANSWER})*{_ANSWER}[\]:,\s]*)+")
+_WEAK_WORDS = (
+    r"解得|解|答|故|所以|因此|综上所述|综上|从而|于是|可得|可知|即|则|得到|得|等于|分别|是|为|有|共计|共有|一共|总共|共"
+    r"|约|大约|大概|需要|需|用了|用时|花了|近似|正好|恰好|[:,\s]"
 )
+_WEAK = re.compile(rf"(?:{_WEAK_WORDS})++(?=[^\u4e00-\u9fff]|{_NUMERAL})")
 _NAMED = re.compile(
     r"(?!.*[不非没])[\u4e00-\u9fff]{1,10}\s*(?:是|为|等于|有|共|[长宽高重深厚远]|=|:)\s*(?=[^\u4e00-\u9fff\s])"
 )
-_CIRCLED_ONES = re.compile(
-    r"(?:其中|说法|结论|命题|判断|序号|正确|错误|不|符合题意|的|是|有|为|:|\s)*"
-    r"(\\textcircled\{[0-9]+\}(?:[\s,;和与及]*\\textcircled\{[0-9]+\})*)\s*(?:都|均|是|正确|的)*"
-)
+_BEFORE_CIRCLED = r"其中|说法|结论|命题|判断|序号|正确|错误|不|符合题意|的|是|有|为|:|\s"
+_CIRCLED = r"\\textcircled\{[0-9]+\}"
+_CIRCLED_ONES = re.compile(rf"(?:{_BEFORE_CIRCLED})*({_CIRCLED}(?:[\s,;和与及]*{_CIRCLED})*)\s*(?:都|均|是|正确|的)*")
 _JOINED = re.compile(r"(?<![\u4e00-\u9fff])\s*(或者|或|并且|且|以及|和|与|及)\s*(?![\u4e00-\u9fff\s])")
 _OR = ("或者", "或")
 
@@ -97,10 +98,11 @@ _RIGHT = re.compile(
     r"(?:是|为|都|均)?(?:正确|符合题意)(?!的有)"
 )
 _SAID = "".join({*"".join(_WORDS), *_DIGITS, *_PLACES, *"或和且、分之"})
-_CONCLUSION = re.compile(
-    rf"(?:[\u4e00-\u9fff,，]|^)(?<![第不非没])\s*[:：]?\s*((?:[^\u4e00-\u9fff\s,，:：]|{_NUMERAL})(?:[^\u4e00-\u9fff，]|[{_SAID}])*"
-    rf"(?:(?<={_CLEAR_COUNTERS})[\u4e00-\u9fff]{{1,6}})?)$"
-)
+_AFTER_WORDS = r"(?:[\u4e00-\u9fff,，]|^)(?<![第不非没])\s*[:：]?\s*"
+_BEGINS = rf"(?:[^\u4e00-\u9fff\s,，:：]|{_NUMERAL})"
+_GOES_ON = rf"(?:[^\u4e00-\u9fff，]|[{_SAID}])*"
+_WHAT_IS_COUNTED = rf"(?:(?<={_CLEAR_COUNTERS})[\u4e00-\u9fff]{{1,6}})?"
+_CONCLUSION = re.compile(rf"{_AFTER_WORDS}({_BEGINS}{_GOES_ON}{_WHAT_IS_COUNTED})$")
 _NAME = r"[A-Za-z][₀-₉0-9_{}]*\s*="
 _SEVERAL = re.compile(
     rf"(?:[\u4e00-\u9fff:：]|^)\s*((?:{_NAME}[^，。=\u4e00-\u9fff]+[，,、]\s*)+{_NAME}[^，。=\u4e00-\u9fff]+)$"

@@ -14,10 +14,10 @@ _WITH_TEXT = re.compile(
 )
 _MEMBERS = r"[(\[]?[A-J][)\]]?(?:\s*(?:[,;&/、和与]\s*)?(?:and\s+)?[(\[]?[A-J][)\]]?){1,9}"
 _MANY = re.compile(rf"{_LEAD}({_MEMBERS})")
-_MANY_IN_PROSE = re.compile(
-    rf"(?:\b(?:options|choices|statements|answers?|select|choose|pick|are)\s*(?:are|is)?|[选選项为是])\s*:?\s*({_MEMBERS})"
-    rf"(?![A-Za-z])|(?<![A-Za-z])({_MEMBERS})\s+are\s+(?:both\s+|all\s+)?(?:correct|right|true)\b"
-)
+_CHOOSES = "options|choices|statements|answers?|select|choose|pick|are"
+_BEFORE_MANY = rf"(?:\b(?:{_CHOOSES})\s*(?:are|is)?|[选選项为是])\s*:?\s*"
+_ARE_RIGHT = r"\s+are\s+(?:both\s+|all\s+)?(?:correct|right|true)\b"
+_MANY_IN_PROSE = re.compile(rf"{_BEFORE_MANY}({_MEMBERS})(?![A-Za-z])|(?<![A-Za-z])({_MEMBERS}){_ARE_RIGHT}")
 _LISTED = re.compile(r"(?<![A-Za-z0-9])[(\[]?([A-J])[)\].:]")
 
 # A letter in a sentence. What makes it a choice stands before it or after it, from weak to strong.
@@ -30,22 +30,19 @@ _STATED_BEFORE = re.compile(
     rf"(?:answer|choice|option|选项|答案)s?\s*(?:is|are|:|would be|must be|should be|=|->|是|为|為){_NOUN}\s*:?\s*$",
     re.IGNORECASE,
 )
-_STATED_AFTER = re.compile(
-    r"\s*(?:is|must be|would be|looks|seems)\s+(?:(?:the|\w+ly|just|indeed|therefore|only)\s+)*"
-    r"(?:correct|right|true|answer|best|solution|one)\b|\s*(?:是正确|正确|是对的)",
-    re.IGNORECASE,
+_IS = r"(?:is|must be|would be|looks|seems)\s+"
+_INDEED = r"(?:(?:the|\w+ly|just|indeed|therefore|only)\s+)*"
+_RIGHT = r"(?:correct|right|true|answer|best|solution|one)\b"
+_STATED_AFTER = re.compile(rf"\s*{_IS}{_INDEED}{_RIGHT}|\s*(?:是正确|正确|是对的)", re.IGNORECASE)
+_PICKS = (
+    "pick|choos(?:e|ing)|chose|select(?:ing|ed)?|go(?:ing)? with|went with|must be|should be|has to be|it is"
+    "|it's|that's|is|are|be|so|thus|hence|therefore|then|but|only|looks like|seems|leaves|left with|leaving"
+    "|match(?:es)?|sure|surely|corresponds? to|say|answer|ans"
 )
-_CHOSEN_BEFORE = re.compile(
-    r"(?:\b(?:pick|choos(?:e|ing)|chose|select(?:ing|ed)?|go(?:ing)? with|went with|must be|should be|has to be|it is"
-    r"|it's|that's|is|are|be|so|thus|hence|therefore|then|but|only|looks like|seems|leaves|left with|leaving"
-    r"|match(?:es)?|sure|surely|corresponds? to|say|answer|ans)|选|選|择|擇|选择|選擇|答案|即|也就是|就是)"
-    rf"\s*[:,]?{_NOUN}\s*:?\s*$",
-    re.IGNORECASE,
-)
-_CHOSEN_AFTER = re.compile(
-    r"\s*(?:remains|is left|is the only|is better|works\b|fits\b|it is\b|is what|is chosen|选项)(?!\s*(?:not|n't))",
-    re.IGNORECASE,
-)
+_PICKS_CHINESE = "选|選|择|擇|选择|選擇|答案|即|也就是|就是"
+_CHOSEN_BEFORE = re.compile(rf"(?:\b(?:{_PICKS})|{_PICKS_CHINESE})\s*[:,]?{_NOUN}\s*:?\s*$", re.IGNORECASE)
+_IS_CHOSEN = r"remains|is left|is the only|is better|works\b|fits\b|it is\b|is what|is chosen|选项"
+_CHOSEN_AFTER = re.compile(rf"\s*(?:{_IS_CHOSEN})(?!\s*(?:not|n't))", re.IGNORECASE)
 _NAMED_BEFORE = re.compile(r"(?:\b(?:option|choice)|选项)\s*$", re.IGNORECASE)
 _CLAUSE_BEFORE = re.compile(r"(?:[.;!:,]\s|\n)\s*(?:and|but|yes|no|ok|okay|[a-z]+ly)?[\s,]*$", re.IGNORECASE)
 _JOINS = r"(?:,|、|/|&|\band\b|\bor\b|\bnor\b|和|与|或|及)"
@@ -57,22 +54,21 @@ _NOT = (
     r"|\breject(?:s|ed)?|\bdiscard(?:s|ed)?|\bwhy"
 )
 _OF_CHOICES = r"(?:(?:be|both|options?|choices?)\s+)*"
-_NEGATED_BEFORE = re.compile(
-    rf"(?:{_NOT})(?:\s+(?:think|believe|say|sure)(?:\s+(?:that|whether|it|is|the|answer))*)?\s*{_OF_CHOICES}(?:[(\[]*[A-J][)\]]*\s*{_JOINS}\s*)*[(*\[$]*$",
-    re.IGNORECASE,
-)
+_TO_THINK = r"(?:\s+(?:think|believe|say|sure)(?:\s+(?:that|whether|it|is|the|answer))*)?"
+_OTHER_LETTERS = rf"(?:[(\[]*[A-J][)\]]*\s*{_JOINS}\s*)*"
+_NEGATED_BEFORE = re.compile(rf"(?:{_NOT}){_TO_THINK}\s*{_OF_CHOICES}{_OTHER_LETTERS}[(*\[$]*$", re.IGNORECASE)
+_SEEMS = r"(?:is|are|was|were|look|looks|seems?)\s+(?:\w+ly\s+|also\s+|both\s+|all\s+)?"
+_WRONG = "not|wrong|incorrect|false|too|impossible|invalid|ruled|eliminated|excluded|out|mistaken"
+_IS_NOT = "isn['’]t|aren['’]t|can(?:not|['’]t)|does(?:n['’]t| not)|do(?:n['’]t| not)|(?:has|have|gives?) the wrong"
+_WRONG_CHINESE = r"(?:选项|项)?(?:都|均)?(?:不(?!是\s*[(\[]?[A-J])|错|是错)"
 _NEGATED_AFTER = re.compile(
-    rf"{_AND_MORE}*[)\]]*\s*(?:\?|(?:is|are|was|were|look|looks|seems?)\s+(?:\w+ly\s+|also\s+|both\s+|all\s+)?"
-    r"(?:not|wrong|incorrect|false|too|impossible|invalid|ruled|eliminated|excluded|out|mistaken)\b"
-    r"|isn['’]t|aren['’]t|can(?:not|['’]t)|does(?:n['’]t| not)|do(?:n['’]t| not)|(?:has|have|gives?) the wrong"
-    r"|(?:选项|项)?(?:都|均)?(?:不(?!是\s*[(\[]?[A-J])|错|是错))",
-    re.IGNORECASE,
+    rf"{_AND_MORE}*[)\]]*\s*(?:\?|{_SEEMS}(?:{_WRONG})\b|{_IS_NOT}|{_WRONG_CHINESE})", re.IGNORECASE
 )
-_CHANGES = re.compile(
-    r"\b(?:so|thus|hence|therefore|but|no|not|wait|actually|reflection|instead|rather|mean|meant|correct(?:ed|ing|ion)|sorry|finally"
-    r"|final|however|re-?\w*check\w*|recomput\w*|oops|mistake|conclu\w+|then|better|now)\b|故|所以|因此|应",
-    re.IGNORECASE,
+_TURNS = (
+    r"so|thus|hence|therefore|but|no|not|wait|actually|reflection|instead|rather|mean|meant|correct(?:ed|ing|ion)"
+    r"|sorry|finally|final|however|re-?\w*check\w*|recomput\w*|oops|mistake|conclu\w+|then|better|now"
 )
+_CHANGES = re.compile(rf"\b(?:{_TURNS})\b|故|所以|因此|应", re.IGNORECASE)
 
 
 def split_choice(text: str) -> tuple[str | None, str]:

@@ -24,9 +24,8 @@ MAX_PHRASES = 20  # of the same kind, from the end, that are looked at
 MAX_ANSWER = 4000  # characters after a phrase
 _MARKED = re.compile(r"(?:^|\n)[\s*#_>-]*answer\s*[*_]*\s*:\s*[*_]*\s*(?=\S)", re.IGNORECASE)  # a line of its own
 _MENTIONED = re.compile(r"final\s+answer\s*$", re.IGNORECASE)
-_ANSWER = re.compile(
-    r"[\s*_\[({+-]*(?:[0-9.]*[0-9]|\$|√|∞|\\(?:\(|\[|[dt]?frac|sqrt|pi|infty|boxed|text|left|begin)|[A-Za-z]\w?\s*=|[A-J]\b)"
-)
+_COMMANDS = r"\(|\[|[dt]?frac|sqrt|pi|infty|boxed|text|left|begin"
+_ANSWER = re.compile(rf"[\s*_\[({{+-]*(?:[0-9.]*[0-9]|\$|√|∞|\\(?:{_COMMANDS})|[A-Za-z]\w?\s*=|[A-J]\b)")
 _HOPE = re.compile(r"\.?\s*I hope (?:it|this) is correct\.?.*", re.DOTALL | re.IGNORECASE)
 
 

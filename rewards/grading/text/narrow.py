@@ -34,20 +34,18 @@ _MARK = re.compile(r"(?:#{2,6}|[=-]>|\\?>|→|[-*•]|\\(?:implies|Rightarrow|th
 _SO = re.compile(
     r"(?:so|thus|hence|therefore|then|finally|in total|altogether|overall|yes|okay|ok|sure)\b[,:!]?\s*", re.IGNORECASE
 )
-_CONCLUDES = re.compile(
-    r"\b(?:so|thus|hence|therefore|then|final|finally|total|wait|no|actually|correct(?:ion|ed)|instead|but|which|giving"
-    r"|sum|difference|product|altogether)\b|[=→]|\\(?:implies|Rightarrow|therefore)",
-    re.IGNORECASE,
+_TURNS = (
+    "so|thus|hence|therefore|then|final|finally|total|wait|no|actually|correct(?:ion|ed)|instead|but|which|giving"
+    "|sum|difference|product|altogether"
 )
-_HEAD_FILLER = re.compile(
-    r"^(?:about|approximately|roughly|exactly|only|just|the(?: number| value)?|a total of|a sum of)\s+(?=\S)",
-    re.IGNORECASE,
+_CONCLUDES = re.compile(rf"\b(?:{_TURNS})\b|[=→]|\\(?:implies|Rightarrow|therefore)", re.IGNORECASE)
+_HEAD_WORDS = "about|approximately|roughly|exactly|only|just|the(?: number| value)?|a total of|a sum of"
+_HEAD_FILLER = re.compile(rf"^(?:{_HEAD_WORDS})\s+(?=\S)", re.IGNORECASE)
+_TAIL_WORDS = (
+    "thanks|thank you|in total|in all|altogether|approximately|approx|exactly|overall|only|please|there|left"
+    "|here|now|each"
 )
-_TAIL_FILLER = re.compile(
-    r",?\s+(?:thanks|thank you|in total|in all|altogether|approximately|approx|exactly|overall|only|please|there|left"
-    r"|here|now|each)$",
-    re.IGNORECASE,
-)
+_TAIL_FILLER = re.compile(rf",?\s+(?:{_TAIL_WORDS})$", re.IGNORECASE)
 _GLOSS = re.compile(r"\s*\(([^()]*)\)$")
 _REASON = re.compile(r"\s*[,;.]?\s+(?:because|since|due to|weil|parce que|porque)\b(.*)", re.IGNORECASE | re.DOTALL)
 _CLAUSE = re.compile(r"(?<![.,;])\s*(?:[.,;!]\s+|\s-+\s|\n)(\S.*)", re.DOTALL)

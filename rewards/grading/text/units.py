@@ -105,9 +105,10 @@ _CURRENCY = {
 }
 _CURRENCY |= {"USD": "dollar", "EUR": "euro", "GBP": "pound sterling", "RMB": "yuan", "CNY": "yuan"}
 MONEY = frozenset(_CURRENCY.values()) | {"yen"}
-_MONEY = re.compile(
-    r"^([-+]?)\s*(?:(?:US|A|C|HK|NT)?([$€£¥₹])|(Rs|INR|USD|EUR|GBP|RMB|CNY)\.?)\s*(?=[0-9.(])|(?<=[0-9])\s*([$€£¥₹])$"
-)
+_MONEY_SIGN = "([$€£¥₹])"
+_MONEY_CODE = r"(Rs|INR|USD|EUR|GBP|RMB|CNY)\.?"
+_MONEY_BEFORE = rf"^([-+]?)\s*(?:(?:US|A|C|HK|NT)?{_MONEY_SIGN}|{_MONEY_CODE})\s*(?=[0-9.(])"
+_MONEY = re.compile(rf"{_MONEY_BEFORE}|(?<=[0-9])\s*{_MONEY_SIGN}$")
 _SIGNS = tuple(
     (re.compile(sign), name)
     for sign, name in (

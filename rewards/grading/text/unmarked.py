@@ -17,10 +17,11 @@ _POINT_FIRST = r"(?<![A-Za-z0-9_])-?\.[0-9]+(?:[eE][-+]?[0-9]+)?"
 _CLOCK = r"(?<![0-9:.A-Za-z])[0-9]{1,4}(?::[0-9]{1,4}){1,2}(?![0-9:])(?:\s*[AaPp]\.?[Mm]\b\.?)?"
 _NUMBER = re.compile(rf"{_CLOCK}|{_FRACTION}|{_WHOLE}{_PLACES}{_OVER}{_TIMES_TEN}\s*%?|{_POINT_FIRST}")
 # What makes one answer of two numbers: 3 or 4, 3 out of 4, x = 3 and x = -3
-_JOINED = re.compile(
-    r"(?:,?\s+(?:out of|in|or(?: maybe| perhaps| possibly)?|vs\.?|versus|mod(?:ulo)?|(?:with )?(?:a )?remainder(?: of)?"
-    r"|R|maybe|perhaps|times|plus|minus|divided by|to)|\s*\|)\s+(?:[a-z]\s*=\s*)?$"
+_JOINING = (
+    r"out of|in|or(?: maybe| perhaps| possibly)?|vs\.?|versus|mod(?:ulo)?|(?:with )?(?:a )?remainder(?: of)?"
+    "|R|maybe|perhaps|times|plus|minus|divided by|to"
 )
+_JOINED = re.compile(rf"(?:,?\s+(?:{_JOINING})|\s*\|)\s+(?:[a-z]\s*=\s*)?$")
 _DENIED = re.compile(r"(?:\bnot|n['’]t)\s+(?:be\s+|equal\s+(?:to\s+)?|exactly\s+)?\Z")
 _SAME_NAME = re.compile(r"\b([a-z])\s*=\s*-?[0-9./]+,?\s+and\s+\1\s*=\s*$")
 _UNIT_POWER = r"(?:\^\{?[23]\}?|\s+(?:squared|cubed))?"
@@ -31,11 +32,11 @@ _UNCLEAR_UNITS = frozenset("in a A at am pm C t l N K V W J".split())  # also wo
 _PLAIN_WORDS = re.compile(r"(?<![\\A-Za-z])(?!(?:or|and|pi|sqrt|cm|mm|km|ft|kg|am|pm)\b)[^\W\d_]{2,}")
 
 
-_LEADS_IN = re.compile(
-    r"\b(?:is|are|equals|at|get|gets|have|obtain|gives?|yields?|therefore|hence|thus|so|then|equation|formula"
-    r"|function|becomes|by)\b",
-    re.IGNORECASE,
+_LEADING = (
+    "is|are|equals|at|get|gets|have|obtain|gives?|yields?|therefore|hence|thus|so|then|equation|formula"
+    "|function|becomes|by"
 )
+_LEADS_IN = re.compile(rf"\b(?:{_LEADING})\b", re.IGNORECASE)
 
 
 def _plain_clause(text: str) -> str | None:
