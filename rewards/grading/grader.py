@@ -19,7 +19,7 @@ from rewards.grading.text import choices, units, words
 from rewards.grading.text.extract import stated_answer
 from rewards.grading.text.narrow import narrower
 from rewards.grading.text.normalise import glyphs, normalise
-from rewards.grading.text.unmarked import closing_sentence, last_expression
+from rewards.grading.text.unmarked import closing_sentence, last_expression, without_denied_end
 from rewards.grading.verdict import Verdict
 
 logger = logging.getLogger(__name__)
@@ -109,23 +109,29 @@ def grade_response(
 def _grade_stated(
     response: object, gold: str, kind: str | None, options: Sequence[str] | None, policy: Policy
 ) -> Verdict:
-    answer = _answer_for(response, gold, kind, policy) if isinstance(response, str) else None
+    answer = _answer_for(response, gold, kind, options, policy) if isinstance(response, str) else None
     if answer is None:
         return Verdict(False, "empty", "", gold, "the response states no answer")
     return _grade_one(answer, gold, kind, options, policy)
 
 
-def _answer_for(response: str, gold: str, kind: str | None, policy: Policy) -> str | None:
-    """The stated answer; without one, by the gold's kind, a letter in the prose or the last formula or number."""
+def _answer_for(
+    response: str, gold: str, kind: str | None, options: Sequence[str] | None, policy: Policy
+) -> str | None:
+    """The stated answer; without one, by the gold's kind, a letter in the prose, an option's text in the closing
+    sentence, or the last formula or number."""
     stated, text = stated_answer(response)
     if stated is not None or text is None or not policy.last_expression:
         return stated
-    text = glyphs(text[-MAX_TAIL:])
+    text = without_denied_end(glyphs(text[-MAX_TAIL:]))
     letter, _ = choices.split_choice(normalise(gold))
     if letter and kind in (None, "choice"):
         head, rest = choices.split_choice(normalise(text))
-        return text.strip() if head and not choices.in_prose(rest) else choices.in_prose(text)
+        picked = text.strip() if head and not choices.in_prose(rest) else choices.in_prose(text)
+        return picked or choices.option_in(closing_sentence(text), options or ())
     gold = normalise(gold)
+    if options and (option := choices.option_in(closing_sentence(text), options)):
+        return option
     if choices.many(gold) and choices.many_in_prose(text):
         return text.strip()
     if words.is_yes_or_no(gold):

@@ -1,4 +1,4 @@
-"""200 labelled responses whose author saw neither the grader nor its tests: what was right at first sight stays right.
+"""200 labelled responses whose author saw neither the grader nor its tests: what is right stays right.
 
 They are kept as they were written, the misses among them too, as the one measure here that was not trained on.
 """
@@ -10,10 +10,10 @@ from rewards.grading import grade_response
 
 PATH = Path(__file__).parents[1] / "data" / "grading_blind.jsonl"
 ROWS = [json.loads(line) for line in PATH.read_text(encoding="utf-8").splitlines()]
-MISSED = 12  # at first sight: 11 of 120 right answers, and 1 of 80 wrong ones was taken for right
+MISSED = 8  # 12 at first sight
 
 
-def test_no_more_is_wrong_than_at_first_sight():
+def test_no_more_is_wrong_than_is_known():
     assert len(ROWS) == 200 and sum(row["expected"] for row in ROWS) == 120
     wrong = [
         (row["pred"], row["gold"])

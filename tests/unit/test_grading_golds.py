@@ -62,3 +62,38 @@ def test_a_kind_says_how_a_gold_can_be_matched():
     assert gold_tier("12", "text") == "words"
     with pytest.raises(ValueError, match="gold answer"):
         gold_tier("1+")
+
+
+BIRDS = ["heron", "flamingo", "stork", "dark red stork"]
+
+
+@pytest.mark.parametrize(
+    ("response", "gold", "expected"),
+    [
+        ("It has pink feathers and stands in water. It is a flamingo.", "B", True),
+        ("The arrow points to the heron, so the flamingo is the answer here.", "B", True),
+        ("It has pink feathers and stands in water. It is a heron.", "B", False),
+        ("It is not a flamingo.", "B", False),
+        ("It may be a heron, it may be a flamingo.", "B", False),
+        ("I see a bird standing in shallow water.", "B", False),
+        ("This one is a dark red stork, I think.", "D", True),
+        ("This one is a dark red stork, I think.", "C", False),
+        ("Its long neck and the colour make it a flamingo.", "flamingo", True),
+    ],
+)
+def test_an_option_said_in_the_closing_sentence_is_the_answer_where_nothing_else_is_stated(response, gold, expected):
+    assert (grade_response(response, gold, options=BIRDS).equivalent is True) is expected
+
+
+@pytest.mark.parametrize(
+    ("response", "gold", "expected"),
+    [
+        ("With side 5 the diagonal is 5√2 units.", r"5\sqrt{2}", True),
+        ("With side 5 the diagonal is 5√2 units.", "2", False),
+        ("So the volume is 12π cubic centimetres, not 36π.", r"12\pi", True),
+        ("So the volume is 12π cubic centimetres, not 36π.", r"36\pi", False),
+        ("The area comes to 12 square metres, rather than 15.", "12", True),
+    ],
+)
+def test_roots_and_pi_in_prose_are_whole_and_what_the_answer_is_not_is_left_out(response, gold, expected):
+    assert (grade_response(response, gold).equivalent is True) is expected

@@ -1,6 +1,7 @@
 """Answers to multiple choice: the letter of `B`, `(B)`, `B.`, `Option B`, `B. 12`; letters of several options."""
 
 import re
+from collections.abc import Sequence
 
 LETTERS = "ABCDEFGHIJ"
 _LEAD = r"(?i:(?:the\s+)?(?:correct\s+|right\s+|final\s+)?(?:option|choice|answer)s?\s*(?:is|are|:)?\s*)?"
@@ -135,6 +136,30 @@ def in_prose(text: str, least: int = 1) -> str | None:
             return None
         chosen = end, letter
     return chosen[1] if chosen else None
+
+
+_DENIED_OPTION = re.compile(rf"(?:{_NOT}|\bno|没有|非)\s*(?:\w+\s+){{0,2}}$", re.IGNORECASE)
+
+
+def option_in(sentence: str, options: Sequence[str]) -> str | None:
+    """The one option whose text a sentence says and does not deny; None: none of them, or several.
+
+    An option within a longer one that is said, too (`red` of `dark red`), does not count.
+    """
+    clause = re.split(r"\b(?:so|thus|hence|therefore)\b|所以|因此", sentence)[-1]
+    return _one_said(clause, options) or _one_said(sentence, options)
+
+
+def _one_said(sentence: str, options: Sequence[str]) -> str | None:
+    said = []
+    for option in sorted({option.strip() for option in options}, key=len, reverse=True):
+        edges = [r"(?<!\w)" if option[:1].isascii() else "", r"(?!\w)" if option[-1:].isascii() else ""]
+        found = re.search(edges[0] + re.escape(option) + edges[1], sentence, re.IGNORECASE) if len(option) > 1 else None
+        if found and not any(option.lower() in longer.lower() for longer in said):
+            if _DENIED_OPTION.search(sentence[: found.start()]):
+                continue
+            said.append(option)
+    return said[0] if len(said) == 1 else None
 
 
 def _is_negated(text: str, match: re.Match) -> bool:

@@ -15,7 +15,9 @@ _POWER = r"\^\s*\{?\s*-?[0-9]+\}?"
 _TIMES_TEN = rf"(?:{_POWER}|\s*(?:\\times|\\cdot|[x×*])\s*10\s*{_POWER})?"
 _POINT_FIRST = r"(?<![A-Za-z0-9_])-?\.[0-9]+(?:[eE][-+]?[0-9]+)?"
 _CLOCK = r"(?<![0-9:.A-Za-z])[0-9]{1,4}(?::[0-9]{1,4}){1,2}(?![0-9:])(?:\s*[AaPp]\.?[Mm]\b\.?)?"
-_NUMBER = re.compile(rf"{_CLOCK}|{_FRACTION}|{_WHOLE}{_PLACES}{_OVER}{_TIMES_TEN}\s*%?|{_POINT_FIRST}")
+_IRRATIONAL = r"\s*(?:\\sqrt\s*(?:\{[^{}]*\}|\([^()]*\)|[0-9]+)|√\s*[0-9]+|(?:\\pi|π)(?![A-Za-z]))(?:\s*/\s*[0-9]+)?"
+_SURD = rf"{_WHOLE}{_PLACES}{_IRRATIONAL}"  # 5√2, 12π
+_NUMBER = re.compile(rf"{_CLOCK}|{_FRACTION}|{_SURD}|{_WHOLE}{_PLACES}{_OVER}{_TIMES_TEN}\s*%?|{_POINT_FIRST}")
 # What makes one answer of two numbers: 3 or 4, 3 out of 4, x = 3 and x = -3
 _JOINING = (
     r"out of|in|or(?: maybe| perhaps| possibly)?|vs\.?|versus|mod(?:ulo)?|(?:with )?(?:a )?remainder(?: of)?"
@@ -46,6 +48,15 @@ def _plain_clause(text: str) -> str | None:
     said = clauses[-1].strip(" :*,")
     plain = len(clauses) > 1 and re.search(r"[0-9]", said) and "$" not in said and not _PLAIN_WORDS.search(said)
     return said if plain else None
+
+
+_DENIES = r"而不是|而非|并非|不是|(?:and )?not\b|rather than\b|instead of\b"
+_DENIED_END = re.compile(rf"[,;，；]\s*(?:{_DENIES})[^.。,;，；]*[.。]?\s*$", re.IGNORECASE)
+
+
+def without_denied_end(text: str) -> str:
+    """A text without what its last clause says that the answer is not: `12 cm, not 36 cm.` is 12 cm."""
+    return _DENIED_END.sub("", text)
 
 
 def closing_sentence(text: str) -> str:
