@@ -201,3 +201,46 @@ def test_any_words_of_answers_get_a_verdict(text, gold):
         check_gold(text)
     except ValueError as error:
         assert "the gold answer" in str(error)
+
+
+PIECES = [
+    *(
+        "A、",
+        "答A、",
+        "共A、",
+        "三、四、",
+        "①、②、",
+        "（A）、",
+        "故选A、",
+        "a=1，",
+        "A or ",
+        "not A, ",
+        "2 h 30 ",
+        "1 | ",
+        "5 ft 6 in ",
+    ),
+    *(
+        "is ",
+        "x = ",
+        "the answer is ",
+        "\\boxed{",
+        "m\\angle ",
+        "万亿",
+        "正确",
+        "不是",
+        "1,",
+        "1/",
+        "(((",
+        "3 in 4 ",
+        "1:2:",
+    ),
+]
+
+
+@pytest.mark.parametrize("piece", PIECES)
+def test_a_piece_repeated_many_times_ends(piece):
+    """A pattern that tries every way to cut such a text would run into the time limit of the tests."""
+    for text in (piece * 400, piece * 60 + "答案", "共" + piece * 60 + "元"):
+        for gold in ("CCC", "B", "5", "3或4", "x>3"):
+            grade_response(text, gold, policy=HASTY, options=["red", "blue"])
+            grade(text, gold, policy=HASTY)

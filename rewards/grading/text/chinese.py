@@ -97,10 +97,10 @@ _RIGHT = re.compile(
     r"(?<![A-Za-z0-9])([A-J](?:[、,，和与及 ]{0,3}[A-J]){0,9})\s*(?:选项|项)?\s*"
     r"(?:是|为|都|均)?(?:正确|符合题意)(?!的有)"
 )
-_SAID = "".join({*"".join(_WORDS), *_DIGITS, *_PLACES, *"或和且、分之"})
+_SAID = "".join(filter(_HAN.match, {*"".join(_WORDS), *_DIGITS, *_PLACES, *"或和且分之"}))
 _AFTER_WORDS = r"(?:[\u4e00-\u9fff,，]|^)(?<![第不非没])\s*[:：]?\s*"
 _BEGINS = rf"(?:[^\u4e00-\u9fff\s,，:：]|{_NUMERAL})"
-_GOES_ON = rf"(?:[^\u4e00-\u9fff，]|[{_SAID}])*"
+_GOES_ON = rf"(?:[^\u4e00-\u9fff，]|[{_SAID}])*"  # no character is in both, or a search would take for ever
 _WHAT_IS_COUNTED = rf"(?:(?<={_CLEAR_COUNTERS})[\u4e00-\u9fff]{{1,6}})?"
 _CONCLUSION = re.compile(rf"{_AFTER_WORDS}({_BEGINS}{_GOES_ON}{_WHAT_IS_COUNTED})$")
 _NAME = r"[A-Za-z][₀-₉0-9_{}]*\s*="
