@@ -203,6 +203,10 @@ def test_any_words_of_answers_get_a_verdict(text, gold):
         assert "the gold answer" in str(error)
 
 
+def test_what_only_looks_like_a_unit_is_none():
+    assert grade("2.z5\\ \\m嫺at攽hrm{kg/m%3千^3}", "(1,2), (3,4)").equivalent is False
+
+
 PIECES = [
     *(
         "A、",

@@ -165,6 +165,8 @@ def _is_unit(text: str, spaced: bool) -> bool:
     words = re.findall(r"[A-Za-z¢\u4e00-\u9fff]+", text)
     if _NOT_UNITS & {word.lower() for word in words} - ({"in"} if text == "in" else set()):
         return False
+    if not words:
+        return False
     first = words[0]
     if first == "¢":
         return True
