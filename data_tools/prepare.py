@@ -166,14 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--test-rows", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0, help="seed of the shuffle before splitting (default 0)")
     args = parser.parse_args(argv)
-    columns = Columns(
-        args.question_column,
-        args.answer_column,
-        args.images_column,
-        args.options_column,
-        args.response_column,
-        args.answer_index,
-    )
+    columns = Columns.of_arguments(args)
     try:
         split = Split(args.val_rows, args.test_rows, args.seed)
         print(prepare(args.source, args.out, columns, args.split, split, args.markup == "escape"))

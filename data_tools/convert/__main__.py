@@ -64,14 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.out is None:
             parser.error("OUT is missing: the folder for the files")
         if source.name == "columns":
-            source = Columns(
-                args.question_column,
-                args.answer_column,
-                args.images_column,
-                args.options_column,
-                args.response_column,
-                args.answer_index,
-            ).source()
+            source = Columns.of_arguments(args).source()
 
         from data_tools.convert.run import Options, run
 

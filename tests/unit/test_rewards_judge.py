@@ -11,7 +11,7 @@ from avar_rl.runtime.chat_replies import CallError, SetupError
 from rewards.combine import RewardError, RewardSet, parse_terms
 from rewards.sample import Sample
 from rewards.shipped.judge import judge, parse
-from tests.unit.chat_endpoint import Answer, ChatEndpoint, completion
+from tests.unit.chat_endpoint import Answer, completion
 
 
 class JudgeEndpoint(ThreadingHTTPServer):
@@ -74,20 +74,6 @@ def endpoint():
     for server in started:
         server.shutdown()
         server.server_close()
-
-
-@pytest.fixture
-def odd_endpoint():
-    """A function that starts an endpoint which gives these answers in turn, the last one again and again."""
-    started = []
-
-    def start(*answers: Answer) -> ChatEndpoint:
-        started.append(ChatEndpoint.giving(*answers))
-        return started[-1]
-
-    yield start
-    for server in started:
-        server.close()
 
 
 def ask(url: str, **options) -> float | None:

@@ -23,20 +23,6 @@ SECRET = "sk-very-secret"
 REQUEST = Request("k" * 64, "s/1", "describe", 0, (("user", "What is there?"),), ())
 
 
-@pytest.fixture
-def endpoint():
-    """A function that starts an endpoint which gives these answers in turn, the last one again and again."""
-    started = []
-
-    def start(*answers: Answer) -> ChatEndpoint:
-        started.append(ChatEndpoint.giving(*answers))
-        return started[-1]
-
-    yield start
-    for server in started:
-        server.close()
-
-
 def ask(server: ChatEndpoint, monkeypatch, **settings) -> Completion | Failure:
     monkeypatch.setenv("TEACHER_KEY", SECRET)
     quick = {"attempts": 3, "first_wait_s": 0.001, "key_env": "TEACHER_KEY"} | settings
@@ -69,8 +55,8 @@ def error(status: int = 200, **error: object) -> Answer:
         (completion(None, "stop", refusal="I won't."), "I won't.", "refusal"),
     ],
 )
-def test_what_was_paid_for_is_kept(answer, text, finish, endpoint, monkeypatch):
-    server = endpoint(answer)
+def test_what_was_paid_for_is_kept(answer, text, finish, odd_endpoint, monkeypatch):
+    server = odd_endpoint(answer)
     done = ask(server, monkeypatch)
     assert isinstance(done, Completion) and (done.text, done.finish) == (text, finish)
     assert (done.prompt_tokens, done.completion_tokens, done.requests) == (7, 5, 1) and len(server.requests) == 1
@@ -89,11 +75,11 @@ AGAIN = [
 
 
 @pytest.mark.parametrize(("answer", "said"), AGAIN)
-def test_passing_trouble_is_tried_again_and_else_fails_the_call(answer, said, endpoint, monkeypatch):
-    server = endpoint(answer, answer, GOOD)
+def test_passing_trouble_is_tried_again_and_else_fails_the_call(answer, said, odd_endpoint, monkeypatch):
+    server = odd_endpoint(answer, answer, GOOD)
     done = ask(server, monkeypatch)
     assert isinstance(done, Completion) and (done.text, done.requests) == ("A circle.", 3)
-    failed = ask(endpoint(answer), monkeypatch)
+    failed = ask(odd_endpoint(answer), monkeypatch)
     assert isinstance(failed, Failure) and failed.requests == 3
     assert failed.error.startswith(said) and failed.error.endswith("(3 requests)")
 
@@ -106,8 +92,8 @@ def test_passing_trouble_is_tried_again_and_else_fails_the_call(answer, said, en
         (error(200, type="invalid_request_error"), "an error with HTTP 200 (invalid_request_error): no luck with ***"),
     ],
 )
-def test_a_refused_request_fails_its_call_at_once(answer, said, endpoint, monkeypatch):
-    server = endpoint(answer)
+def test_a_refused_request_fails_its_call_at_once(answer, said, odd_endpoint, monkeypatch):
+    server = odd_endpoint(answer)
     done = ask(server, monkeypatch)
     assert isinstance(done, Failure) and done.error == said and len(server.requests) == 1
 
@@ -123,8 +109,8 @@ def test_a_refused_request_fails_its_call_at_once(answer, said, endpoint, monkey
         (error(404), "knows no such model or path: HTTP 404: no luck with ***"),
     ],
 )
-def test_trouble_of_the_set_up_stops_the_run_at_once(answer, said, endpoint, monkeypatch):
-    server = endpoint(answer)
+def test_trouble_of_the_set_up_stops_the_run_at_once(answer, said, odd_endpoint, monkeypatch):
+    server = odd_endpoint(answer)
     with pytest.raises(StoppedError) as stopped:
         ask(server, monkeypatch)
     assert said in str(stopped.value) and str(stopped.value).startswith(f"endpoint e at {server.url}")
@@ -137,8 +123,8 @@ def arguments(world: Path, url: str, out: Path) -> list[str]:
     return [str(recipe), "--out", str(out), f"endpoints.offline.base_url={url}", *paths]
 
 
-def test_lone_surrogates_end_no_run_and_are_paid_once(endpoint, synthesis_world, tmp_path):
-    server = endpoint(completion("<think>Look at the image: \ud800.</think><answer>1\udc00</answer>"))
+def test_lone_surrogates_end_no_run_and_are_paid_once(odd_endpoint, synthesis_world, tmp_path):
+    server = odd_endpoint(completion("<think>Look at the image: \ud800.</think><answer>1\udc00</answer>"))
     command = [sys.executable, "-m", "data_tools.synthesis", *arguments(synthesis_world, server.url, tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -176,8 +162,8 @@ def test_sigterm_ends_a_run_whose_endpoint_sends_surrogates(synthesis_world, tmp
         server.close()
 
 
-def test_a_content_filter_s_text_is_kept_and_the_row_says_so(endpoint, synthesis_world, tmp_path):
-    server = endpoint(completion("A cir", "content_filter"))
+def test_a_content_filter_s_text_is_kept_and_the_row_says_so(odd_endpoint, synthesis_world, tmp_path):
+    server = odd_endpoint(completion("A cir", "content_filter"))
     assert main(arguments(synthesis_world, server.url, tmp_path)) == 0
     asked = len(server.requests)
     lines = [json.loads(line) for line in (tmp_path / "outcomes.jsonl").read_text().splitlines()]

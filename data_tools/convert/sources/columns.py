@@ -12,6 +12,7 @@ the other, and none is the text of another option than the one it would count to
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -52,6 +53,18 @@ class Columns:
     options: str | None = None
     response: str | None = None
     index: Index = "detect"
+
+    @classmethod
+    def of_arguments(cls, args: argparse.Namespace) -> Columns:
+        """The columns that the options `--question-column`, …, `--answer-index` of a command name."""
+        return cls(
+            args.question_column,
+            args.answer_column,
+            args.images_column,
+            args.options_column,
+            args.response_column,
+            args.answer_index,
+        )
 
     def named(self) -> tuple[str, ...]:
         """The columns that the rows must have."""

@@ -155,9 +155,8 @@ def _one_said(sentence: str, options: Sequence[str]) -> str | None:
     for option in sorted({option.strip() for option in options}, key=len, reverse=True):
         edges = [r"(?<!\w)" if option[:1].isascii() else "", r"(?!\w)" if option[-1:].isascii() else ""]
         found = re.search(edges[0] + re.escape(option) + edges[1], sentence, re.IGNORECASE) if len(option) > 1 else None
-        if found and not any(option.lower() in longer.lower() for longer in said):
-            if _DENIED_OPTION.search(sentence[: found.start()]):
-                continue
+        within = any(option.lower() in longer.lower() for longer in said)
+        if found and not within and not _DENIED_OPTION.search(sentence[: found.start()]):
             said.append(option)
     return said[0] if len(said) == 1 else None
 
