@@ -1,8 +1,10 @@
 """Takes the log-sum-exp that attention kernels compute anyway, so that span mass scores no keys but those of the spans.
 
 Under `CatchLogSumExp` every operation runs as it is; from those that return a log-sum-exp beside their output it is
-kept. The kernels of CUDA are not run by this project's tests: names and layouts are those of torch 2.13 and flash-attn
-2.8.3. A layout that does not fit gives None, and span mass then computes the log-sum-exp on its own.
+kept. The kernels of CUDA are not run by this project's tests: names and layouts are those of torch 2.11 to 2.13 and
+flash-attn 2.8.3. A layout that does not fit gives None, and span mass then computes the log-sum-exp on its own: the same
+masses, from the scores of all keys. So it is for cuDNN's and the memory-efficient kernel where no gradient is wanted.
+They leave the log-sum-exp out then, and are not asked for it: cuDNN would run another plan, and might round otherwise.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ _KERNELS = {
     "aten::_scaled_dot_product_flash_attention_for_cpu",  # (B, H, T)
     "aten::_scaled_dot_product_flash_attention",  # (B, H, T)
     "aten::_scaled_dot_product_efficient_attention",  # (B, H, T rounded up); empty where no gradient is wanted
+    "aten::_scaled_dot_product_cudnn_attention",  # (B, H, T, 1); None or empty where no gradient is wanted
     "aten::_flash_attention_forward",  # varlen: (H, N)
-    "torch_attn::_varlen_attn",  # torch.nn.attention.varlen: (H, N)
+    "torch_attn::_varlen_attn",  # torch.nn.attention.varlen, on CUDA and (module varlen_cpu) CPU: (H, N)
     "flash_attn::_flash_attn_forward",  # (B, H, T)
     "flash_attn::_flash_attn_varlen_forward",  # (H, N)
 }
@@ -30,7 +33,7 @@ class CatchLogSumExp(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self._caught: list[Tensor] = []
+        self._caught: list[Tensor | None] = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         output = func(*args, **(kwargs or {}))
@@ -48,16 +51,16 @@ class CatchLogSumExp(TorchDispatchMode):
         Several calls (one a sequence) are taken as pieces of one packed batch, in order.
         """
         B, H, T, _ = query.shape
-        caught = self._caught
+        caught = [lse.squeeze(-1) if lse.ndim == 4 else lse for lse in self._caught if lse is not None]
         if not caught or caught[0].ndim not in (2, 3):
             return None
         lse = caught[0] if len(caught) == 1 else _joined(caught)
-        if lse is None or lse.shape[-2] != H:
+        if lse is None or lse.ndim not in (2, 3) or lse.shape[-2] != H:
             return None
         if lse.ndim == 3:
             return lse[..., :T] if lse.shape[0] == B and T <= lse.shape[2] < T + 32 else None
-        if B == 1 and lse.shape[1] == T:
-            return lse[None]
+        if lse.shape[1] == B * T:
+            return lse.view(H, B, T).transpose(0, 1)
         if valid is None or lse.shape[1] != int(valid.sum()):
             return None
         lse_BTH = lse.new_zeros(B, T, H)

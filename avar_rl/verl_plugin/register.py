@@ -16,13 +16,14 @@ if os.environ.get("VERL_PLATFORM") == "cpu":
     importlib.import_module("avar_rl.verl_plugin.compat.cpu_platform")
 
 
-def _record_patched_attention(_) -> None:
-    if os.environ.get("VERL_PLATFORM") == "cpu":
-        importlib.import_module("avar_rl.verl_plugin.compat.cpu_attention").install()
-    importlib.import_module("avar_rl.verl_plugin.compat.patched_attention").install()
+def _after(module: str, ours: str, function: str) -> None:
+    """Calls a function of ours as soon as `module` has been imported."""
+    wrapt.register_post_import_hook(lambda _: getattr(importlib.import_module(ours), function)(), module)
 
 
-wrapt.register_post_import_hook(_record_patched_attention, "verl.models.transformers.qwen2_vl")
+# Before verl builds a model, which may ask for this attention by name.
+_after("transformers.modeling_utils", "avar_rl.attention.varlen", "register")
+_after("verl.models.transformers.qwen2_vl", "avar_rl.verl_plugin.compat.patched_attention", "install")
 
 
 def _import_beside(verl_module: str, ours: str) -> None:

@@ -7,6 +7,8 @@ not in a YAML file, and verl ignores them; here both are errors.
 import difflib
 import functools
 import inspect
+import os
+import sys
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -20,13 +22,17 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from avar_rl.attention.varlen import NAME
+from avar_rl.verl_plugin.config import attention
 from avar_rl.verl_plugin.config.settings import GroupSettings
 
 VERL_BASES = {"sft": "sft_trainer_engine", "grpo": "ppo_trainer"}
 
 
 def load(recipe: str, overrides: list[str], stage: str) -> DictConfig:
-    """Composes a recipe over verl's own defaults and checks its keys; the `avar` block is left to `settings.parse`.
+    """Composes a recipe over verl's own defaults, checks its keys and chooses the attention implementation.
+
+    The `avar` block is left to `settings.parse`.
 
     Args:
         recipe: path of a YAML, with or without its suffix.
@@ -52,6 +58,9 @@ def load(recipe: str, overrides: list[str], stage: str) -> DictConfig:
     unknown = [f for key in config if key != "avar" for f in _unknown_keys(base, config, key, "")]
     if unknown:
         raise ValueError(f"{path.name}: " + "; ".join(unknown))
+    chosen = attention.choose(config, stage)
+    if "RANK" not in os.environ:  # once a node, not in every rank
+        print(f"avar {stage}: {chosen}", file=sys.stderr)
     return config
 
 
@@ -221,8 +230,8 @@ def refuse_lost_masses(config: DictConfig) -> None:
             actor.strategy not in ("fsdp", "fsdp2")
         ),
         "actor.use_prefix_grouper=True shares prompts between responses": actor.use_prefix_grouper,
-        "override_config.attn_implementation is not recorded; use sdpa, flash_attention_2 or eager": (
-            model.override_config.get("attn_implementation", "sdpa") not in ("sdpa", "flash_attention_2", "eager")
+        f"override_config.attn_implementation is not recorded; use sdpa, flash_attention_2, {NAME} or eager": (
+            model.override_config.attn_implementation not in ("sdpa", "flash_attention_2", NAME, "eager")
         ),
     }
     for reason, applies in refused.items():
