@@ -51,7 +51,9 @@ class CatchLogSumExp(TorchDispatchMode):
         Several calls (one a sequence) are taken as pieces of one packed batch, in order.
         """
         B, H, T, _ = query.shape
-        caught = [lse.squeeze(-1) if lse.ndim == 4 else lse for lse in self._caught if lse is not None]
+        # Detached: a custom operation's results become part of the graph in place, after they were caught.
+        caught = [lse.detach() for lse in self._caught if lse is not None]
+        caught = [lse.squeeze(-1) if lse.ndim == 4 else lse for lse in caught]
         if not caught or caught[0].ndim not in (2, 3):
             return None
         lse = caught[0] if len(caught) == 1 else _joined(caught)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from avar_rl.attention import varlen
 from avar_rl.attention.families import FAMILIES, require_supported
 from avar_rl.attention.recorder import language_attention_modules, record_span_mass
 from avar_rl.attention.roles import query_positions
@@ -10,14 +11,19 @@ from tests.numerics import tiny_qwen
 from tests.numerics.tiny_qwen import LAYERS, eager_masses, make_batch, make_model, spans_of
 
 
+varlen.register()
+
+
 def test_every_family_has_a_miniature():
     assert tiny_qwen.FAMILIES == FAMILIES
 
 
+@pytest.mark.parametrize("padding", ["left", "right"])
+@pytest.mark.parametrize("implementation", ["sdpa", varlen.NAME])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_masses_equal_the_eager_maps_and_logits_are_unchanged(family):
-    inputs, roles = make_batch("left")
-    model = make_model("sdpa", family)
+def test_masses_equal_the_eager_maps_and_logits_are_unchanged(family, implementation, padding):
+    inputs, roles = make_batch(padding)
+    model = make_model(implementation, family)
     assert list(language_attention_modules(model)) == list(range(LAYERS))  # no vision tower
     with torch.no_grad():
         off = model(**inputs).logits
@@ -28,8 +34,9 @@ def test_masses_equal_the_eager_maps_and_logits_are_unchanged(family):
     torch.testing.assert_close(record.stack(), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("implementation", ["sdpa", varlen.NAME])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_gradients_under_checkpointing_equal_those_through_the_eager_maps(family):
+def test_gradients_under_checkpointing_equal_those_through_the_eager_maps(family, implementation):
     inputs, roles = make_batch("right")
     positions = query_positions(roles, "response")
     eager = make_model("eager", family).train()
@@ -38,7 +45,7 @@ def test_gradients_under_checkpointing_equal_those_through_the_eager_maps(family
     index = positions.clamp(min=0)[None, :, None, None].expand(LAYERS, -1, 2, 4, -1)
     (masses.gather(-1, index) * (positions >= 0)[:, None, None]).square().sum().backward()
 
-    model = make_model("sdpa", family).train()
+    model = make_model(implementation, family).train()
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     with record_span_mass(
         model, spans_of(roles), query_positions=positions, valid=inputs["attention_mask"].bool()

@@ -21,8 +21,8 @@ _VISION = {
 }
 
 
-def make_model(implementation: str, family: str = "qwen2_5_vl") -> PreTrainedModel:
-    """The same weights for every implementation; 4 query heads on 2 key heads."""
+def make_model(implementation: str, family: str = "qwen2_5_vl", **vision) -> PreTrainedModel:
+    """The same weights for every implementation; 4 query heads on 2 key heads. vision: changes of the vision tower."""
     torch.manual_seed(0)
     text = dict(
         vocab_size=100,
@@ -41,7 +41,7 @@ def make_model(implementation: str, family: str = "qwen2_5_vl") -> PreTrainedMod
     config = AutoConfig.for_model(
         family,
         text_config=text | ({"head_dim": 16} if family == "qwen3_vl" else {}),
-        vision_config=_VISION[family] | dict(patch_size=14, spatial_merge_size=2, temporal_patch_size=2),
+        vision_config=_VISION[family] | dict(patch_size=14, spatial_merge_size=2, temporal_patch_size=2) | vision,
         image_token_id=IMAGE_PAD,
         video_token_id=VIDEO_PAD,
         vision_start_token_id=VISION_START,
@@ -64,12 +64,13 @@ def make_sequence(length: int, images: int, seed: int) -> tuple[dict, torch.Tens
         at += 6
     roles[at : at + 5] = Role.USER
     pixels = torch.randn(16 * images, 1176, generator=generator)
-    return {"input_ids": ids, "pixel_values": pixels, "image_grid_thw": torch.tensor([[1, 4, 4]] * images)}, roles
+    grid = torch.tensor([[1, 4, 4]]).expand(images, -1)
+    return {"input_ids": ids, "pixel_values": pixels, "image_grid_thw": grid}, roles
 
 
 def make_batch(padding: str = "right") -> tuple[dict, torch.Tensor]:
     """Model inputs of three sequences of different lengths and 1, 2 and 1 images, and the roles (B, T)."""
-    sequences = [make_sequence(22, 1, 1), make_sequence(30, 2, 2), make_sequence(27, 1, 3)]
+    sequences = three_sequences()
     width = 30
 
     def pad(x):
@@ -108,25 +109,34 @@ def eager_masses(model, inputs: dict, roles: torch.Tensor) -> torch.Tensor:
     return masses * inputs["attention_mask"][None, :, None, None]
 
 
-def pack(model_for_positions):
-    """The three sequences of `make_batch` packed as verl's engine does: model inputs, roles (1, nnz), cu_seqlens."""
-    sequences = [make_sequence(22, 1, 1), make_sequence(30, 2, 2), make_sequence(27, 1, 3)]
-    ids = torch.cat([inputs["input_ids"] for inputs, _ in sequences])[None]
+def packed(model, sequences) -> tuple[dict, torch.Tensor, torch.Tensor]:
+    """Sequences of `make_sequence`, packed as verl's engine does: model inputs, roles (1, nnz), cu_seqlens."""
     positions = []
     for inputs, _ in sequences:
         row = inputs["input_ids"][None]
-        vision, _ = model_for_positions.model.get_rope_index(
-            row, mm_token_type_ids=(row == IMAGE_PAD).long(), image_grid_thw=inputs["image_grid_thw"]
-        )  # (3, 1, T)
-        text = torch.arange(row.shape[1])[None, None]
-        positions.append(torch.cat([text, vision]))
+        grid = inputs["image_grid_thw"] if len(inputs["image_grid_thw"]) else None
+        types = (row == IMAGE_PAD).long()
+        vision, _ = model.model.get_rope_index(row, mm_token_type_ids=types, image_grid_thw=grid)  # (3, 1, T)
+        positions.append(torch.cat([torch.arange(row.shape[1])[None, None], vision]))
     inputs = {
-        "input_ids": ids,
+        "input_ids": torch.cat([inputs["input_ids"] for inputs, _ in sequences])[None],
         "attention_mask": None,
         "position_ids": torch.cat(positions, dim=-1),  # (4, 1, nnz)
-        "pixel_values": torch.cat([inputs["pixel_values"] for inputs, _ in sequences]),
-        "image_grid_thw": torch.cat([inputs["image_grid_thw"] for inputs, _ in sequences]),
         "use_cache": False,
     }
-    lengths = torch.tensor([0, *(len(inputs["input_ids"]) for inputs, _ in sequences)])
+    if any(len(one["pixel_values"]) for one, _ in sequences):
+        inputs |= {name: torch.cat([one[name] for one, _ in sequences]) for name in ("pixel_values", "image_grid_thw")}
+    lengths = torch.tensor([0, *(len(one["input_ids"]) for one, _ in sequences)])
     return inputs, torch.cat([roles for _, roles in sequences])[None], lengths.cumsum(0).int()
+
+
+def three_sequences() -> list[tuple[dict, torch.Tensor]]:
+    """Those of `make_batch`."""
+    return [make_sequence(22, 1, 1), make_sequence(30, 2, 2), make_sequence(27, 1, 3)]
+
+
+def alone(one: dict) -> dict:
+    """Model inputs of one sequence of `make_sequence`, by itself."""
+    ids = one["input_ids"][None]
+    images = {name: value for name, value in one.items() if name != "input_ids" and len(value)}
+    return {**images, "input_ids": ids, "mm_token_type_ids": (ids == IMAGE_PAD).long()}

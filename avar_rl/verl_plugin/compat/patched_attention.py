@@ -96,13 +96,16 @@ def recording_padded(stock, flash_attn_varlen_func):
     flash_attn_varlen_func = qwen2_vl.flash_attn_varlen_func  # flash-attn's own
 
     @functools.wraps(stock)
-    def flash_attention_forward(query_states: Tensor, key_states: Tensor, *args, **kwargs):
+    def flash_attention_forward(query_states: Tensor, key_states: Tensor, value_states: Tensor, mask, *args, **kwargs):
         name = varlen.NAME if _from_torch(query_states, flash_attn_varlen_func) else "flash_attention_2"
-        # verl holds sequences of one token before another one for its beginning. transformers, given positions, does not.
+        # verl holds sequences of one token for the beginning of what follows. transformers, given positions, does not;
+        # where it has made a mask of them, as for SDPA, this kernel needs none.
         positions = _RUNNING[-1].position_ids if _RUNNING else None
         if positions is not None and positions.shape[-1] == query_states.shape[1]:
             kwargs["position_ids"] = positions
-        run = functools.partial(stock, query_states, key_states, *args, attn_implementation=name, **kwargs)
+            mask = None if mask is not None and mask.ndim == 4 and len(mask) == 1 else mask
+        states = (query_states, key_states, value_states)
+        run = functools.partial(stock, *states, mask, *args, attn_implementation=name, **kwargs)
         return _call(run, query_states, key_states, window=kwargs.get("sliding_window"))
 
     return flash_attention_forward
