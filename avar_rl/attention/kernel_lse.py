@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 # Shapes: B batch, H query heads, T tokens, N tokens that are no padding.
 
 # Operations whose second result is the log-sum-exp of the scaled scores, natural logarithm, float32.
-_KERNELS = {
+KERNELS = {
     "aten::_scaled_dot_product_flash_attention_for_cpu",  # (B, H, T)
     "aten::_scaled_dot_product_flash_attention",  # (B, H, T)
     "aten::_scaled_dot_product_efficient_attention",  # (B, H, T rounded up); empty where no gradient is wanted
@@ -37,7 +37,7 @@ class CatchLogSumExp(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         output = func(*args, **(kwargs or {}))
-        if func.name().split(".")[0] in _KERNELS:
+        if func.name().split(".")[0] in KERNELS:
             self._caught.append(output[1])
         return output
 

@@ -29,6 +29,7 @@ def main(recipe_path: str, out: str, total: int, overrides: list[str]) -> None:
         tensor_dict=batch,
         non_tensor_dict={
             "use_remove_padding": config.model.use_remove_padding,
+            "use_fused_kernels": config.model.use_fused_kernels,
             "use_dynamic_bsz": config.data.use_dynamic_bsz,
             "max_token_len_per_gpu": config.data.max_token_len_per_gpu,
             "micro_batch_size_per_gpu": config.data.micro_batch_size_per_gpu,

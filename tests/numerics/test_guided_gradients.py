@@ -1,6 +1,7 @@
 """The guided loss through verl's FSDP2 engine against an independent single process with eager attention maps.
 
-Two ranks, gradient checkpointing, micro-batches: padded, packed, dynamic batches, Ulysses sequence parallelism, LoRA.
+Two ranks, gradient checkpointing, micro-batches: padded; packed, with dynamic batches and verl's fused kernels (which
+return log-probabilities and no logits); Ulysses sequence parallelism; LoRA.
 The second half of the rows has no images, which must neither contribute nor dead-lock the ranks. The reference shares
 no code with the plug-in: plain transformers, eager maps, the formula.
 """
@@ -114,9 +115,11 @@ def reference(tiny_world, rows):
 
 
 PACKED = ["model.use_remove_padding=true"]
+DYNAMIC = ["data.use_dynamic_bsz=true", "data.max_token_len_per_gpu=256"]
+FUSED = ["model.use_fused_kernels=true", "model.fused_kernel_options.impl_backend=torch"]
 WAYS = {
     "padded": [],
-    "packed, dynamic batches": [*PACKED, "data.use_dynamic_bsz=true", "data.max_token_len_per_gpu=256"],
+    "packed, dynamic batches, fused kernels": [*PACKED, *DYNAMIC, *FUSED],
     "ulysses": [*PACKED, "engine.ulysses_sequence_parallel_size=2"],
 }
 

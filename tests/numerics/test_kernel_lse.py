@@ -1,12 +1,13 @@
-"""The log-sum-exp taken from attention kernels: torch's CPU kernel for real. For flash-attn's operations, which are
-CUDA only, stand operations of the same names, arguments and results."""
+"""The log-sum-exp taken from attention kernels: torch's CPU kernels for real. For flash-attn's operations and cuDNN's,
+which are CUDA only, stand kernels under the same names, arguments and results."""
 
 import importlib.util
 
 import pytest
 import torch
 
-from avar_rl.attention.kernel_lse import CatchLogSumExp
+from avar_rl.attention import varlen
+from avar_rl.attention.kernel_lse import KERNELS, CatchLogSumExp
 
 B, H, T, D = 2, 3, 11, 8
 
@@ -97,3 +98,60 @@ def test_flash_attn_varlen_packed_and_unpadded(qkv, flash_attn_operations):
     unpadded = run(15).per_query(qkv[0], valid)
     assert unpadded[0, 0].tolist() == [0] * 7 + [0, 1, 2, 3] and unpadded[1, 2].tolist() == list(range(4, 15))
     assert run(14).per_query(qkv[0], valid) is None
+
+
+@pytest.fixture
+def on_a_cpu():
+    """A function that gives an operation of torch, which has none, a CPU kernel; undone after the test."""
+    libraries = []
+
+    def register(name, kernel):
+        libraries.append(torch.library.Library("aten", "IMPL"))
+        libraries[-1].impl(name, kernel, "CPU")
+
+    yield register
+    for library in libraries:
+        library._destroy()
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_cudnn_gives_its_log_sum_exp_with_a_last_dimension_of_one_or_none_at_all(qkv, on_a_cpu, wanted):
+    def kernel(query, key, value, attn_bias, compute_log_sumexp, *_, **__):
+        lse = lse_of(query, key)[..., None] if compute_log_sumexp else torch.empty(0)
+        return query.clone(), lse, torch.empty(0), torch.empty(0), T, T, torch.empty(0), torch.empty(0), torch.empty(0)
+
+    on_a_cpu("_scaled_dot_product_cudnn_attention", kernel)
+    with CatchLogSumExp() as caught:
+        torch.ops.aten._scaled_dot_product_cudnn_attention(*qkv, None, wanted, 0.0, True)
+    lse = caught.per_query(qkv[0])
+    if wanted:
+        torch.testing.assert_close(lse, lse_of(*qkv[:2]))
+    else:
+        assert lse is None
+
+
+@pytest.mark.parametrize(
+    ("name", "results"),
+    [
+        ("aten::_scaled_dot_product_flash_attention_for_cpu", ("output", "logsumexp")),
+        ("aten::_scaled_dot_product_flash_attention", ("output", "logsumexp")),
+        ("aten::_scaled_dot_product_efficient_attention", ("output", "log_sumexp")),
+        ("aten::_scaled_dot_product_cudnn_attention", ("output", "logsumexp")),
+        ("aten::_flash_attention_forward", ("output", "softmax_logsumexp")),
+    ],
+)
+def test_torch_still_returns_the_log_sum_exp_second(name, results):
+    assert name in KERNELS
+    returns = torch._C._get_schema(name, "").returns
+    assert tuple(value.name for value in returns[:2]) == results
+
+
+def test_what_is_caught_is_no_part_of_the_graph():
+    """Results of a custom operation join the graph after they were caught."""
+    x = torch.randn(4, H, D, requires_grad=True)
+    borders = torch.tensor([0, 4])
+    with CatchLogSumExp() as kernel:
+        output = varlen.flash_attn_varlen_func(x, x, x, borders, borders, 4, 4, causal=True)
+    assert output.requires_grad
+    lse = kernel.per_query(x.transpose(0, 1)[None])
+    assert lse is not None and not lse.requires_grad
