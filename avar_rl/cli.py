@@ -14,6 +14,7 @@ from collections.abc import Sequence
 # group -> command -> (module with `main(argv) -> int | None`, its line in the help)
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "train": {
+        "base": ("avar_rl.base_model", "a model with limits of pixels, which all stages then obey"),
         "sft": ("avar_rl.verl_plugin.sft.run", "cold start: verl's SFT with the attention-guided loss"),
         "grpo": ("avar_rl.verl_plugin.grpo.run", "reinforcement: verl's GRPO on Ray with the combined reward"),
         "export": ("avar_rl.export", "the newest checkpoint of a training as a Hugging Face directory"),

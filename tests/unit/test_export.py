@@ -63,6 +63,17 @@ def test_processor_and_chat_template_come_from_the_base_model(tiny_world, tmp_pa
     assert AutoModelForImageTextToText.from_pretrained(out).dtype == torch.float32
 
 
+def test_a_base_of_links_gives_its_files_and_limits_but_not_its_weights(tiny_world, tmp_path):
+    from avar_rl.base_model import make_base
+
+    make_base(str(tiny_world / "base"), base := tmp_path / "base", most=25088)
+    make_checkpoint(tmp_path / "checkpoints", base, 1, shift=0.5)
+    export(tmp_path / "checkpoints", out := tmp_path / "model", str(base))
+    assert_weights(out, base, 0.5)
+    assert not [file.name for file in out.iterdir() if file.is_symlink()]
+    assert json.loads((out / "processor_config.json").read_text())["image_processor"]["size"]["longest_edge"] == 25088
+
+
 def test_the_dtype_is_the_base_models(tiny_world, tmp_path):
     base = shutil.copytree(tiny_world / "base", tmp_path / "base")
     make_checkpoint(tmp_path / "checkpoints", base, 1)
