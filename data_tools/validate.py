@@ -19,6 +19,7 @@ from typing import Any
 
 from avar_rl.runtime.files import read_parquet
 from avar_rl.runtime.images import decoder_faults, open_image
+from avar_rl.runtime.pixels import MAX_RATIO
 from data_tools.formats.markup import markup_fault
 from data_tools.formats.rows import IMAGE_PLACEHOLDER, row_format, write_rows
 from data_tools.text_only import is_text_only, text_only_line
@@ -141,6 +142,10 @@ def check_images(row: Row) -> tuple[list[tuple[int, int]], list[str]]:
                 image.load()
         except ValueError as error:
             faults.append(f"image {number}: {error}")
+            continue
+        if max(image.size) > MAX_RATIO * min(image.size):
+            narrow = f"{image.width} x {image.height} pixels"
+            faults.append(f"image {number} has {narrow}; the processor takes no side over {MAX_RATIO} times the other")
             continue
         sizes.append((image.height, image.width))
     return sizes, faults

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from avar_rl.runtime.files import read_parquet
-from avar_rl.runtime.images import decoder_faults, image_bytes, image_size, open_image
+from avar_rl.runtime.images import image_bytes, image_size, open_image, rgb
 from data_tools.formats.rows import IMAGE_PLACEHOLDER
 from data_tools.validate import check_turns, row_id, structured_turns, token_length
 
@@ -37,9 +37,7 @@ class Conversation:
 
     def pictures(self) -> list[Image]:
         """The images, decoded to RGB. ValueError: one is broken."""
-        found = [open_image(data, where=self._name) for data in self.images]
-        with decoder_faults(self._name):  # a file that ends too early shows when its pixels are decoded
-            return [image.convert("RGB") for image in found]
+        return [rgb(open_image(data, where=self._name), self._name) for data in self.images]
 
     def tokens(self, processor) -> int:
         """The length in tokens as the processor counts, image tokens included. ValueError: an unreadable image."""

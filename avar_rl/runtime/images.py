@@ -99,6 +99,21 @@ def open_image(value: Any, folder: str | Path = ".", where: str = "") -> Image:
         return Image.open(io.BytesIO(data))
 
 
+def rgb(image: Image, where: str = "") -> Image:
+    """An image decoded to RGB, what is transparent in it on white: what models are given, in training and after it.
+
+    Raises:
+        ValueError: it is broken; a file that ends too early shows when its pixels are decoded.
+    """
+    from PIL import Image as pillow
+
+    with decoder_faults(where):
+        if not image.has_transparency_data:
+            return image.convert("RGB")
+        white = pillow.new("RGBA", image.size, "white")
+        return pillow.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+
+
 def image_size(value: Any, folder: str | Path = ".", where: str = "") -> tuple[int, int]:
     """(width, height) in pixels, without decoding the pixels; arguments and errors as for `open_image`."""
     return open_image(value, folder, where).size

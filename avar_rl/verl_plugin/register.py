@@ -26,6 +26,22 @@ _after("transformers.modeling_utils", "avar_rl.attention.varlen", "register")
 _after("verl.models.transformers.qwen2_vl", "avar_rl.verl_plugin.compat.patched_attention", "install")
 
 
+def _read_images_unresized(rl_dataset) -> None:
+    sizes = importlib.import_module("avar_rl.verl_plugin.compat.image_sizes")
+    wrapt.wrap_function_wrapper(rl_dataset, "RLHFDataset._process_multi_modal_info", sizes.read_unresized)
+
+
+def _share_images(agent_loop) -> None:
+    sizes = importlib.import_module("avar_rl.verl_plugin.compat.image_sizes")
+    cache = importlib.import_module("avar_rl.verl_plugin.compat.image_cache")
+    wrapt.wrap_function_wrapper(agent_loop, "AgentLoopBase.process_multi_modal_info", sizes.shrink_large)
+    wrapt.wrap_function_wrapper(agent_loop, "AgentLoopWorker.__init__", cache.share_images)
+
+
+wrapt.register_post_import_hook(_read_images_unresized, "verl.utils.dataset.rl_dataset")
+wrapt.register_post_import_hook(_share_images, "verl.experimental.agent_loop.agent_loop")
+
+
 def _import_beside(verl_module: str, ours: str) -> None:
     wrapt.register_post_import_hook(lambda _: importlib.import_module(ours), verl_module)
 

@@ -20,9 +20,9 @@ from typing import NamedTuple
 import numpy as np
 
 from avar_rl.runtime.images import decoder_faults
+from avar_rl.runtime.pixels import MAX_RATIO
 
 MAX_PIXELS = 64_000_000
-MAX_ASPECT = 200
 PASSED_FORMATS = {"PNG": "png", "JPEG": "jpg", "MPO": "jpg", "WEBP": "webp"}
 PLAIN_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 DEEP_MODES = ("I;16", "I;16B", "I;16L", "I", "F")
@@ -72,8 +72,8 @@ def read_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
 def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise ValueError(f"too large: {width} x {height} pixels, the limit is {max_pixels} in all")
-    if max(width, height) > MAX_ASPECT * min(width, height):
-        raise ValueError(f"too narrow: {width} x {height}, one side over {MAX_ASPECT} times the other")
+    if max(width, height) > MAX_RATIO * min(width, height):
+        raise ValueError(f"too narrow: {width} x {height}, one side over {MAX_RATIO} times the other")
 
 
 def _picture(data: bytes, image) -> Picture:

@@ -56,6 +56,10 @@ def test_good_rows_have_no_fault(processor, row):
     [
         (changed(RL, images=[]), "`<image>` stands 1 times in `prompt`, but the row has 0 images"),
         (changed(RL, images=RL["images"] * 2), "stands 1 times in `prompt`, but the row has 2 images"),
+        (
+            changed(RL, images=[{"bytes": png(5, 1001)}]),
+            "image 0 has 5 x 1001 pixels; the processor takes",
+        ),
         (changed(TEXT_ONLY, images=RL["images"]), "stands 0 times in `prompt`, but the row has 1 images"),
         (changed(CHAT, images=None), "`<image>` stands 1 times in `messages`, but the row has 0 images"),
         (changed(RL, images=[{"bytes": None}]), "image 0 is missing"),

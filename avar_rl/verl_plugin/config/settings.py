@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field
 
 from avar_rl.guidance import GuidanceConfig
 from avar_rl.runtime.layers import Layers
-from avar_rl.runtime.settings import Count, Flag, NotNegative, Number, Positive, settings
+from avar_rl.runtime.settings import Count, Flag, NotNegative, Number, Positive, Whole, settings
 from avar_rl.runtime.settings import parse as parse_settings
 from rewards.combine import PAPER, RewardSet, Term, parse_terms
 
@@ -62,6 +62,17 @@ class RolloutSettings:
 
 
 @settings
+class ImageSettings:
+    """Images in the rollout.
+
+    cache_mb: MB of processed images that each agent-loop worker keeps, so that a prompt's images are processed once and
+        not again for each of its responses; 0 keeps none.
+    """
+
+    cache_mb: Annotated[Whole, Field(ge=0)] = 1024
+
+
+@settings
 class GuardSettings:
     """The start-up guard (rollout and actor must agree on the tokens' probabilities) and the limits in time.
 
@@ -97,6 +108,7 @@ class GRPOSettings:
     on_reward_error: Literal["stop", "mask"] = "stop"
     attention: AttentionSettings = field(default_factory=AttentionSettings)
     groups: GroupSettings = field(default_factory=GroupSettings)
+    images: ImageSettings = field(default_factory=ImageSettings)
     rollouts: RolloutSettings = field(default_factory=RolloutSettings)
     guard: GuardSettings = field(default_factory=GuardSettings)
 
