@@ -1,26 +1,21 @@
 """An image becomes the same tokens and pixels wherever it is read: checks, SFT, rollout, vLLM, evaluation and probe."""
 
-import asyncio
 import functools
-import inspect
 import io
-import pickle
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from avar_rl.base_model import make_base
 from avar_rl.verl_plugin.config import environment
+from benchmarks.rolled_images import Rollout, as_verl_ships_it, configuration, png, write_rows_of
 
 environment.prepare("cpu")  # before anything imports verl
-ROOT = Path(__file__).parents[2]
 
-# (width, height): strips, over every limit below, under the lower ones, between them, and on the grid of 28 already
+# (width, height): strips, over the limits below, under them, between them, and on the grid of 28 already
 SIZES = [
     (1000, 100),
     (100, 1000),
@@ -35,79 +30,13 @@ SIZES = [
 ]
 SIZES += [(4000, 30), (1920, 1080)]
 TOKEN = 28 * 28
-LIMITS = [(4, 64), (8, 100), (1, 1280)]  # of an image, in tokens
-
-
-def png(width: int, height: int, mode: str = "RGB") -> bytes:
-    """Noise that is smooth over 8 pixels, so that resizing twice is not what resizing once is."""
-    draw = np.random.default_rng(width * 10_000 + height)
-    small = draw.integers(0, 256, (height // 8 + 1, width // 8 + 1, len(mode)), dtype=np.uint8)
-    image = Image.fromarray(small).resize((width, height), Image.Resampling.BILINEAR)
-    image.save(file := io.BytesIO(), "PNG")
-    return file.getvalue()
-
-
-class Answers:
-    """The server of a rollout: answers three tokens and keeps what it was asked."""
-
-    def __init__(self):
-        self.asked: list[dict[str, Any]] = []
-
-    async def generate(self, **request):
-        from verl.workers.rollout.replica import TokenOutput
-
-        self.asked.append(request)
-        return TokenOutput(token_ids=[45, 46, 47], log_probs=[-1.0] * 3)
-
-
-def write_world(folder: Path, sizes, mode: str = "RGB") -> None:
-    from data_tools.formats.rows import chat_row, rl_row, write_rows
-
-    images = [png(*size, mode) for size in sizes]
-    asked = {"question": "How many circles?"}
-    answer = "<think>one</think><answer>1</answer>"
-    rl = [
-        rl_row(id=str(i), source="odd", gold="1", images=(data,), index=i, split="train", **asked)
-        for i, data in enumerate(images)
-    ]
-    write_rows(rl, folder / "rl.parquet")
-    chat = [chat_row(id=str(i), response=answer, images=(data,), **asked) for i, data in enumerate(images)]
-    write_rows(chat, folder / "chat.parquet")
-
-
-def settings(stage: str, base: Path, data: Path, *overrides: str):
-    from avar_rl.verl_plugin.config import recipe
-
-    place = "model.path" if stage == "sft" else "actor_rollout_ref.model.path"
-    given = [f"{place}={base}", f"data.train_files={data}", *overrides]
-    return recipe.load(str(ROOT / f"recipes/config/tiny_{stage}"), given, stage=stage)
-
-
-def roll_out(base: Path, data: Path, responses: int = 1):
-    """What verl's agent loop makes of every row: (its server, the outputs of each row)."""
-    from verl.experimental.agent_loop.agent_loop import AgentLoopWorker
-    from verl.utils.dataset.rl_dataset import RLHFDataset
-
-    config = settings("grpo", base, data, "data.max_prompt_length=2000")
-    worker = AgentLoopWorker(config, server := Answers())
-    rows = RLHFDataset([str(data)], worker.tokenizer, config.data, worker.processor)
-    step = {"step": 0, "sample_index": 0, "rollout_n": 0, "validate": False}
-
-    async def run():
-        for index in range(len(rows)):
-            row = pickle.loads(pickle.dumps(rows[index]))  # as it reaches the worker
-            one = {"agent_name": "single_turn_agent", "trace": False, **row}
-            yield await asyncio.gather(*(worker._run_agent_loop({}, step, **one) for _ in range(responses)))
-
-    async def collect():
-        return [outputs async for outputs in run()]
-
-    return server, asyncio.run(collect())
+LIMITS = [(8, 100), (1, 1280)]  # of an image, in tokens
 
 
 @pytest.fixture(scope="module")
 def odd_images(tmp_path_factory):
-    write_world(folder := tmp_path_factory.mktemp("odd"), SIZES)
+    folder = tmp_path_factory.mktemp("odd")
+    write_rows_of(folder, [png(*size) for size in SIZES])
     return folder
 
 
@@ -136,11 +65,13 @@ def test_rollout_vllm_evaluation_and_probe_agree_with_the_check(base, odd_images
     from data_tools.validate import load_processor
 
     data, processor = odd_images / "rl.parquet", load_processor(base)
-    server, rolled = roll_out(base, data)
+    rolled = Rollout(base, data).run()
     samples = load_samples(data, "user")
     prompts = vllm_prompts([SimpleNamespace(conversation=sample) for sample in samples], processor)
     lengths = checked_lengths(base, data)
-    for sample, prompt, (output,), request, length in zip(samples, prompts, rolled, server.asked, lengths, strict=True):
+    for sample, prompt, (output,), request, length in zip(
+        samples, prompts, rolled.outputs, rolled.asked, lengths, strict=True
+    ):
         ids = request["prompt_ids"]
         assert len(ids) == sample.tokens(processor) == length, sample.id
         probed = processor(text=[sample.text(processor)], images=sample.pictures(), return_tensors="pt")
@@ -176,7 +107,7 @@ def test_the_sft_data_set_agrees_with_the_check(base, odd_images):
     from data_tools.validate import load_processor
 
     data, processor = odd_images / "chat.parquet", load_processor(base)
-    config = settings("sft", base, data, "data.max_length=2048", "data.pad_mode=no_padding").data
+    config = configuration("sft", base, data, "data.max_length=2048", "data.pad_mode=no_padding").data
     rows = MixedSFTDataset([str(data)], processor.tokenizer, config, processor)
     images = [Image.open(io.BytesIO(png(*size))) for size in SIZES]
     for row, image, length in zip(
@@ -196,30 +127,20 @@ def test_verls_filter_of_long_prompts_agrees_with_the_check(base, odd_images):
     lengths = checked_lengths(base, data)
     keep = ["data.filter_overlong_prompts=true", "data.filter_overlong_prompts_workers=null"]
     for limit in sorted(set(lengths))[1::4]:
-        config = settings("grpo", base, data, f"data.max_prompt_length={limit}", *keep).data
+        config = configuration("grpo", base, data, f"data.max_prompt_length={limit}", *keep).data
         kept = RLHFDataset([str(data)], processor.tokenizer, config, processor).dataframe["extra_info"]
         assert [int(extra["id"]) for extra in kept] == [i for i, length in enumerate(lengths) if length <= limit]
 
 
 def test_verl_itself_resizes_twice(tiny_world, odd_images):
-    """Without the project's wrapper some images get other tokens than the processor gives them."""
-    from verl.utils.dataset import rl_dataset
-
-    import avar_rl.verl_plugin.register  # noqa: F401
-    from data_tools.validate import load_processor
-
-    images = load_processor(tiny_world / "base").image_processor
-    stock = inspect.unwrap(rl_dataset.RLHFDataset._process_multi_modal_info.__func__)
-    differ = []
-    for size in SIZES:
-        part = {"type": "image", "image": Image.open(io.BytesIO(png(*size)))}
-        messages = [{"role": "user", "content": [part]}]
-        (own,), _, _ = rl_dataset.RLHFDataset._process_multi_modal_info(messages, image_patch_size=14, config=None)
-        assert own.size == size
-        (twice,), _, _ = stock(rl_dataset.RLHFDataset, messages, image_patch_size=14, config=None)
-        grids = [images(images=[image], return_tensors="pt")["image_grid_thw"].tolist() for image in (own, twice)]
-        differ += [size] * (grids[0] != grids[1])
-    # 1000 x 100: 100 / sqrt(100000 / 50176) / 28 = 2.53 tokens high and 25.3 wide; 1008 x 112: 2.67 and 24.01
+    data = odd_images / "rl.parquet"
+    ours = Rollout(tiny_world / "base", data).run()
+    with as_verl_ships_it():
+        verls = Rollout(tiny_world / "base", data).run()
+    pairs = zip(SIZES, ours.asked, verls.asked, strict=True)
+    differ = [size for size, own, other in pairs if len(own["prompt_ids"]) != len(other["prompt_ids"])]
+    # 1000 x 100 under 50,176 pixels: 100 / sqrt(100000 / 50176) / 28 = 2.53 by 25.3 tokens, so 2 x 25; but 1008 x 112,
+    # which verl makes of it first: 2.67 by 24.01, so 2 x 24
     assert (1000, 100) in differ and (56, 84) not in differ
 
 
@@ -227,8 +148,8 @@ def test_transparent_images_are_on_white_everywhere(tiny_world, tmp_path):
     from avar_rl.probe.samples import load_samples
     from data_tools.validate import load_processor
 
-    write_world(tmp_path, [(84, 84)], mode="RGBA")
-    _, ((output,),) = roll_out(tiny_world / "base", tmp_path / "rl.parquet")
+    write_rows_of(tmp_path, [png(84, 84, "RGBA")])
+    ((output,),) = Rollout(tiny_world / "base", tmp_path / "rl.parquet").run().outputs
     (sample,) = load_samples(tmp_path / "rl.parquet", "user")
     processor = load_processor(tiny_world / "base")
     pixels = processor.image_processor(images=sample.pictures(), return_tensors="pt")["pixel_values"]

@@ -7,6 +7,7 @@ trainer/ppo/v1/agent_loop_tq.py). All responses to a prompt are sampled in one p
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import threading
 from collections import OrderedDict
@@ -94,6 +95,13 @@ class SharedImageProcessor(wrapt.ObjectProxy):
         super().__init__(image_processor)
         self._self_cache: BoundedCache[Any] = BoundedCache(cache_bytes, _nbytes)
         self._self_dtype = dtype
+
+    # A copy is the image processor without the cache.
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.__wrapped__.__reduce_ex__(protocol)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return copy.deepcopy(self.__wrapped__, memo)
 
     def __call__(self, images: Image | Sequence[Image], **kwargs: Any) -> BatchFeature:
         listed = [images] if isinstance(images, Image) else images
