@@ -10,21 +10,22 @@ from rewards.grading.compare.comparison import Comparison
 from rewards.grading.compare.policy import DEFAULT, Policy
 from rewards.grading.compare.reshape import is_sequence
 from rewards.grading.compare.scalars import computed
-from rewards.grading.compare.words import same_items, same_words
+from rewards.grading.compare.words import out_of_order, same_items, same_words
 from rewards.grading.golds import MAX_SENTENCE, check_gold, is_prose, several
 from rewards.grading.parse.tree import Node, TooBigError, is_scalar, number, symbols
 from rewards.grading.quantity import Quantity, exact_number, is_spaced, quantity, spelled, written_once
 from rewards.grading.sympy_pool import symbolic
-from rewards.grading.text import choices, units, words
+from rewards.grading.text import chinese, choices, units, words
 from rewards.grading.text.extract import stated_answer
-from rewards.grading.text.narrow import narrower
+from rewards.grading.text.narrow import is_statement, narrower
 from rewards.grading.text.normalise import glyphs, normalise
-from rewards.grading.text.unmarked import closing_sentence, last_expression, without_denied_end
+from rewards.grading.text.unmarked import closing_sentence, concluded, last_expression, quoted
 from rewards.grading.verdict import Verdict
 
 logger = logging.getLogger(__name__)
 
 MAX_TAIL = 4000  # characters at the end of a response in which an unmarked answer is looked for
+MAX_CLOSING = 40  # words of a closing sentence in which a gold of words is looked for
 _undecided = 0
 _lock = threading.Lock()
 
@@ -123,7 +124,7 @@ def _answer_for(
     stated, text = stated_answer(response)
     if stated is not None or text is None or not policy.last_expression:
         return stated
-    text = without_denied_end(glyphs(text[-MAX_TAIL:]))
+    text = glyphs(text[-MAX_TAIL:])
     letter, _ = choices.split_choice(normalise(gold))
     if letter and kind in (None, "choice"):
         head, rest = choices.split_choice(normalise(text))
@@ -135,12 +136,11 @@ def _answer_for(
     if choices.many(gold) and choices.many_in_prose(text):
         return text.strip()
     if words.is_yes_or_no(gold):
-        concluded = re.match(r"(?:so|thus|hence|therefore),?\s+(.*)", closing_sentence(text), re.IGNORECASE)
-        return concluded.group(1) if concluded and words.yes_or_no(text) is None else text.strip()
+        return concluded(text) if words.yes_or_no(text) is None else text.strip()
     if words.is_words(gold):
         said = text.strip() if len(text.split()) < MAX_SENTENCE else closing_sentence(text)
-        if len(said.split()) < MAX_SENTENCE:
-            return said
+        if len(said.split()) < MAX_CLOSING:
+            return quoted(said) or said
     return last_expression(text, formula_wanted=exact_number(gold) is None)
 
 
@@ -150,7 +150,7 @@ def _graded(prediction: str, gold: str, kind: str | None, options: tuple[str, ..
         return Verdict(True, "text", gold.strip(), gold.strip())
     if len(prediction) > policy.max_length:
         return _long(prediction, gold, policy)
-    gold = normalise(gold)
+    gold = normalise(chinese.in_order(gold))
     answer = normalise(prediction)
     verdict = _decided(answer, gold, kind, options, policy)
     if verdict.tier != "unread" and not (verdict.equivalent is False and _may_be_prose(answer, gold)):
@@ -158,7 +158,8 @@ def _graded(prediction: str, gold: str, kind: str | None, options: tuple[str, ..
     for shorter in narrower(glyphs(prediction)):
         found = _decided(normalise(shorter), gold, kind, options, policy)
         if found.tier != "unread" and not _may_be_prose(normalise(shorter), gold):
-            return found
+            jumbled = found.tier == "words" and out_of_order(prediction, shorter, gold, policy)
+            return Verdict(False, "words", shorter, gold, "the order is another") if jumbled else found
     return verdict
 
 
@@ -186,6 +187,11 @@ def _decided(answer: str, gold: str, kind: str | None, options: tuple[str, ...] 
         return Verdict(True, "text", answer, gold)
     if kind in (None, "choice") and (verdict := _by_choice(answer, gold, kind, options, policy)):
         return verdict
+    return _by_content(answer, gold, kind, policy)
+
+
+def _by_content(answer: str, gold: str, kind: str | None, policy: Policy) -> Verdict:
+    """The verdict where neither side is a letter of an option."""
     if kind != "maths" and (verdict := _by_words(answer, gold, kind, policy)):
         return verdict
     return _by_mathematics(answer, gold, policy)
@@ -206,7 +212,7 @@ def _by_choice(
         return _by_option(answer, gold, options, policy)
     picked, said = choices.split_choice(answer)
     if picked is None and (option := _option(letter, text, options)):
-        inner = _decided(answer, normalise(option), None, None, policy)
+        inner = _by_content(answer, normalise(option), None, policy)
         if inner.equivalent:
             return inner
     bare = re.fullmatch(r"[a-z]", gold) is not None
@@ -232,7 +238,7 @@ def _by_option(answer: str, gold: str, options: tuple[str, ...] | None, policy: 
     chosen = _option(picked, said, options)
     if chosen is None or (said and not options and not words.is_words(said) and quantity(normalise(said)) is None):
         return None
-    return _decided(normalise(chosen), gold, None, None, policy)
+    return _by_content(normalise(chosen), gold, None, policy)
 
 
 def _by_words(answer: str, gold: str, kind: str | None, policy: Policy) -> Verdict | None:
@@ -246,11 +252,13 @@ def _by_words(answer: str, gold: str, kind: str | None, policy: Policy) -> Verdi
         if same_words(answer, gold, policy):
             return Verdict(True, "words", words.plain(answer), words.plain(gold))
         if (items := words.items(gold)) and len(items) > 1 and (others := words.items(answer)):
-            return Verdict(same_items(others, items, policy), "words", words.plain(answer), words.plain(gold))
+            same = same_items(others, items, policy)
+            tier = "unread" if not same and is_statement(answer) else "words"
+            return Verdict(same, tier, words.plain(answer), words.plain(gold))
         if is_prose(gold, quantity(gold), kind):
             _, said = choices.split_choice(answer)
             same = bool(said) and same_words(said, gold, policy)
-            tier = "words" if same or not re.search(r"\b(?:is|are|answer)\b|\$|\\", answer) else "unread"
+            tier = "words" if same or not (is_statement(answer) or re.search(r"\banswer\b|\$|\\", answer)) else "unread"
             return Verdict(same, tier, words.plain(answer), words.plain(gold))
     return None
 
@@ -309,7 +317,9 @@ def _unit_optional(unit: units.Unit, policy: Policy) -> bool:
 
 
 def _signed(unit: units.Unit | None, tree: Node) -> Node:
-    """`28 percent` and `45 degrees` with the signs % and °."""
+    """`28 percent` and `45 degrees` with the signs % and °, at each member of a list."""
+    if unit and is_sequence(tree):
+        return Node(tree.op, tuple(_signed(unit, member) for member in tree.args), tree.name)
     name = unit.dimension[0][0] if unit and len(unit.dimension) == 1 else ""
     if name == "rad":
         return Node("function", (tree,), "radians")

@@ -165,6 +165,7 @@ def test_no_options(value):
         ({"red": "x", "blue": "y"}, "has the labels"),
         ({"A": None, "B": "blue"}, "option 1 of 2 is empty"),
         ({"2": "red", "3": "blue"}, "has the labels"),
+        ({10**5000: "red"}, "column c, its labels, is a int"),  # too long for Python to write out
         ({"text": ["red"], "label": ["A", "B"]}, "has 2 labels for 1 options"),
     ],
 )
@@ -175,7 +176,7 @@ def test_what_are_no_options(value, fault):
 
 def test_what_is_kept_is_json():
     assert kept({"a": 1, "b": None, "c": NAN, "d": {"e": [1]}}, *"abcdx") == {"a": 1, "d": {"e": [1]}}
-    for value in (b"x", datetime.date(2024, 1, 2), {"x": NAN}, [INF], "\ud800"):
+    for value in (b"x", datetime.date(2024, 1, 2), {"x": NAN}, [INF], "\ud800", {1: "x", "y": 2}):
         with pytest.raises(ValueError, match="column a is no JSON value"):
             kept({"a": value}, "a")
 

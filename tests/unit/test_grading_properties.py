@@ -214,6 +214,13 @@ PIECES = [
         "共A、",
         "三、四、",
         "①、②、",
+        "A)",
+        "A)(C)",
+        "B. ",
+        ", not ",
+        "，而不是",
+        "is two and a half ",
+        'says "',
         "（A）、",
         "故选A、",
         "a=1，",
@@ -248,3 +255,4 @@ def test_a_piece_repeated_many_times_ends(piece):
         for gold in ("CCC", "B", "5", "3或4", "x>3"):
             grade_response(text, gold, policy=HASTY, options=["red", "blue"])
             grade(text, gold, policy=HASTY)
+    verdicts((piece * 2000)[:2000], ["red"])

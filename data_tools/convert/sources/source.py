@@ -122,7 +122,7 @@ def kept(row: Row, *columns: str) -> dict[str, Any]:
     found = {c: row[c] for c in columns if not missing(row.get(c)) and row[c] not in ("", [])}
     for column, value in found.items():
         try:
-            json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+            json.dumps(value, allow_nan=False, ensure_ascii=False, sort_keys=True).encode()
         except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(f"column {column} is no JSON value ({error})") from error
     return found

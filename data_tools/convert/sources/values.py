@@ -199,7 +199,8 @@ def _labelled(options: Mapping[Any, Any], column: str) -> list[Any]:
     found, kinds = [n for (_, n), _ in placed], {kind for (kind, _), _ in placed}
     starts = {"letter": (0,), "number": (0, 1)}.get(kinds.pop() if len(kinds) == 1 else "", ())
     if placed and found not in [list(range(start, start + len(found))) for start in starts]:
-        raise ValueError(f"column {column} has the labels {[str(label)[:9] for label, _ in pairs]}, not A, B, C, …")
+        names = [text_value(label, f"{column}, its labels,")[:9] for label, _ in pairs]
+        raise ValueError(f"column {column} has the labels {names}, not A, B, C, …")
     return [text for _, (_, text) in placed]
 
 

@@ -3,7 +3,7 @@
 import re
 
 from rewards.grading.compare.policy import Policy
-from rewards.grading.text.words import plain, spelled_number, words_equation
+from rewards.grading.text.words import items, plain, spelled_number, words_equation
 
 _ARTICLES = frozenset({"a", "an", "the"})
 _FILLERS = re.compile(
@@ -26,6 +26,16 @@ def same_words(a: str, b: str, policy: Policy) -> bool:
 def same_items(a: list[str], b: list[str], policy: Policy) -> bool:
     """Do two lists hold the same texts, each as often, in any order?"""
     return sorted(_reduced(item, policy) for item in a) == sorted(_reduced(item, policy) for item in b)
+
+
+_ORDER = re.compile(r"\border(?:ed|ing)?\b|\brank(?:ed|ing)?\b|\bfrom\b.*\bto\b|顺序|排[列序]|从.*到", re.IGNORECASE)
+
+
+def out_of_order(sentence: str, said: str, gold: str, policy: Policy) -> bool:
+    """Does a sentence say that it gives an order, and list, as `said`, another one than the gold?"""
+    listed, wanted = items(said), items(gold)
+    pairs = zip(listed, wanted, strict=False)
+    return bool(_ORDER.search(sentence)) and any(not same_words(one, other, policy) for one, other in pairs)
 
 
 def _reduced(text: str, policy: Policy) -> list[str]:

@@ -39,6 +39,8 @@ _NUMERAL = rf"[{''.join(_DIGITS)}十百千万亿]"
 _CLEAR_COUNTERS = "[个只张本支件名位颗棵种辆台条]"
 _COUNTED = re.compile(rf"({_NUMERAL}+)((?:{'|'.join(_WORDS)})?|{_CLEAR_COUNTERS}[\u4e00-\u9fff]{{1,6}})")
 _FRACTION = re.compile(rf"({_NUMERAL}+)分之({_NUMERAL}+)")
+_TIMES = "小时|分钟|秒钟|星期|周|天|年|月"
+_AND_A_HALF = re.compile(rf"(?:({_NUMERAL}+|[0-9]+)(?:个(?=半)|({_TIMES})(?=半$)))?半个?({_TIMES})?")
 
 _LETTERS = r"\(?[A-J]\)?(?:(?:\s*(?:,|和|与|及|以及|and)\s*)?\(?[A-J]\)?)*"
 _CHOICE = re.compile(rf"(?:选项|选择|选|第)?\s*:?\s*({_LETTERS})\s*(?:选项|项)?(?:(?:是|为|都|均)?(?:正确|对)的?)?")
@@ -51,13 +53,16 @@ _WEAK_WORDS = (
     r"解得|解|答|故|所以|因此|综上所述|综上|从而|于是|可得|可知|即|则|得到|得|等于|分别|是|为|有|共计|共有|一共|总共|共"
     r"|约|大约|大概|需要|需|用了|用时|花了|近似|正好|恰好|[:,\s]"
 )
-_WEAK = re.compile(rf"(?:{_WEAK_WORDS})++(?=[^\u4e00-\u9fff]|{_NUMERAL})")
+_WEAK = re.compile(rf"(?:{_WEAK_WORDS})++(?=[^\u4e00-\u9fff]|{_NUMERAL}|半)")
 _NAMED = re.compile(
     r"(?!.*[不非没])[\u4e00-\u9fff]{1,10}\s*(?:是|为|等于|有|共|[长宽高重深厚远]|=|:)\s*(?=[^\u4e00-\u9fff\s])"
 )
 _BEFORE_CIRCLED = r"其中|说法|结论|命题|判断|序号|正确|错误|不|符合题意|的|是|有|为|:|\s"
 _CIRCLED = r"\\textcircled\{[0-9]+\}"
-_CIRCLED_ONES = re.compile(rf"(?:{_BEFORE_CIRCLED})*({_CIRCLED}(?:[\s,;和与及]*{_CIRCLED})*)\s*(?:都|均|是|正确|的)*")
+_BETWEEN_CIRCLED = r"(?:[\s,;和与及]*|\s*(?:\\to|-+>?|=+>)\s*)"
+_CIRCLED_ONES = re.compile(
+    rf"(?:{_BEFORE_CIRCLED})*({_CIRCLED}(?:{_BETWEEN_CIRCLED}{_CIRCLED})*)\s*(?:都|均|是|正确|的)*"
+)
 _JOINED = re.compile(r"(?<![\u4e00-\u9fff])\s*(或者|或|并且|且|以及|和|与|及)\s*(?![\u4e00-\u9fff\s])")
 _OR = ("或者", "或")
 
@@ -97,9 +102,9 @@ _RIGHT = re.compile(
     r"(?<![A-Za-z0-9])([A-J](?:[、,，和与及 ]{0,3}[A-J]){0,9})\s*(?:选项|项)?\s*"
     r"(?:是|为|都|均)?(?:正确|符合题意)(?!的有)"
 )
-_SAID = "".join(filter(_HAN.match, {*"".join(_WORDS), *_DIGITS, *_PLACES, *"或和且分之"}))
+_SAID = "".join(filter(_HAN.match, {*"".join(_WORDS), *_DIGITS, *_PLACES, *"或和且分之半"}))
 _AFTER_WORDS = r"(?:[\u4e00-\u9fff,，]|^)(?<![第不非没])\s*[:：]?\s*"
-_BEGINS = rf"(?:[^\u4e00-\u9fff\s,，:：]|{_NUMERAL})"
+_BEGINS = rf"(?:[^\u4e00-\u9fff\s,，:：]|{_NUMERAL}|半(?={_TIMES}|个))"
 _GOES_ON = rf"(?:[^\u4e00-\u9fff，]|[{_SAID}])*"  # no character is in both, or a search would take for ever
 _WHAT_IS_COUNTED = rf"(?:(?<={_CLEAR_COUNTERS})[\u4e00-\u9fff]{{1,6}})?"
 _CONCLUSION = re.compile(rf"{_AFTER_WORDS}({_BEGINS}{_GOES_ON}{_WHAT_IS_COUNTED})$")
@@ -132,17 +137,27 @@ def with_statements(response: str) -> str:
         return text
     last = re.split(r"[。；;\n]", text.rstrip("。；;.．!！ \n"))[-1][-MAX_CONCLUSION:]
     said = _SEVERAL.search(last) or _CONCLUSION.search(last) or _IS.search(last)
-    return text if said is None else f"{text}\n答案:{said[1]}"
+    return text if said is None or not re.search(r"\w", said[1]) else f"{text}\n答案:{said[1]}"
+
+
+_CIRCLED_SIGNS = re.compile("[①-⑳]{2,20}")
+
+
+def in_order(gold: str) -> str:
+    """A gold of circled numbers with arrows between them where they do not ascend: `②①③` asks for this order."""
+    if not _CIRCLED_SIGNS.fullmatch(gold.strip()) or list(gold.strip()) == sorted(gold.strip()):
+        return gold
+    return "→".join(gold.strip())
 
 
 def in_common_spelling(text: str) -> str:
     r"""An answer whose Chinese numerals, units, connectives and introduction are those of other languages.
 
-    `故选：B和D` → `B and D`, `共10万元` → `10 万 yuan`, `2米5` → `2.5 m`, `三个` → `3 个`, `①③` → `1, 3`. A text
-    without Chinese is returned as it is; so is what is left of prose.
+    `故选：B和D` → `B and D`, `共10万元` → `10 万 yuan`, `2米5` → `2.5 m`, `三个` → `3 个`, `①③` → `1, 3`, and in
+    this order `②→①→③` → `(2, 1, 3)`. A text without Chinese is returned as it is; so is what is left of prose.
     """
     if match := _CIRCLED_ONES.fullmatch(text):
-        return ", ".join(re.findall(r"\{([0-9]+)\}", match[1]))
+        return _circled(match[1])
     if not _HAN.search(text):
         return text
     text = text.strip().translate(_SIMPLIFIED).replace("【", "[").replace("】", "]").rstrip(" .。")
@@ -159,10 +174,19 @@ def in_common_spelling(text: str) -> str:
     return _JOINED.sub(lambda match: " or " if match[1] in _OR else " and ", text).strip()
 
 
+def _circled(text: str) -> str:
+    """Circled numbers as a list; in brackets, which keep the order, where arrows join them."""
+    listed = ", ".join(re.findall(r"\{([0-9]+)\}", text))
+    return f"({listed})" if ">" in text or r"\to" in text else listed
+
+
 def _numerals(text: str) -> str:
-    """`三`, `三个`, `二十一元`, `七个三角形` and `三分之一` with digits; 三角形 is a word."""
+    """`三`, `三个`, `二十一元`, `七个三角形`, `三分之一` and `两个半小时` with digits; 三角形 is a word."""
     if text == "一半":
         return r"\frac{1}{2}"
+    if (match := _AND_A_HALF.fullmatch(text)) and (match[2] or match[3]) and not (match[2] and match[3]):
+        count = 0 if match[1] is None else int(match[1]) if match[1].isdigit() else _value(match[1])
+        return text if count is None else f"{count}.5{'个' if match[3] == '月' else ''}{match[2] or match[3]}"
     if match := re.fullmatch(f"百分之({_NUMERAL}+|[0-9.]+)", text):
         value = _value(match[1]) if _HAN.match(match[1]) else match[1]
         return text if value is None else f"{value}%"
@@ -175,7 +199,9 @@ def _numerals(text: str) -> str:
 
 
 def _value(numeral: str) -> int | None:
-    """The whole number that a Chinese numeral is; None: the characters are in no such order."""
+    """The whole number that a Chinese numeral is; None: the characters are in no such order, or too many."""
+    if len(numeral) > 40:
+        return None
     for word, size in (("亿", 10**8), ("万", 10**4)):
         head, found, tail = numeral.rpartition(word)
         if found:

@@ -34,7 +34,8 @@ _STATED_BEFORE = re.compile(
 _IS = r"(?:is|must be|would be|looks|seems)\s+"
 _INDEED = r"(?:(?:the|\w+ly|just|indeed|therefore|only)\s+)*"
 _RIGHT = r"(?:correct|right|true|answer|best|solution|one)\b"
-_STATED_AFTER = re.compile(rf"\s*{_IS}{_INDEED}{_RIGHT}|\s*(?:是正确|正确|是对的)", re.IGNORECASE)
+_HAS_THE_RIGHT = r"(?:shows|gives|has|represents|depicts|describes|contains)\s+the\s+(?:right|correct)\b"
+_STATED_AFTER = re.compile(rf"\s*{_IS}{_INDEED}{_RIGHT}|\s*{_HAS_THE_RIGHT}|\s*(?:是正确|正确|是对的)", re.IGNORECASE)
 _PICKS = (
     "pick|choos(?:e|ing)|chose|select(?:ing|ed)?|go(?:ing)? with|went with|must be|should be|has to be|it is"
     "|it's|that's|is|are|be|so|thus|hence|therefore|then|but|only|looks like|seems|leaves|left with|leaving"

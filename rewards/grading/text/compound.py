@@ -48,10 +48,26 @@ _LABEL_IN_WORDS = re.compile(rf"(?=[A-Za-z])(?=[^=]*(?<![A-Za-z\\])[A-Za-z]{{3}}
 DENIALS = frozenset(
     "not no never none neither nor without wrong incorrect false mistaken mistake error maybe perhaps possibly might"
     " could either or vs versus if unless otherwise except but however although though instead rather wait actually"
-    " unknown unclear unsure uncertain guess guessing doubt impossible invalid undefined cannot".split()
+    " unknown unclear unsure uncertain guess guessing doubt impossible invalid undefined cannot whether unable".split()
 )
 _RESTRICTIONS = frozenset("least most below above".split())
 _NO_COUNTS = FRACTION_WORDS | {"squared", "cubed", "factorial"}
+
+
+_LISTED = re.compile(r"\s*[,;]\s*(?:(?:and|or)\b\s*)?|\s+(?:and|or)\s+")
+
+
+def _with_one_unit(text: str) -> str:
+    """`5 cm or 11 cm` with the unit that all of its numbers have at the end: `5, 11 cm`; any other text as it is."""
+    parts = _LISTED.split(text)
+    if not 2 <= len(parts) <= 12:
+        return text
+    split = [units.split_unit(part) for part in parts]
+    first = split[0][1]
+    alike = all(unit == first and scale == 1 and not re.search("[A-Za-z]{2}", rest) for rest, unit, scale in split)
+    if first is None or not alike or not units.is_known(first.text):
+        return text
+    return f"{', '.join(rest for rest, _, _ in split)} {first.text}"
 
 
 def rewritten(text: str) -> str:
@@ -69,7 +85,7 @@ def rewritten(text: str) -> str:
         return f"{count}/{_DENOMINATORS[match[2].lower()]}{match[3]}"
     if (match := _MIXED_WITHIN.fullmatch(text)) and (one := _one_unit(match)):
         return one
-    return _OPERATION.sub(lambda m: f" {_SPOKEN[m[1]]} ", text)
+    return _with_one_unit(_OPERATION.sub(lambda m: f" {_SPOKEN[m[1]]} ", text))
 
 
 def _count(text: str) -> int | None:

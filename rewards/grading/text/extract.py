@@ -4,7 +4,7 @@ import re
 
 from rewards.grading.text import chinese, choices
 from rewards.grading.text.boxes import last_boxes
-from rewards.grading.text.unmarked import SPAN, last_expression
+from rewards.grading.text.unmarked import SPAN, last_expression, without_denied_end
 
 _END = re.compile(r"<\|(?:im_end|endoftext|eot_id|end_of_text|end)\|>|<\|im_start\|>|</s>")
 _FINAL = re.compile(
@@ -41,7 +41,7 @@ def stated_answer(response: str) -> tuple[str | None, str | None]:
     The answer is None where none is marked; the text is None where the response is cut off within its thought or its
     answer, so that nothing unmarked counts, and where `<answer>` settles it.
     """
-    text = _without_tail(chinese.with_statements(response))
+    text = chinese.with_statements(without_denied_end(_without_tail(response)))
     end = text.rfind("</answer>")
     start = text.rfind("<answer>", 0, max(end, 0))
     if start >= 0:

@@ -23,7 +23,8 @@ _FILLERS = frozenset(
 _COPULA = (
     r"is|are|was|were|be|equals|equal to|est|ist|sind|es|son|sono|è|é|это|gives?|yields?|shows?|makes?|becomes|reads?"
     r"|totals|gets?|got|obtain|obtained|have|has|find|found|see|count|counted|counts|contains?|need|needs|takes?|costs?|pays?"
-    r"|left with|pick|choose|chose|say|answer|be exactly|conclude|是|为|等于"
+    r"|left with|pick|choose|chose|says?|answer|be exactly|(?:must|should|would|will|has to|have to) be|conclude"
+    r"|是|为|等于"
 )
 _LEAD = re.compile(
     rf"(?:\A|.*?(?<![A-Za-z\\]))(?:{_COPULA}|(?:it|that|there|here)'s)(?![A-Za-z])(?:\s+that)?\s*:?\s*(?=\S)",
@@ -62,6 +63,9 @@ _SHORT = frozenset("a i is it in of on at to as we by so be an my he do us am me
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]|\\\((.+?)\\\)|(?<![\\$])\$([^$\n]+?)(?<!\\)\$", re.DOTALL)
 
 
+_ASIDE = re.compile(r",\s*(?:which|who|where)\s+(?:is|are|was|were|has|have)\s+$")
+
+
 def narrower(text: str) -> list[str]:
     """What may be meant by an answer within words, the longest first; none where the words say more than that."""
     if len(text) > MAX_LENGTH or not re.search(r"[^\W\d_]{2}|#|>|i\.e\.", text):
@@ -75,6 +79,11 @@ def narrower(text: str) -> list[str]:
                 found.append(shorter)
                 waiting.append(shorter)
     return found
+
+
+def is_statement(text: str) -> bool:
+    """Has the text a verb that may introduce an answer, `is`, `gives`, `shows`, and more than that?"""
+    return _LEAD.match(text) is not None
 
 
 def _steps(text: str) -> list[str]:
@@ -94,6 +103,8 @@ def _steps(text: str) -> list[str]:
         steps.append(text[: match.start()])
     for tail in (_CLAUSE, _PLACE):
         match = tail.search(text)
+        if tail is _PLACE and match and is_statement(match[1]):
+            continue  # the sign on the wall is red
         if match and match.start() and _adds_nothing(match[1], listed="," in text[match.start() : match.start(1)]):
             steps.append(text[: match.start()])
     for filler in (_HEAD_FILLER, _TAIL_FILLER):
@@ -108,8 +119,16 @@ def _steps(text: str) -> list[str]:
 
 
 def _after_lead(text: str) -> str | None:
-    """What follows the last verb of a statement; None where an earlier one stated something else, or one denies."""
-    matches = list(_LEAD.finditer(text))
+    """What follows the last verb of a statement; None where an earlier one stated something else, or one denies.
+
+    The verbs of a reason ("…, since the chart shows Tuesday") and of an aside ("Paris, which is far") do not count.
+    """
+    reason = _REASON.search(text)
+    matches = [
+        match
+        for match in _LEAD.finditer(text, 0, reason.start() if reason and reason.start() else len(text))
+        if not _ASIDE.search(match.group())
+    ]
     if not matches:
         return None
     lead, after = text[: matches[-1].end()], text[matches[-1].end() :]

@@ -51,7 +51,8 @@ def _plain_clause(text: str) -> str | None:
 
 
 _DENIES = r"而不是|而非|并非|不是|(?:and )?not\b|rather than\b|instead of\b"
-_DENIED_END = re.compile(rf"[,;，；]\s*(?:{_DENIES})[^.。,;，；]*[.。]?\s*$", re.IGNORECASE)
+_BUT_NOT = rf"[,;，；]\s*(?:{_DENIES})|(?<!\s)(?:\s*而(?:不是|非|并非)|\s+(?:and not|rather than|instead of)\b)"
+_DENIED_END = re.compile(rf"(?:{_BUT_NOT})(?:[^.。,;，；\n]|\.(?=[0-9]))*+[.。]?\s*$", re.IGNORECASE)
 
 
 def without_denied_end(text: str) -> str:
@@ -59,10 +60,46 @@ def without_denied_end(text: str) -> str:
     return _DENIED_END.sub("", text)
 
 
+# The point of `3. So` ends a sentence, that of a label `B. So`, or of `2. So` at the start of a line, does not
+_SENTENCE_ENDS = re.compile(r"(?<=[^0-9A-Z][.!?])\s+|(?<=[^\n][0-9][.!?])\s+(?=[A-Z])|\n")
+
+
 def closing_sentence(text: str) -> str:
     """The last sentence of a text, without its full stop."""
-    sentences = [part for part in re.split(r"(?<=[^0-9A-Z][.!?])\s+|\n", text.strip()) if part.strip()]
+    sentences = [part for part in _SENTENCE_ENDS.split(text.strip()) if part.strip()]
     return sentences[-1].strip() if sentences else ""
+
+
+_SAYS = r"says?|reads?|shows?|spells?|displays?|states?|printed|written|labell?ed|is|写着|写有|标着|显示"
+_QUOTED = re.compile(rf"(?:\b|(?<=[\u4e00-\u9fff]))(?:{_SAYS})[\s:]*\"([^\"]{{1,60}})\"")
+
+
+def quoted(sentence: str) -> str | None:
+    """What a sentence says that something says, `OPEN` of `The sign says "OPEN".`; None: nothing, or it denies it."""
+    said = _QUOTED.search(sentence)
+    if said is None or sentence.count('"') > 2:
+        return None
+    before = sentence[: said.start()]
+    return None if compound.says_more(before) or re.search("[没未]", before) else said.group(1)
+
+
+_SO = re.compile(r"(?:so|thus|hence|therefore|then|consequently)\b,?\s+(.*)", re.IGNORECASE | re.DOTALL)
+_TRUTHS = {"true": "yes", "correct": "yes", "right": "yes", "false": "no", "incorrect": "no", "wrong": "no"}
+_JUDGED = re.compile(
+    rf"\b(?:it|this|that|statement|claim|assertion|conclusion|proposition|inequality|equation)\s+is\s+"
+    rf"(not\s+)?(?:(?:therefore|thus|indeed|always|also|clearly)\s+)?({'|'.join(_TRUTHS)})\s*[.!]?$",
+    re.IGNORECASE,
+)
+
+
+def concluded(text: str) -> str:
+    """The yes or no in which a text ends, `So no, …` or `Hence the statement is not true.`; else the whole text."""
+    sentence = closing_sentence(text)
+    if match := _JUDGED.search(sentence):
+        truth = _TRUTHS[match.group(2).lower()]
+        return {"yes": "no", "no": "yes"}[truth] if match.group(1) else truth
+    match = _SO.match(sentence)
+    return match.group(1) if match else text.strip()
 
 
 def last_expression(text: str, *, formula_wanted: bool = False) -> str | None:
@@ -84,6 +121,8 @@ def last_expression(text: str, *, formula_wanted: bool = False) -> str | None:
     numbers = [(start, end) for start, end in numbers if not _DENIED.search(text, max(0, start - 30), start)]
     if formula[1] and (not numbers or formula[0] >= numbers[-1][1]):
         return formula[1].strip()
+    if (spelled := _spelled_at_end(text)) is not None:
+        return spelled
     return _whole_number(text, numbers) if numbers else _last_spelled(text)
 
 
@@ -92,20 +131,47 @@ def _whole_number(text: str, numbers: list[tuple[int, int]]) -> str:
     start, end = numbers[-1]
     if (mixed := compound.mixed_at(text, start)) is not None:
         return mixed
+    unit = _unit_at(text, end)
     for first, last in reversed(numbers[:-1]):
-        joined = _JOINED.fullmatch(text[last:start]) or _SAME_NAME.search(text[:start])
-        if not joined or re.search(r"\bfrom\s+$", text[:first]):
+        between = text[last:start]
+        same_unit = unit and re.fullmatch(rf"\s*{re.escape(unit)},?\s+(?:and|or)\s+", between)
+        if not (same_unit or _JOINED.fullmatch(between) or _SAME_NAME.search(text[:start])):
+            break
+        if re.search(r"\bfrom\s+$", text[:first]):
             break
         start = first
-    said = text[start:end].strip()
-    unit = _UNIT.match(text, end)
+    return f"{text[start:end].strip()} {unit}".strip()
+
+
+def _unit_at(text: str, position: int) -> str:
+    """The known unit that stands at `position` of a text, as it is written; "" where there is none."""
+    unit = _UNIT.match(text, position)
     clear = unit and unit[2] not in _UNCLEAR_UNITS and units.is_known(unit[2])
-    return f"{said} {unit[1]}" if unit and clear and (not unit[3] or units.is_known(unit[3])) else said
+    return unit[1] if unit and clear and (not unit[3] or units.is_known(unit[3])) else ""
 
 
 _NUMBER_WORDS = re.compile(r"(?<![A-Za-z-])([A-Za-z]+(?:[ -](?:one|two|three|four|five|six|seven|eight|nine)\b)?)")
 _ONE = re.compile(r"(?:\b(?:is|are|shows?|only|exactly|just|equals|see)\s+|:\s*|^\s*)$", re.IGNORECASE)
 _OF_ONE = re.compile(r"\s+(?:of|can|that|which|who|another|more|way|side|hand)\b")
+
+
+_FRACTION_WORDS = "|".join(sorted(compound.FRACTION_WORDS))
+_COUNTS = (
+    "is|are|was|were|has|have|had|takes?|took|needs?|costs?|equals|makes?|gives?|leaves?|contains?|holds?|shows?"
+    "|lasts?|gets?|sees?|count|totals?|wins?|won|buys?|bought|eats?|ate"
+)
+_HALVES = r"(?: and (?:a|one) (?:half|third|quarter)| (?:" + _FRACTION_WORDS + "))?"
+_SPELLED_END = re.compile(
+    rf"\b(?:{_COUNTS})\s+(?:(?:about|exactly|only|just)\s+)?(?P<all>(?P<count>[a-z]+(?:-[a-z]+)?){_HALVES}"
+    r"(?: (?!of\b|that\b|which\b|more\b|less\b)[a-z]{2,}){0,2})\s*[.!]?\s*$",
+    re.IGNORECASE,
+)
+
+
+def _spelled_at_end(text: str) -> str | None:
+    """`two and a half hours` of "…, which takes two and a half hours.": a count in words with which a text ends."""
+    match = _SPELLED_END.search(text, max(0, len(text) - 100))
+    return match["all"] if match and spelled_number(match["count"]) is not None else None
 
 
 def _last_spelled(text: str) -> str | None:
