@@ -10,7 +10,7 @@ from rewards.grading.compare.comparison import Comparison
 from rewards.grading.compare.policy import DEFAULT, Policy
 from rewards.grading.compare.reshape import is_sequence
 from rewards.grading.compare.scalars import computed
-from rewards.grading.compare.words import out_of_order, same_items, same_words
+from rewards.grading.compare.words import ends_in, out_of_order, same_items, same_words
 from rewards.grading.golds import MAX_SENTENCE, check_gold, is_prose, several
 from rewards.grading.parse.tree import Node, TooBigError, is_scalar, number, symbols
 from rewards.grading.quantity import Quantity, exact_number, is_spaced, quantity, spelled, written_once
@@ -257,7 +257,7 @@ def _by_words(answer: str, gold: str, kind: str | None, policy: Policy) -> Verdi
             return Verdict(same, tier, words.plain(answer), words.plain(gold))
         if is_prose(gold, quantity(gold), kind):
             _, said = choices.split_choice(answer)
-            same = bool(said) and same_words(said, gold, policy)
+            same = bool(said) and (same_words(said, gold, policy) or ends_in(said, gold, policy))
             tier = "words" if same or not (is_statement(answer) or re.search(r"\banswer\b|\$|\\", answer)) else "unread"
             return Verdict(same, tier, words.plain(answer), words.plain(gold))
     return None

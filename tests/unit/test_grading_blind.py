@@ -1,32 +1,27 @@
-"""200 labelled responses whose author saw neither the grader nor its tests: what is right stays right.
+"""Labelled responses that were written before they were run: what is right stays right.
 
-They are kept as they were written; what was wrong at first sight has been mended since, and docs/grading.md records it.
+`grading_blind.jsonl` is by an author who saw neither the grader nor its tests, `grading_second.jsonl` by one who knew
+it. They are as they were written. What was wrong at first sight has been mended; docs/grading.md records it.
 """
 
 import json
 from pathlib import Path
 
+import pytest
+
 from rewards.grading import grade_response
 
-PATH = Path(__file__).parents[1] / "data" / "grading_blind.jsonl"
-ROWS = [json.loads(line) for line in PATH.read_text(encoding="utf-8").splitlines()]
-MISSED = 0  # 12 at first sight
+DATA = Path(__file__).parents[1] / "data"
+# rows, right answers among them, and how many of these are still taken for wrong (at first sight 11 and 15)
+BATCHES = {"grading_blind.jsonl": (200, 120, 0), "grading_second.jsonl": (120, 78, 1)}
 
 
-def test_no_more_is_wrong_than_is_known():
-    assert len(ROWS) == 200 and sum(row["expected"] for row in ROWS) == 120
-    wrong = [
-        (row["pred"], row["gold"])
-        for row in ROWS
-        if grade_response(row["pred"], row["gold"], options=row.get("options")).equivalent is not row["expected"]
-    ]
-    assert len(wrong) <= MISSED, wrong
-
-
-def test_no_wrong_answer_is_taken_for_right():
-    taken = [
-        row["pred"]
-        for row in ROWS
-        if not row["expected"] and grade_response(row["pred"], row["gold"], options=row.get("options")).equivalent
-    ]
-    assert not taken
+@pytest.mark.parametrize("name", BATCHES)
+def test_no_more_is_wrong_than_is_known(name):
+    rows = [json.loads(line) for line in (DATA / name).read_text(encoding="utf-8").splitlines()]
+    verdicts = [grade_response(row["pred"], row["gold"], options=row.get("options")).equivalent for row in rows]
+    missed = [row for row, verdict in zip(rows, verdicts, strict=True) if row["expected"] and verdict is not True]
+    taken = [row for row, verdict in zip(rows, verdicts, strict=True) if verdict and not row["expected"]]
+    assert (len(rows), sum(row["expected"] for row in rows)) == BATCHES[name][:2]
+    assert len(missed) <= BATCHES[name][2], missed
+    assert not taken, "a wrong answer is taken for right"

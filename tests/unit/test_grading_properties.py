@@ -218,6 +218,8 @@ PIECES = [
         "A)(C)",
         "B. ",
         ", not ",
+        " rather than ",
+        "，不是(",
         "，而不是",
         "is two and a half ",
         'says "',
@@ -255,4 +257,5 @@ def test_a_piece_repeated_many_times_ends(piece):
         for gold in ("CCC", "B", "5", "3或4", "x>3"):
             grade_response(text, gold, policy=HASTY, options=["red", "blue"])
             grade(text, gold, policy=HASTY)
+    grade_response(piece * (60_000 // len(piece)) + "。x", "B", policy=HASTY)
     verdicts((piece * 2000)[:2000], ["red"])

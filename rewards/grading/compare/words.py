@@ -3,6 +3,7 @@
 import re
 
 from rewards.grading.compare.policy import Policy
+from rewards.grading.text import compound
 from rewards.grading.text.words import items, plain, spelled_number, words_equation
 
 _ARTICLES = frozenset({"a", "an", "the"})
@@ -26,6 +27,24 @@ def same_words(a: str, b: str, policy: Policy) -> bool:
 def same_items(a: list[str], b: list[str], policy: Policy) -> bool:
     """Do two lists hold the same texts, each as often, in any order?"""
     return sorted(_reduced(item, policy) for item in a) == sorted(_reduced(item, policy) for item in b)
+
+
+_BEFORE_LAST = frozenset("to in on at by called named".split())
+_FAR = re.compile(
+    r"\b(?:than|like|unlike|from|near|of|next|beside|behind|between|before|after|close|opposite)\b", re.IGNORECASE
+)
+
+
+def ends_in(sentence: str, words: str, policy: Policy) -> bool:
+    """Does a sentence end in these words, after a verb or a place: "The tallest bar belongs to Norway"?
+
+    Not where it denies or doubts, or where it may only name them beside the answer ("is next to Norway").
+    """
+    said, end = _reduced(sentence, policy), _reduced(words, policy)
+    before = said[: -len(end)]
+    if not end or len(before) < 3 or said[-len(end) :] != end or compound.says_more(sentence) or _FAR.search(sentence):
+        return False
+    return before[-1] in _BEFORE_LAST or (before[-1].endswith("ing") and before[-2] in ("is", "are", "was", "were"))
 
 
 _ORDER = re.compile(r"\border(?:ed|ing)?\b|\brank(?:ed|ing)?\b|\bfrom\b.*\bto\b|顺序|排[列序]|从.*到", re.IGNORECASE)

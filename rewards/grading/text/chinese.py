@@ -66,7 +66,7 @@ _CIRCLED_ONES = re.compile(
 _JOINED = re.compile(r"(?<![\u4e00-\u9fff])\s*(或者|或|并且|且|以及|和|与|及)\s*(?![\u4e00-\u9fff\s])")
 _OR = ("或者", "或")
 
-_THIS = r"(?:这个|这种|该|此|本题|题目|上述)?(?:的)?(?:说法|结论|命题|判断|表述|陈述|观点|看法)?"
+_THIS = r"(?:这个|这种|这句|该|此|这|本题|题目|上述)?(?:的)?(?:说法|结论|命题|判断|表述|陈述|观点|看法|句话|话)?"
 _YES = r"正确|对|是|真|没错|\\sqrt|✓|✔"
 _NO = r"不正确|错误|错|不对|不是|否|假|\\times|✗|✘"
 _YES_OR_NO = re.compile(rf"{_THIS}(?:是|为)?(?:(?P<no>{_NO})|(?P<yes>{_YES}))(?:的|了)?(?=$|[,.;:!?\s])")
@@ -103,7 +103,7 @@ _RIGHT = re.compile(
     r"(?:是|为|都|均)?(?:正确|符合题意)(?!的有)"
 )
 _SAID = "".join(filter(_HAN.match, {*"".join(_WORDS), *_DIGITS, *_PLACES, *"或和且分之半"}))
-_AFTER_WORDS = r"(?:[\u4e00-\u9fff,，]|^)(?<![第不非没])\s*[:：]?\s*"
+_AFTER_WORDS = r"(?:[\u4e00-\u9fff,，]|^)(?<![第不非没期周拜])\s*[:：]?\s*"
 _BEGINS = rf"(?:[^\u4e00-\u9fff\s,，:：]|{_NUMERAL}|半(?={_TIMES}|个))"
 _GOES_ON = rf"(?:[^\u4e00-\u9fff，]|[{_SAID}])*"  # no character is in both, or a search would take for ever
 _WHAT_IS_COUNTED = rf"(?:(?<={_CLEAR_COUNTERS})[\u4e00-\u9fff]{{1,6}})?"
@@ -112,6 +112,13 @@ _NAME = r"[A-Za-z][₀-₉0-9_{}]*\s*="
 _SEVERAL = re.compile(
     rf"(?:[\u4e00-\u9fff:：]|^)\s*((?:{_NAME}[^，。=\u4e00-\u9fff]+[，,、]\s*)+{_NAME}[^，。=\u4e00-\u9fff]+)$"
 )
+_PLAIN = r"-?[0-9]+(?:[./][0-9]+)?"
+_NUMBERS = re.compile(rf"[\u4e00-\u9fff:：]\s*((?:{_PLAIN}\s*[，,]\s*)+{_PLAIN}\s*[\u4e00-\u9fff]{{0,3}})$")
+_LIKEWISE = re.compile(  # 每支钢笔8元，每本笔记本5元
+    r"(?:^|[，,]|因此|所以|故|即|则)([\u4e00-\u9fff])[^，,0-9]{1,12}([0-9.]+[^，,0-9]{0,4})[，,]\1[^，,0-9]{1,12}([0-9.]+[^，,0-9]{0,4})$"
+)
+_UNIT_IN_BRACKETS = re.compile(rf"(?<=[0-9)}}π])\s*[（(]((?:{'|'.join(_WORDS)}){{1,2}})[）)]")  # 160（立方厘米）
+_WITH_REASON = re.compile(r"(?:[^，,]*[，,])?([^，,]+)[，,]\s*(?:因为|由于|理由)[^\n]*")
 _IS = re.compile(r"(?:(?<![不还])(?:是|为|叫做|属于)|[说做][得的])([\u4e00-\u9fff]{1,12}?)的?$")
 _BRACKETED = re.compile(r"[（(][^（()）\n]{1,40}[）)]")
 _ASCII = str.maketrans("（），", "(),")
@@ -126,7 +133,8 @@ def with_statements(response: str) -> str:
     """
     if not _HAN.search(response):
         return response
-    text = _BRACKETED.sub(lambda match: match.group().translate(_ASCII), response.translate(_SIMPLIFIED))
+    text = _UNIT_IN_BRACKETS.sub(r"\1", response.translate(_SIMPLIFIED))
+    text = _BRACKETED.sub(lambda match: match.group().translate(_ASCII), text)
     for pattern, form in _STATEMENTS:
         text = pattern.sub(form, text)
     if "答案" in text or r"\boxed" in text or "<answer>" in text:
@@ -136,8 +144,19 @@ def with_statements(response: str) -> str:
     if yes_or_no(text.replace("，", ",").replace("。", ".")) is not None:
         return text
     last = re.split(r"[。；;\n]", text.rstrip("。；;.．!！ \n"))[-1][-MAX_CONCLUSION:]
-    said = _SEVERAL.search(last) or _CONCLUSION.search(last) or _IS.search(last)
+    if (judged := _judged(last)) is not None:
+        return f"{text}\n答案:{judged}"
+    if both := _LIKEWISE.search(last):
+        return f"{text}\n答案:{both[2]}, {both[3]}"
+    said = _SEVERAL.search(last) or _NUMBERS.search(last) or _CONCLUSION.search(last) or _IS.search(last)
     return text if said is None or not re.search(r"\w", said[1]) else f"{text}\n答案:{said[1]}"
+
+
+def _judged(sentence: str) -> str | None:
+    """The 对 or 错 of a sentence that says no more than that, and why: `所以这句话是对的，因为…`; else None."""
+    clause = match[1] if (match := _WITH_REASON.fullmatch(sentence)) else sentence
+    said = _YES_OR_NO.fullmatch(re.sub("^(?:所以|因此|故|可见)[，,]?", "", clause.strip()))
+    return None if said is None else "错" if said["no"] else "对"
 
 
 _CIRCLED_SIGNS = re.compile("[①-⑳]{2,20}")
@@ -161,6 +180,7 @@ def in_common_spelling(text: str) -> str:
     if not _HAN.search(text):
         return text
     text = text.strip().translate(_SIMPLIFIED).replace("【", "[").replace("】", "]").rstrip(" .。")
+    text = _UNIT_IN_BRACKETS.sub(r"\1", text)
     if match := _INTRODUCED.match(text):
         text = text[match.end() :] or text
     if match := _CHOICE.fullmatch(text):

@@ -46,9 +46,10 @@ _OUNCES = {"oz": Fraction(1, 16), "ounce": Fraction(1, 16), "ounces": Fraction(1
 _ORDINARY = r"(?:[^=<>+*/^|]|\\ne)"
 _LABEL_IN_WORDS = re.compile(rf"(?=[A-Za-z])(?=[^=]*(?<![A-Za-z\\])[A-Za-z]{{3}}){_ORDINARY}*=")
 DENIALS = frozenset(
-    "not no never none neither nor without wrong incorrect false mistaken mistake error maybe perhaps possibly might"
-    " could either or vs versus if unless otherwise except but however although though instead rather wait actually"
-    " unknown unclear unsure uncertain guess guessing doubt impossible invalid undefined cannot whether unable".split()
+    "not no never none nobody hardly neither nor without wrong incorrect false mistaken mistake error maybe"
+    " perhaps possibly might could either or vs versus if unless otherwise except but however although though"
+    " instead rather wait actually unknown unclear unsure uncertain guess guessing doubt impossible invalid"
+    " undefined cannot whether unable".split()
 )
 _RESTRICTIONS = frozenset("least most below above".split())
 _NO_COUNTS = FRACTION_WORDS | {"squared", "cubed", "factorial"}

@@ -39,6 +39,7 @@ _TURNS = (
     "so|thus|hence|therefore|then|final|finally|total|wait|no|actually|correct(?:ion|ed)|instead|but|which|giving"
     "|sum|difference|product|altogether"
 )
+_GIVEN = re.compile(r"(?:because|since|as|given that)\s[^,\n]{1,200},\s+(?=\S)", re.IGNORECASE)
 _CONCLUDES = re.compile(rf"\b(?:{_TURNS})\b|[=→]|\\(?:implies|Rightarrow|therefore)", re.IGNORECASE)
 _HEAD_WORDS = "about|approximately|roughly|exactly|only|just|the(?: number| value)?|a total of|a sum of"
 _HEAD_FILLER = re.compile(rf"^(?:{_HEAD_WORDS})\s+(?=\S)", re.IGNORECASE)
@@ -89,7 +90,7 @@ def is_statement(text: str) -> bool:
 def _steps(text: str) -> list[str]:
     """The text without one thing that is harmless."""
     steps = []
-    for head in (_MARK, _SO, _LABEL):
+    for head in (_MARK, _SO, _LABEL, _GIVEN):
         match = head.match(text)
         if match and not says_more(match.group()):
             steps.append(text[match.end() :])
@@ -103,8 +104,8 @@ def _steps(text: str) -> list[str]:
         steps.append(text[: match.start()])
     for tail in (_CLAUSE, _PLACE):
         match = tail.search(text)
-        if tail is _PLACE and match and is_statement(match[1]):
-            continue  # the sign on the wall is red
+        while tail is _PLACE and match and is_statement(match[1]):  # the sign on the wall is red
+            match = tail.search(text, match.start() + 1)
         if match and match.start() and _adds_nothing(match[1], listed="," in text[match.start() : match.start(1)]):
             steps.append(text[: match.start()])
     for filler in (_HEAD_FILLER, _TAIL_FILLER):

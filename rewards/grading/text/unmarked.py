@@ -24,7 +24,7 @@ _JOINING = (
     "|R|maybe|perhaps|times|plus|minus|divided by|to"
 )
 _JOINED = re.compile(rf"(?:,?\s+(?:{_JOINING})|\s*\|)\s+(?:[a-z]\s*=\s*)?$")
-_DENIED = re.compile(r"(?:\bnot|n['’]t)\s+(?:be\s+|equal\s+(?:to\s+)?|exactly\s+)?\Z")
+_DENIED = re.compile(r"(?:\b(?:can)?not|n['’]t)\s+(?:be\s+|equal\s+(?:to\s+)?|exactly\s+)?\Z")
 _SAME_NAME = re.compile(r"\b([a-z])\s*=\s*-?[0-9./]+,?\s+and\s+\1\s*=\s*$")
 _UNIT_POWER = r"(?:\^\{?[23]\}?|\s+(?:squared|cubed))?"
 _UNIT = re.compile(
@@ -35,9 +35,10 @@ _PLAIN_WORDS = re.compile(r"(?<![\\A-Za-z])(?!(?:or|and|pi|sqrt|cm|mm|km|ft|kg|a
 
 
 _LEADING = (
-    "is|are|equals|at|get|gets|have|obtain|gives?|yields?|therefore|hence|thus|so|then|equation|formula"
-    "|function|becomes|by"
+    "(?:simplifies|reduces|comes|amounts|works out) to|is|are|equals|at|get|gets|have|obtain|gives?|yields?|therefore"
+    "|hence|thus|so|then|equation|formula|function|becomes|by"
 )
+_UNIT_AFTER = re.compile(r"(?:(?<=[0-9)}])|(?<=\\pi))\s+(?:(?:square|cubic)\s+)?([A-Za-z]+)$")
 _LEADS_IN = re.compile(rf"\b(?:{_LEADING})\b", re.IGNORECASE)
 
 
@@ -46,13 +47,17 @@ def _plain_clause(text: str) -> str | None:
     sentence = re.split(r"\n|(?<![0-9])\.\s|\.\s+(?=[A-Z])", text.strip().rstrip("."))[-1]
     clauses = _LEADS_IN.split(sentence)
     said = clauses[-1].strip(" :*,")
+    unit = _UNIT_AFTER.search(said)
+    if len(clauses) > 1 and unit and units.is_known(unit[1]) and re.search(r"[0-9}] [+-] ", said):
+        return None if _PLAIN_WORDS.search(said[: unit.start()]) or re.search("[$=]", said) else said
     plain = len(clauses) > 1 and re.search(r"[0-9]", said) and "$" not in said and not _PLAIN_WORDS.search(said)
     return said if plain else None
 
 
 _DENIES = r"而不是|而非|并非|不是|(?:and )?not\b|rather than\b|instead of\b"
 _BUT_NOT = rf"[,;，；]\s*(?:{_DENIES})|(?<!\s)(?:\s*而(?:不是|非|并非)|\s+(?:and not|rather than|instead of)\b)"
-_DENIED_END = re.compile(rf"(?:{_BUT_NOT})(?:[^.。,;，；\n]|\.(?=[0-9]))*+[.。]?\s*$", re.IGNORECASE)
+_CLAUSE = r"(?:[^.。,;，；(（\n]|[(（][^()（）\n]{0,80}[)）]|\.(?=[0-9])){1,120}+"
+_DENIED_END = re.compile(rf"(?:{_BUT_NOT}){_CLAUSE}[.。]?\s*$", re.IGNORECASE)
 
 
 def without_denied_end(text: str) -> str:
@@ -83,7 +88,7 @@ def quoted(sentence: str) -> str | None:
     return None if compound.says_more(before) or re.search("[没未]", before) else said.group(1)
 
 
-_SO = re.compile(r"(?:so|thus|hence|therefore|then|consequently)\b,?\s+(.*)", re.IGNORECASE | re.DOTALL)
+_SO = re.compile(r"(?:^|,\s+)(?:so|thus|hence|therefore|then|consequently)\b,?\s+(.*)", re.IGNORECASE | re.DOTALL)
 _TRUTHS = {"true": "yes", "correct": "yes", "right": "yes", "false": "no", "incorrect": "no", "wrong": "no"}
 _JUDGED = re.compile(
     rf"\b(?:it|this|that|statement|claim|assertion|conclusion|proposition|inequality|equation)\s+is\s+"
@@ -98,8 +103,12 @@ def concluded(text: str) -> str:
     if match := _JUDGED.search(sentence):
         truth = _TRUTHS[match.group(2).lower()]
         return {"yes": "no", "no": "yes"}[truth] if match.group(1) else truth
-    match = _SO.match(sentence)
+    match = _SO.search(sentence)
     return match.group(1) if match else text.strip()
+
+
+# $a_n = 3n - 1$ for every $n \ge 1$
+_CONDITION = re.compile(r"(?<=\$),?\s+(?:(?:for|if)(?: all| every| each| any)?|where|when|with)\s+\$[^$\n]*+\$[.\s]*$")
 
 
 def last_expression(text: str, *, formula_wanted: bool = False) -> str | None:
@@ -109,6 +118,7 @@ def last_expression(text: str, *, formula_wanted: bool = False) -> str | None:
     """
     if len(text) < 200 and not re.search(r"(?<![\\A-Za-z])[^\W\d_]{3,}|[\u4e00-\u9fff]", text):
         return text.strip()  # nothing but a formula
+    text = _CONDITION.sub("", text)
     if formula_wanted and (said := _plain_clause(text)) is not None:
         return said
     found = [(m, next(g for g in m.groups() if g is not None)) for m in SPAN.finditer(text) if m.group().strip("$ ")]
@@ -163,7 +173,7 @@ _COUNTS = (
 _HALVES = r"(?: and (?:a|one) (?:half|third|quarter)| (?:" + _FRACTION_WORDS + "))?"
 _SPELLED_END = re.compile(
     rf"\b(?:{_COUNTS})\s+(?:(?:about|exactly|only|just)\s+)?(?P<all>(?P<count>[a-z]+(?:-[a-z]+)?){_HALVES}"
-    r"(?: (?!of\b|that\b|which\b|more\b|less\b)[a-z]{2,}){0,2})\s*[.!]?\s*$",
+    r"(?: (?!of\b|that\b|which\b|who\b|more\b|less\b)[a-z]{2,}){0,2})(?: who(?: [a-z]+){1,4})?\s*[.!]?\s*$",
     re.IGNORECASE,
 )
 
