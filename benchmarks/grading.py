@@ -6,12 +6,14 @@
 
 mathruler is no dependency: `pip install --target DIR mathruler pylatexenc` and PYTHONPATH=DIR. Every grader runs in
 this process, warmed up by a first pair; a pair that takes longer than --limit counts as undecided (SIGALRM ends it).
+Seconds are those of processors, this process's and its workers' (Linux), which a busy machine stretches little.
 """
 
 import argparse
 import importlib
 import json
 import logging
+import os
 import signal
 import sys
 import time
@@ -92,10 +94,10 @@ def _late(*_):
 
 
 def measured(grader: Grader, rows: list[dict], limit_s: float) -> tuple[list[bool | None], float]:
-    """What a grader says of each row (None: undecided, raised or late), and the seconds for all."""
+    """What a grader says of each row (None: undecided, raised or late), and the processor seconds for all."""
     signal.signal(signal.SIGALRM, _late)
     verdicts = []
-    start = time.perf_counter()
+    start = processor_s()
     for row in rows:
         signal.setitimer(signal.ITIMER_REAL, limit_s)
         try:
@@ -104,7 +106,22 @@ def measured(grader: Grader, rows: list[dict], limit_s: float) -> tuple[list[boo
             verdicts.append(None)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
-    return verdicts, time.perf_counter() - start
+    return verdicts, processor_s() - start
+
+
+def processor_s() -> float:
+    """Seconds that processors have worked for this process and all below it, ended ones included."""
+    found: dict[str, tuple[str, int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has just ended: the one above it has its time
+        found[stat.parent.name] = fields[1], sum(map(int, fields[11:15]))
+    family = {str(os.getpid())}
+    while more := {process for process, (parent, _) in found.items() if parent in family} - family:
+        family |= more
+    return sum(found[process][1] for process in family) / os.sysconf("SC_CLK_TCK")
 
 
 def load(name: str) -> Grader | None:
@@ -122,7 +139,7 @@ def compare(names: list[str], rows: list[dict], limit_s: float) -> None:
     """Prints a table of what the graders say of `rows`, and how fast; pairs that take over `limit_s` are undecided."""
     from avar_rl.runtime.tables import console, table
 
-    columns = ["grader", "right", "false positives", "false negatives", "undecided", "s for all", "speed of ours"]
+    columns = ["grader", "right", "false positives", "false negatives", "undecided", "processor s", "speed of ours"]
     found = table(columns, text=["grader"])
     negatives = sum(not row["expected"] for row in rows)
     ours_s = None
@@ -152,13 +169,14 @@ def throughput(rows: list[dict], pairs: int) -> None:
     from rewards.grading.sympy_pool import pool
 
     pool.shared().warm()
-    start, verdicts = time.perf_counter(), Counter()
+    start, start_processor, verdicts = time.perf_counter(), processor_s(), Counter()
     for number in range(pairs):
         row = rows[number % len(rows)]
         pred = HOSTILE[number // 100 % len(HOSTILE)] if number % 100 == 0 else row["pred"]
         verdicts[grade(pred + " " * (number // len(rows)), row["gold"]).equivalent] += 1
-    seconds = time.perf_counter() - start
-    print(f"{pairs} pairs in {seconds:.1f} s: {dict(verdicts)}, {pairs - verdicts.total()} lost")
+    seconds, worked = time.perf_counter() - start, processor_s() - start_processor
+    print(f"{pairs} pairs in {seconds:.1f} s ({worked:.1f} of processors): {dict(verdicts)},", end=" ")
+    print(f"{pairs - verdicts.total()} lost")
 
 
 def main() -> None:
