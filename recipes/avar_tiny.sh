@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# The whole AVAR recipe on a CPU, with a miniature Qwen2.5-VL in a miniature world:
+# The whole AVAR recipe on a CPU, with a miniature Qwen2.5-VL (or another family) in a miniature world:
 # data -> cold-start SFT with the attention-guided loss -> GRPO with the combined reward -> evaluation.
 #
 #   bash recipes/avar_tiny.sh                                   # about a quarter of an hour on two cores
 #   SEED=1 NAME=tiny_1 bash recipes/avar_tiny.sh                # another seed
+#   FAMILY=qwen3_vl NAME=tiny_qwen3 bash recipes/avar_tiny.sh   # another model family: qwen2_vl, qwen2_5_vl, qwen3_vl
 #   bash recipes/avar_tiny.sh avar.rewards.visual=0             # arguments are overrides of the GRPO stage
 #   DRY_RUN=1 bash recipes/avar_tiny.sh                         # print the checked configuration, run nothing
 set -euo pipefail
@@ -12,6 +13,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 NAME=${NAME:-tiny}
 OUT=${OUT:-outputs/$NAME}
 SEED=${SEED:-0}
+FAMILY=${FAMILY:-qwen2_5_vl}
 SFT_ROWS=${SFT_ROWS:-}      # other chat rows for the cold start: outputs/tiny_synthesis/data/train.parquet, for example
 SFT_STEPS=${SFT_STEPS:-500}
 SFT_ARGS=${SFT_ARGS:-}      # overrides of the SFT stage, for example SFT_ARGS="avar.guidance.alpha=0"
@@ -23,7 +25,8 @@ source recipes/stages.sh
 SFT_ROWS=${SFT_ROWS:-$OUT/data/sft_train.parquet}
 
 stage data "$PYTHON" -m data_tools.miniature.data --out "$OUT/data" --seed "$SEED" $DATA_ARGS
-stage base "$PYTHON" -m data_tools.miniature.model --out "$OUT/base" --data "$OUT/data" --seed "$SEED"
+stage base "$PYTHON" -m data_tools.miniature.model --out "$OUT/base" --data "$OUT/data" --family "$FAMILY" \
+  --seed "$SEED"
 stage validate "$PYTHON" -m data_tools.validate "$OUT/data/rl_train.parquet" --model "$OUT/base" --max-prompt-length 128
 stage validate_sft "$PYTHON" -m data_tools.validate "$SFT_ROWS" --model "$OUT/base" --max-length 256
 
