@@ -6,7 +6,26 @@ layers (deep-stack), at the same pad tokens, so its IMAGE span is the same; betw
 stamps, which are USER text.
 """
 
-FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Family:
+    """What training needs to know of a family.
+
+    processor: the class of its processor in transformers, by whose name verl chooses the positions of image tokens.
+    ulysses: whether span masses are recorded under Ulysses sequence parallelism.
+    """
+
+    processor: str
+    ulysses: bool
+
+
+FAMILIES = {
+    "qwen2_vl": Family("Qwen2VLProcessor", ulysses=True),
+    "qwen2_5_vl": Family("Qwen2_5_VLProcessor", ulysses=True),
+    "qwen3_vl": Family("Qwen3VLProcessor", ulysses=False),  # its attention, unlike theirs, is not replaced by verl
+}
 # The special tokens of these families' tokenizers. Where one stands in a text, the tokenizer makes it that token.
 CHAT_MARKUP = tuple(
     f"<|{name}|>"
@@ -18,11 +37,12 @@ CHAT_MARKUP = tuple(
 )
 
 
-def require_supported(model_type: str) -> None:
-    """Raises ValueError where `model_type` has no support; the message says what it would take to add it."""
+def require_supported(model_type: str) -> Family:
+    """The family of a `model_type`. ValueError: it has no support; the message says what it would take to add it."""
     if model_type not in FAMILIES:
         raise ValueError(
             f"model type {model_type!r} has no support (there is: {', '.join(FAMILIES)}). To add it: its chat markup "
             "and image tokens in avar_rl/attention/roles.py, a test that its masses equal its eager maps in "
             "tests/numerics/test_families.py, and its name in avar_rl/attention/families.py"
         )
+    return FAMILIES[model_type]

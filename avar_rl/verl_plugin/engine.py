@@ -20,12 +20,12 @@ from verl.workers.engine import EngineRegistry
 from avar_rl.attention.recorder import SpanMassRecorder
 from avar_rl.attention.roles import Markup, Role, query_positions, role_counts, role_spans, token_roles
 from avar_rl.guidance import GUIDED_ROLES, GuidanceConfig, guidance_terms
+from avar_rl.verl_plugin.config.model_checks import check_ulysses
 from avar_rl.verl_plugin.config.settings import AttentionSettings
 from avar_rl.verl_plugin.verl_engine import LanguageModelEngine
 
 MASS_REQUEST = "avar_masses"  # key of the trainer's request in a batch's extra_info
 MASS_COLUMNS = ("image_mass", "system_mass")  # what comes back, flat: see `_mass_outputs`
-ULYSSES_FAMILIES = ("qwen2_vl", "qwen2_5_vl")  # whose attention verl and patched_attention.py replace
 
 
 @dataclass
@@ -74,11 +74,7 @@ class SpanMassEngine(LanguageModelEngine):
         return model_output
 
     def _start_recording(self, micro_batch, model_inputs, output_args, queries: str, layers) -> None:
-        if self.use_ulysses_sp and (model_type := self.module.config.model_type) not in ULYSSES_FAMILIES:
-            raise ValueError(
-                f"under Ulysses sequence parallelism span masses are recorded for {' and '.join(ULYSSES_FAMILIES)}, "
-                f"not {model_type}: set ulysses_sequence_parallel_size=1"
-            )
+        check_ulysses(self.module.config.model_type, self.ulysses_sequence_parallel_size)
         if self._recorder is None or self._markup is None:
             self._recorder = SpanMassRecorder(self.module)
             self._markup = Markup.from_tokenizer(self.model_config.tokenizer)

@@ -75,7 +75,14 @@ _TEXT = dict(
     bos_token_id=None,
     initializer_range=INIT_STD,
 )
-_VISION = dict(depth=2, hidden_size=64, num_heads=4, spatial_merge_size=2, temporal_patch_size=2)
+_VISION = dict(
+    depth=2,
+    hidden_size=64,
+    num_heads=4,
+    spatial_merge_size=2,
+    temporal_patch_size=2,
+    initializer_range=INIT_STD,
+)
 
 
 def _rope(*section: int, **more: bool) -> dict[str, Any]:
@@ -154,7 +161,7 @@ def make_tokenizer(texts: Iterable[str], vocab_size: int = 512) -> PreTrainedTok
     # The template's own words get tokens of their own too.
     frame = f"system\n{SYSTEM_PROMPT}\nuser\nassistant\n"
     bpe.train_from_iterator([*texts, *[frame] * 100], trainer)
-    tokenizer = PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
@@ -162,7 +169,6 @@ def make_tokenizer(texts: Iterable[str], vocab_size: int = 512) -> PreTrainedTok
         model_max_length=2048,
         clean_up_tokenization_spaces=False,
     )
-    return tokenizer
 
 
 def _ids(tokenizer: PreTrainedTokenizerFast, *tokens: str) -> list[int]:
@@ -179,8 +185,8 @@ def make_config(tokenizer: PreTrainedTokenizerFast, family: Family) -> PreTraine
     ends = dict(eos_token_id=ids["<|im_end|>"], pad_token_id=ids["<|endoftext|>"])
     text = dict(vocab_size=len(tokenizer), tie_word_embeddings=family.tied, **ends)
     return getattr(transformers, f"{family.classes}Config")(
-        text_config=text | _TEXT | family.text,
-        vision_config=_VISION | dict(patch_size=family.patch, initializer_range=INIT_STD) | family.vision,
+        text_config={**text, **_TEXT, **family.text},
+        vision_config={**_VISION, "patch_size": family.patch, **family.vision},
         image_token_id=ids["<|image_pad|>"],
         video_token_id=ids["<|video_pad|>"],
         vision_start_token_id=ids["<|vision_start|>"],

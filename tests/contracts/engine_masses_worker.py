@@ -1,11 +1,14 @@
 """Run by test_engine_masses.py: the old-log-prob pass of verl's FSDP2 engine with a request for masses, in one process.
 
-usage: engine_masses_worker.py TINY_WORLD OUT OVERRIDE…
+usage: engine_masses_worker.py DATA MODELS OUT packed|padded OVERRIDE…
+
+DATA is a parquet file of chat rows. MODELS has a folder for each model family. OUT gets {family: {case: rows}}.
 """
 
 import os
 import sys
 import tempfile
+from pathlib import Path
 
 from avar_rl.verl_plugin.config import environment
 
@@ -30,7 +33,7 @@ CASES = {
 
 def infer(trainer, batch: dict, wanted: settings.AttentionSettings | None) -> dict[str, list[torch.Tensor]]:
     request = {
-        "use_remove_padding": False,
+        "use_remove_padding": trainer.config.model.use_remove_padding,
         "use_dynamic_bsz": False,
         "micro_batch_size_per_gpu": 3,
         "temperature": 1.0,
@@ -55,14 +58,11 @@ def filler(items: list[dict], token: int) -> list[dict]:
     return [items[0] | short | {"multi_modal_inputs": {}}] * 3
 
 
-def main(world: str, out: str, overrides: list[str]) -> None:
-    data = f"{world}/data/sft_train.parquet"
-    overrides = [f"data.train_files={data}", f"model.path={world}/base", "data.num_workers=0", *overrides]
+def record(data: str, model: Path, overrides: list[str]) -> dict[str, list[dict]]:
+    """What the engine of one model gives for three rows, the first of which has no image: {case: one dict a row}."""
+    overrides = [f"data.train_files={data}", f"model.path={model}", "data.num_workers=0", *overrides]
     overrides += ["data.train_batch_size=3", "data.micro_batch_size_per_gpu=3", "trainer.resume_mode=disable"]
     config = recipe.load("recipes/config/tiny_sft", overrides, stage="sft")
-    os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "unused", "MASTER_PORT": "0"}
-    os.environ["DIST_INIT_METHOD"] = f"file://{tempfile.mkdtemp()}/rendezvous?rank=0&world_size=1"
-    initialize_global_process_group()
     trainer = GuidedSFTTrainer(config, settings.parse(settings.SFTSettings, config).guidance)
     has_image = pd.read_parquet(data)["images"].map(len) > 0
     rows = [*has_image[~has_image].index[:1], *has_image[has_image].index[:2]]
@@ -78,9 +78,17 @@ def main(world: str, out: str, overrides: list[str]) -> None:
             | {"multi_modal_inputs": dict(item["multi_modal_inputs"])}
             for i, item in enumerate(used)
         ]
-    torch.save(found, out)
+    return found
+
+
+def main(data: str, models: str, out: str, layout: str, overrides: list[str]) -> None:
+    overrides = [f"model.use_remove_padding={layout == 'packed'}", *overrides]
+    os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "unused", "MASTER_PORT": "0"}
+    os.environ["DIST_INIT_METHOD"] = f"file://{tempfile.mkdtemp()}/rendezvous?rank=0&world_size=1"
+    initialize_global_process_group()
+    torch.save({model.name: record(data, model, overrides) for model in sorted(Path(models).iterdir())}, out)
     destroy_global_process_group()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3:])
+    main(*sys.argv[1:5], sys.argv[5:])

@@ -21,6 +21,7 @@ from avar_rl.verl_plugin.engine import (  # noqa: E402
     _response_tokens,
     _visible,
 )
+from data_tools.miniature.model import FAMILIES, corpus, save  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 
@@ -116,16 +117,36 @@ def test_a_response_without_a_system_turn_is_refused_but_a_filler_row_is_not():
 
 
 @pytest.fixture(scope="module")
-def recorded(tiny_world, tmp_path_factory):
-    """What engine_masses_worker.py recorded through a real engine: {case: [per row: ids, masses, …]}."""
+def models(tiny_world, tmp_path_factory):
+    """A folder with the miniature of every family in a folder of its name."""
+    folder = tmp_path_factory.mktemp("families")
+    for family in FAMILIES:
+        save(folder / family, corpus(tiny_world / "data"), 0, family)
+    return folder
+
+
+@pytest.fixture(scope="module", params=["padded", "packed"])
+def of_families(tiny_world, models, tmp_path_factory, request):
+    """What engine_masses_worker.py recorded through real engines: {family: {case: [per row: ids, masses, …]}}."""
     folder = tmp_path_factory.mktemp("engine_masses")
     command = [sys.executable, str(ROOT / "tests/contracts/engine_masses_worker.py")]
-    command += [str(tiny_world), str(folder / "out.pt"), f"trainer.default_local_dir={folder / 'checkpoints'}"]
+    command += [str(tiny_world / "data" / "sft_train.parquet"), str(models), str(folder / "out.pt"), request.param]
+    command += [f"trainer.default_local_dir={folder / 'checkpoints'}"]
     done = subprocess.run(
         command, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=ROOT, capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
     return torch.load(folder / "out.pt", weights_only=False)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request):
+    return request.param
+
+
+@pytest.fixture
+def recorded(of_families, family):
+    return of_families[family]
 
 
 def eager_masses(model, row: dict, markup: dict[str, int]) -> dict[str, torch.Tensor]:
@@ -142,15 +163,15 @@ def eager_masses(model, row: dict, markup: dict[str, int]) -> dict[str, torch.Te
 
 
 @pytest.fixture(scope="module")
-def eager(tiny_world):
+def eager(models, family):
     """A function: a row of the batch -> its eager masses."""
-    from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+    from transformers import AutoModelForImageTextToText, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(tiny_world / "base")
+    tokenizer = AutoTokenizer.from_pretrained(models / family)
     names = {"im_start": "<|im_start|>", "im_end": "<|im_end|>", "image_pad": "<|image_pad|>"}
     markup = {name: tokenizer.convert_tokens_to_ids(token) for name, token in names.items()}
     markup["header"] = 1 + len(tokenizer("system\n")["input_ids"])
-    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(tiny_world / "base", attn_implementation="eager").eval()
+    model = AutoModelForImageTextToText.from_pretrained(models / family, attn_implementation="eager").eval()
     return lambda row: eager_masses(model, row, markup)
 
 

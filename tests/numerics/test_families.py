@@ -7,6 +7,7 @@ from avar_rl.attention import varlen
 from avar_rl.attention.families import FAMILIES, require_supported
 from avar_rl.attention.recorder import language_attention_modules, record_span_mass
 from avar_rl.attention.roles import query_positions
+from data_tools.miniature import model as miniature
 from tests.numerics import tiny_qwen
 from tests.numerics.tiny_qwen import LAYERS, eager_masses, make_batch, make_model, spans_of
 
@@ -14,8 +15,8 @@ from tests.numerics.tiny_qwen import LAYERS, eager_masses, make_batch, make_mode
 varlen.register()
 
 
-def test_every_family_has_a_miniature():
-    assert tiny_qwen.FAMILIES == FAMILIES
+def test_every_family_has_miniatures():
+    assert tiny_qwen.FAMILIES == tuple(FAMILIES) == tuple(miniature.FAMILIES)
 
 
 @pytest.mark.parametrize("padding", ["left", "right"])

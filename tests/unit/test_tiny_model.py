@@ -6,7 +6,7 @@ from PIL import Image
 
 from avar_rl.runtime.files import read_parquet
 from data_tools.formats.rows import write_rows
-from data_tools.miniature.model import SPECIAL_TOKENS, corpus, main, make_model, make_tokenizer, save
+from data_tools.miniature.model import FAMILIES, SPECIAL_TOKENS, corpus, main, make_model, make_tokenizer, save
 from data_tools.miniature.world import WorldConfig, make_questions, to_rows
 
 WORLD = WorldConfig(sft_train=400, sft_val=1, rl_train=1, rl_val=1, test=1)
@@ -21,11 +21,17 @@ def texts(row) -> list[str]:
     return [turn["content"].replace("<image>", "") for turn in row["messages"]]
 
 
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def model_dir(rows, tmp_path_factory):
+def model_dir(rows, tmp_path_factory, family):
     folder = tmp_path_factory.mktemp("tiny")
     write_rows(rows, folder / "data" / "sft_train.parquet")
-    assert main(["--out", str(folder / "model"), "--data", str(folder / "data")]) == 0
+    wanted = [] if family == "qwen2_5_vl" else ["--family", family]
+    assert main(["--out", str(folder / "model"), "--data", str(folder / "data"), *wanted]) == 0
     return folder / "model"
 
 
@@ -49,8 +55,10 @@ def ask(processor, images, question):
     return text, processor(text=[text], images=images or None, return_tensors="pt")
 
 
-def test_it_is_a_small_qwen2_5_vl_in_float32(model):
-    assert type(model).__name__ == "Qwen2_5_VLForConditionalGeneration"
+def test_it_is_a_small_model_of_its_family_in_float32(model, processor, family):
+    assert model.config.model_type == family
+    assert type(model).__name__ == f"{FAMILIES[family].classes}ForConditionalGeneration"
+    assert type(processor).__name__ == f"{FAMILIES[family].classes}Processor"
     assert sum(p.numel() for p in model.parameters()) < 3_000_000
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert model.config.text_config.num_hidden_layers == 4
@@ -60,11 +68,12 @@ def test_vocabulary_is_the_tokenizers(model, processor):
     assert model.config.text_config.vocab_size == len(processor.tokenizer) == model.lm_head.weight.shape[0]
 
 
-def test_one_image_is_nine_tokens_and_is_not_resized(processor, rows):
+def test_one_image_is_nine_tokens(processor, rows, family):
     image = Image.open(io.BytesIO(rows[0]["images"][0]["bytes"]))
     _, inputs = ask(processor, [image], "How many circles?")
-    # 84 / 14 = 6 patches a side, merged 2 x 2: 3 * 3 = 9 tokens
+    # 84 / 14 = 6 patches a side, or 96 / 16 after a resize, merged 2 x 2: 3 * 3 = 9 tokens
     assert inputs["image_grid_thw"].tolist() == [[1, 6, 6]]
+    assert inputs["pixel_values"].shape == (36, 3 * 2 * (16 if family == "qwen3_vl" else 14) ** 2)
     pad = processor.tokenizer.convert_tokens_to_ids("<|image_pad|>")
     assert (inputs["input_ids"] == pad).sum() == 9
 
@@ -131,20 +140,37 @@ def test_text_only_prompt_runs(model, processor):
         assert torch.isfinite(model(**inputs).logits).all()
 
 
-def test_weights_depend_on_the_seed_only(model, rows):
+def test_deep_stacked_features_reach_the_first_two_layers(model, processor, rows, family):
+    """Of Qwen3-VL alone: without what its tower adds to the first layers, the answer is another."""
+    if family != "qwen3_vl":
+        assert not hasattr(model.model.visual, "deepstack_merger_list")
+        return
+    picture = Image.open(io.BytesIO(next(row for row in rows if row["images"])["images"][0]["bytes"]))
+    _, inputs = ask(processor, [picture], "How many circles?")
+    with torch.no_grad():
+        whole = model(**inputs).logits[:, -1]
+        for merger in model.model.visual.deepstack_merger_list:
+            kept = merger.linear_fc2.weight.clone()
+            merger.linear_fc2.weight.zero_()
+            assert (model(**inputs).logits[:, -1] - whole).abs().max() > 1e-3
+            merger.linear_fc2.weight.copy_(kept)
+        assert len(model.model.visual.deepstack_merger_list) == 2
+
+
+def test_weights_depend_on_the_seed_only(rows, family):
     tokenizer = make_tokenizer([text for row in rows for text in texts(row)])
     state = torch.get_rng_state()
-    zero, again, one = (make_model(tokenizer, seed).lm_head.weight for seed in (0, 0, 1))
+    zero, again, one = (make_model(tokenizer, seed, FAMILIES[family]).lm_head.weight for seed in (0, 0, 1))
     assert torch.equal(zero, again) and not torch.equal(zero, one)
     assert torch.equal(torch.get_rng_state(), state), "the caller's random state is left alone"
 
 
-def test_a_model_is_replaced_whole(model_dir, tmp_path):
+def test_a_model_is_replaced_whole(model_dir, tmp_path, family):
     out = tmp_path / "model"
     out.mkdir()
     (out / "config.json").write_text("{}")
     (out / "stale.bin").write_text("")
-    save(out, ["How many circles?"] * 3, seed=0)
+    save(out, ["How many circles?"] * 3, 0, family)
     assert {p.name for p in out.iterdir()} == {p.name for p in model_dir.iterdir()}
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
 

@@ -1,12 +1,14 @@
-"""Checks of a stage's inputs before any worker starts: files that are missing or empty, models without span support."""
+"""Checks of a stage's inputs before any worker starts: data files, the model, and whether span masses can be had."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
 from avar_rl.attention.families import require_supported
 from avar_rl.attention.roles import Markup
+from avar_rl.verl_plugin.config import model_checks
 
 
 def check_inputs(data: DictConfig, model_path: str) -> None:
@@ -36,7 +38,7 @@ def check_files(paths: str | Sequence[str] | None, what: str) -> None:
     """
     import pyarrow.parquet as pq
 
-    for path in [paths] if isinstance(paths, str) else list(paths or []):
+    for path in _listed(paths):
         if not Path(path).is_file():
             raise ValueError(f"{what}={path}: no such file; make one with `python -m data_tools.prepare`")
         try:
@@ -53,7 +55,8 @@ def check_model(path: str) -> None:
     A name on the hub is left to transformers.
 
     Raises:
-        ValueError: there is no such directory, it is not a whole model, or its family is not supported.
+        ValueError: there is no such directory, it is not a whole model, its family is not supported, or its processor
+            is not its family's.
     """
     from transformers import AutoConfig, AutoProcessor, AutoTokenizer
 
@@ -66,6 +69,56 @@ def check_model(path: str) -> None:
         raise ValueError(f"model.path={path} has no config.json: not a Hugging Face model directory")
     if not any((folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")):
         raise ValueError(f"model.path={path} has no processor (preprocessor_config.json); copy it from the base model")
-    require_supported(AutoConfig.from_pretrained(path).model_type)
-    AutoProcessor.from_pretrained(path)
+    config = AutoConfig.from_pretrained(path)
+    require_supported(config.model_type)
+    model_checks.check_processor(path, config, AutoProcessor.from_pretrained(path))
     Markup.from_tokenizer(AutoTokenizer.from_pretrained(path))
+
+
+def check_sft(config: DictConfig, masses: bool) -> None:
+    """Checks the data files and the model of a cold start; `masses`: whether its loss needs span masses.
+
+    Raises:
+        ValueError: see `check_inputs` and `model_checks`.
+    """
+    data, path = config.data, config.model.path
+    check_inputs(data, path)
+    options = data.get("apply_chat_template_kwargs") or {}
+    if Path(path).is_dir():
+        model_checks.check_turns_add_up(path, _processor(path), options)
+    if masses:
+        files = [*_listed(data.train_files), *_listed(data.val_files)]
+        _check_masses(path, files, data.messages_key, options, config.engine.ulysses_sequence_parallel_size)
+
+
+def check_grpo(config: DictConfig, masses: bool) -> None:
+    """Checks the data files and the model of a GRPO stage; `masses`: whether its rewards need span masses.
+
+    Raises:
+        ValueError: see `check_inputs` and `model_checks`.
+    """
+    data, actor, path = config.data, config.actor_rollout_ref.actor, config.actor_rollout_ref.model.path
+    check_inputs(data, path)
+    if masses:
+        sizes = (actor.ulysses_sequence_parallel_size, actor.fsdp_config.ulysses_sequence_parallel_size)
+        _check_masses(
+            path, _listed(data.train_files), data.prompt_key, data.get("apply_chat_template_kwargs") or {}, max(sizes)
+        )
+
+
+def _check_masses(path: str, files: Sequence[str], column: str, options: Mapping[str, Any], ulysses: int) -> None:
+    from transformers import AutoConfig
+
+    if Path(path).is_dir():  # else a hub name, which the recipes' stage `base` makes a directory of
+        model_checks.check_ulysses(AutoConfig.from_pretrained(path).model_type, ulysses)
+        model_checks.check_system_turns(path, _processor(path), files, column, options)
+
+
+def _processor(path: str) -> Any:
+    from transformers import AutoProcessor
+
+    return AutoProcessor.from_pretrained(path)
+
+
+def _listed(paths: str | Sequence[str] | None) -> list[str]:
+    return [paths] if isinstance(paths, str) else list(paths or [])
