@@ -8,13 +8,23 @@ from pathlib import Path
 
 import pytest
 
+from data_tools.miniature.model import corpus, save
+
 pytestmark = pytest.mark.e2e
 
 
-@pytest.mark.parametrize("intervention", ["img=1,sys=0.5,mode=weight", "img=1,sys=0.5,mode=logit,layers=1-3"])
-def test_vllm_equals_transformers(tiny_world, intervention):
+@pytest.mark.parametrize(
+    ("family", "intervention"),
+    [
+        ("qwen2_vl", "img=1,sys=0.5,mode=logit,layers=1-3"),
+        ("qwen2_5_vl", "img=1,sys=0.5,mode=weight"),
+        ("qwen3_vl", "img=1,sys=0.5,mode=weight,layers=0-2"),  # the layers of its deep stack, and one more
+    ],
+)
+def test_vllm_equals_transformers(tiny_world, tmp_path, family, intervention):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("VLLM_")}
-    model, data = str(tiny_world / "base"), str(tiny_world / "data" / "test.parquet")
+    save(tmp_path / family, corpus(tiny_world / "data"), 0, family)
+    model, data = str(tmp_path / family), str(tiny_world / "data" / "test.parquet")
     command = [sys.executable, str(Path(__file__).with_name("intervention_worker.py")), model, data, intervention]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
