@@ -234,6 +234,25 @@ def test_qwen7b_recipe_runs_its_own_commands_with_the_miniature_on_a_cpu(tiny, t
     assert (tmp_path / "seven/model/chat_template.jinja").is_file()
 
 
+@pytest.mark.e2e
+@pytest.mark.slow
+@pytest.mark.timeout(1100)
+def test_another_family_runs_every_stage_on_packed_batches(tmp_path):
+    """Qwen3-VL: the family that differs most (deep stack, tied embeddings, a template without a system turn)."""
+    packed, out = "model.use_remove_padding=true", tmp_path / "qwen3"
+    knobs = {"FAMILY": "qwen3_vl", "OUT": str(out), "SFT_STEPS": "2", "GRPO_STEPS": "1", "EVAL_LIMIT": "8"}
+    knobs |= {"SFT_ARGS": f"{SMALL_SFT} {packed}", "DATA_ARGS": "--sft-rows 100 --rl-rows 32"}
+    done = recipe("avar_tiny.sh", *SMALL_GRPO, *SMALL_MICRO, f"actor_rollout_ref.{packed}", **knobs)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert "start-up guard: rollout and actor agree" in done.stdout
+    stages = json.loads((out / "summary.json").read_text())["stages"]
+    assert [stage["name"] for stage in stages] == ["base", "sft", "grpo"]
+    assert all(0 < stage[f"{span}_mass"] < 1 for stage in stages for span in ("image", "system"))
+    (step,) = metrics(out / "logs" / "grpo.metrics.jsonl")
+    assert 0 < step["attention/image_mass"] < 1 and 0 < step["attention/system_mass"] < 1
+    assert json.loads((out / "model" / "config.json").read_text())["model_type"] == "qwen3_vl"
+
+
 def questions_table(sft_rows: Path, out: Path) -> Path:
     """Plain columns (question, answer, images, response), as a user's own data would have them."""
     import re
