@@ -1,8 +1,9 @@
 """Run by test_engine_masses.py: the old-log-prob pass of verl's FSDP2 engine with a request for masses, in one process.
 
-usage: engine_masses_worker.py DATA MODELS OUT packed|padded OVERRIDE…
+usage: engine_masses_worker.py DATA MODELS OUT OVERRIDE…
 
-DATA is a parquet file of chat rows. MODELS has a folder for each model family. OUT gets {family: {case: rows}}.
+DATA is a parquet file of chat rows. MODELS has a folder for each model family. OUT gets {layout: {family: {case:
+rows}}}.
 """
 
 import os
@@ -81,14 +82,20 @@ def record(data: str, model: Path, overrides: list[str]) -> dict[str, list[dict]
     return found
 
 
-def main(data: str, models: str, out: str, layout: str, overrides: list[str]) -> None:
-    overrides = [f"model.use_remove_padding={layout == 'packed'}", *overrides]
+def main(data: str, models: str, out: str, overrides: list[str]) -> None:
     os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "unused", "MASTER_PORT": "0"}
     os.environ["DIST_INIT_METHOD"] = f"file://{tempfile.mkdtemp()}/rendezvous?rank=0&world_size=1"
     initialize_global_process_group()
-    torch.save({model.name: record(data, model, overrides) for model in sorted(Path(models).iterdir())}, out)
+    found = {
+        layout: {
+            model.name: record(data, model, [f"model.use_remove_padding={layout == 'packed'}", *overrides])
+            for model in sorted(Path(models).iterdir())
+        }
+        for layout in ("padded", "packed")  # verl replaces the attention of whole classes for packed batches
+    }
+    torch.save(found, out)
     destroy_global_process_group()
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:5], sys.argv[5:])
+    main(*sys.argv[1:4], sys.argv[4:])

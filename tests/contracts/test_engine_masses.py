@@ -125,12 +125,12 @@ def models(tiny_world, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module", params=["padded", "packed"])
-def of_families(tiny_world, models, tmp_path_factory, request):
-    """What engine_masses_worker.py recorded through real engines: {family: {case: [per row: ids, masses, …]}}."""
+@pytest.fixture(scope="module")
+def of_all(tiny_world, models, tmp_path_factory):
+    """What engine_masses_worker.py recorded through real engines: {layout: {family: {case: [per row: masses, …]}}}."""
     folder = tmp_path_factory.mktemp("engine_masses")
     command = [sys.executable, str(ROOT / "tests/contracts/engine_masses_worker.py")]
-    command += [str(tiny_world / "data" / "sft_train.parquet"), str(models), str(folder / "out.pt"), request.param]
+    command += [str(tiny_world / "data" / "sft_train.parquet"), str(models), str(folder / "out.pt")]
     command += [f"trainer.default_local_dir={folder / 'checkpoints'}"]
     done = subprocess.run(
         command, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=ROOT, capture_output=True, text=True, timeout=240
@@ -144,9 +144,9 @@ def family(request):
     return request.param
 
 
-@pytest.fixture
-def recorded(of_families, family):
-    return of_families[family]
+@pytest.fixture(params=["padded", "packed"])
+def recorded(of_all, family, request):
+    return of_all[request.param][family]
 
 
 def eager_masses(model, row: dict, markup: dict[str, int]) -> dict[str, torch.Tensor]:
