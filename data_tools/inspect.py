@@ -84,6 +84,8 @@ def _enter_text(row: InspectedRow, findings: Findings) -> None:
     if not row.faults and is_text_only(row.gold):
         findings.text_only.append((row.id, row.gold or ""))
     findings.count("options", len(row.options))
+    if row.gold is not None:
+        findings.count("right answers", 1 + len(row.other_golds))
     findings.count("images per row", len(row.images))
     findings.count("response", "yes" if row.response else "no")
     if row.text:
@@ -195,7 +197,8 @@ def print_findings(findings: Findings, path: Path) -> None:
         measures.add_row(cut(what), *map(str, quantiles(values)))
     rows = table(("id", "text", "gold"), text=("id", "text", "gold"))
     for entry in sorted(findings.sheet, key=lambda entry: entry.index)[:SHOWN_ROWS]:
-        rows.add_row(cut(entry.row.id), cut(entry.row.text), cut(entry.row.gold or ""))
+        golds = " | ".join([entry.row.gold or "", *entry.row.other_golds])
+        rows.add_row(cut(entry.row.id), cut(entry.row.text), cut(golds))
     console().print(counts, measures, rows)
     nearly = "repeat an earlier one with nearly its images"
     for ids, what in ((findings.repeats, "repeat an earlier one"), (findings.near_repeats, nearly)):

@@ -12,7 +12,7 @@ from data_tools.convert.pipeline import gold_kind
 from data_tools.formats.rows import IMAGE_PLACEHOLDER, parquet_columns, parquet_rows, row_format
 from data_tools.formats.sample import COLUMNS, DataSample, read_samples
 from data_tools.validate import check_text, check_types, gold_of_chat, row_id
-from rewards.sample import row_options
+from rewards.sample import row_options, row_other_golds
 
 _MARKS = re.compile(rf"^(?:\s*{IMAGE_PLACEHOLDER})+")
 
@@ -35,6 +35,7 @@ class InspectedRow:
     kind: str = ""
     gold_kind: str = ""
     options: Sequence[str] = ()
+    other_golds: Sequence[str] = ()
     response: str | None = None
     faults: Sequence[str] = ()
 
@@ -51,7 +52,8 @@ def grade_gold(gold: str) -> None:
 def of_sample(sample: DataSample) -> InspectedRow:
     """A converted sample as a row to report on."""
     try:
-        grade_gold(sample.gold)
+        for gold in sample.golds:
+            grade_gold(gold)
         faults = []
     except ValueError as error:
         faults = [str(error)]
@@ -64,6 +66,7 @@ def of_sample(sample: DataSample) -> InspectedRow:
         source=sample.source,
         gold_kind=sample.gold_kind,
         options=sample.options,
+        other_golds=sample.other_golds,
         response=sample.response,
         faults=faults,
     )
@@ -93,6 +96,7 @@ def _of_rl(id: str, row: dict[str, Any], images: Sequence[Any]) -> InspectedRow:
         kind=extra.get("kind") or "",
         gold_kind=extra.get("gold_kind") or gold_kind(gold, options),
         options=options,
+        other_golds=row_other_golds(extra),
     )
 
 

@@ -23,7 +23,7 @@ from avar_rl.runtime.pixels import MAX_RATIO
 from data_tools.formats.markup import markup_fault
 from data_tools.formats.rows import IMAGE_PLACEHOLDER, row_format, write_rows
 from data_tools.text_only import is_text_only, text_only_line
-from rewards.sample import row_options
+from rewards.sample import row_options, row_other_golds
 
 MAX_PRINTED = 50
 
@@ -204,12 +204,13 @@ def _check_gold(gold: str | None, check_gold: CheckGold, where: str) -> list[str
     return []
 
 
-def _check_options(row: Row) -> list[str]:
+def _check_lists(row: Row, check_gold: CheckGold) -> list[str]:
     try:
         row_options(row.get("extra_info"))
+        others = row_other_golds(row.get("extra_info"))
     except ValueError as error:
         return [str(error)]
-    return []
+    return [fault for gold in others for fault in _check_gold(gold, check_gold, "extra_info.other_golds")]
 
 
 def _check_names(row: Row) -> list[str]:
@@ -241,7 +242,7 @@ def check_text(row: Row, check_gold: CheckGold, tokenizer: Any = None) -> list[s
             faults += _check_gold(gold_of_chat(turns), check_gold, "<answer></answer> of the last assistant turn")
     if not chat:
         gold = (row["reward_model"] or {}).get("ground_truth")
-        faults += _check_gold(gold, check_gold, "reward_model.ground_truth") + _check_options(row)
+        faults += _check_gold(gold, check_gold, "reward_model.ground_truth") + _check_lists(row, check_gold)
     return faults + _check_names(row)
 
 

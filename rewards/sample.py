@@ -19,7 +19,8 @@ class Sample:
 
     question: the text of the user's turns, without image marks.
     response: the policy's text, decoded without special tokens.
-    gold: the gold answer of the data row.
+    gold: the gold answer of the data row. `golds` are all its right answers, of which any will do: this one first, then
+        those of `extra_info.other_golds`.
     row: the other columns of the data row (`row["extra_info"]`, `row["data_source"]`, your own), as the file has them.
     row_id: the row's `extra_info.id`, else its `extra_info.index`, as text.
     image_sizes: (width, height) of each image in pixels, in order; () for a question without images.
@@ -43,6 +44,11 @@ class Sample:
     parts: Mapping[str, float | None] = field(default_factory=dict)
     options: tuple[str, ...] = ()
     prefill: str = ""
+
+    @property
+    def golds(self) -> tuple[str, ...]:
+        """All right answers, `gold` first. ValueError: the row's other ones are no list of texts."""
+        return self.gold, *row_other_golds(self.row.get("extra_info"))
 
 
 @dataclass(frozen=True)
@@ -104,9 +110,22 @@ def row_options(extra: Mapping[str, Any] | None) -> tuple[str, ...]:
     Raises:
         ValueError: `options` is no list of texts.
     """
-    found = (extra or {}).get("options")
+    return _texts(extra, "options")
+
+
+def row_other_golds(extra: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """The right answers beside `reward_model.ground_truth`: `other_golds` of a row's `extra_info`, () without any.
+
+    Raises:
+        ValueError: `other_golds` is no list of texts.
+    """
+    return _texts(extra, "other_golds")
+
+
+def _texts(extra: Mapping[str, Any] | None, name: str) -> tuple[str, ...]:
+    found = (extra or {}).get(name)
     if found is None:
         return ()
-    if not isinstance(found, list | tuple) or not all(isinstance(option, str) for option in found):
-        raise ValueError(f"extra_info.options is {found!r}; it must be a list of texts")
+    if not isinstance(found, list | tuple) or not all(isinstance(text, str) for text in found):
+        raise ValueError(f"extra_info.{name} is {found!r}; it must be a list of texts")
     return tuple(found)

@@ -9,7 +9,7 @@ from avar_rl.probe.samples import Conversation
 from avar_rl.runtime.files import read_parquet
 from data_tools.formats.rows import row_format
 from data_tools.validate import load_processor, validate_rows
-from rewards.sample import row_options
+from rewards.sample import row_options, row_other_golds
 from rewards.shipped.accuracy import check_gold
 
 MAX_NAMED = 5  # faults spelt out in an error
@@ -23,6 +23,7 @@ class Question:
     kind: str  # the family of the question; "" where the row names none
     gold: str
     options: tuple[str, ...] = ()  # texts of a multiple choice, A first
+    other_golds: tuple[str, ...] = ()  # any of them is right, too
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ def _question(index: int, row: dict[str, Any]) -> Question:
         kind=extra.get("kind") or row["data_source"] or "",  # a data set without kinds of question is one kind
         gold=row["reward_model"]["ground_truth"],
         options=row_options(extra),
+        other_golds=row_other_golds(extra),
     )
 
 

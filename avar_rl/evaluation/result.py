@@ -57,7 +57,7 @@ def _grade(question: Question, response: Response, sample: int | None) -> Graded
         sample=sample,
         response=response.text,
         answer=extract_answer(response.text),
-        accuracy=accuracy(response.text, question.gold, options=question.options),
+        accuracy=accuracy(response.text, (question.gold, *question.other_golds), options=question.options),
         format=format_reward(response.text, response.prefill),
         tokens=len(response.ids),
         truncated=response.truncated,

@@ -88,6 +88,7 @@ def _sample(draft: Draft, source: str, id_: str, pictures: tuple[Picture, ...]) 
         options=tuple(draft.options),
         response=draft.response,
         extra=draft.extra,
+        other_golds=tuple(draft.other_golds),
     )
 
 
@@ -98,6 +99,7 @@ def _escaped(draft: Draft) -> Draft:
         question=escaped(draft.question, images=True),
         options=[escaped(option, images=True) for option in draft.options],
         gold=escaped(draft.gold),
+        other_golds=[escaped(gold) for gold in draft.other_golds],
         response=None if draft.response is None else escaped(draft.response),
     )
 
@@ -149,7 +151,8 @@ class Converter:
 
     def _judge(self, made: Converted, duplicates: Duplicates) -> Converted | Rejection:
         try:
-            self.check_gold(made.sample.gold)
+            for gold in made.sample.golds:
+                self.check_gold(gold)
         except ValueError as error:
             return Rejection(made.index, "gold", str(error))
         reason = duplicates.reason(

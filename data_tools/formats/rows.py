@@ -1,7 +1,7 @@
 """verl's two parquet row formats.
 
 RL row:   data_source, prompt [{role, content}], images [{bytes}], ability, reward_model {style, ground_truth},
-          extra_info {index, split, id, kind, gold_kind, question, options [str]}
+          extra_info {index, split, id, kind, gold_kind, question, options [str], other_golds [str]}
 chat row: messages [{role, content}], images [{bytes}], id
 Each image of a row stands as one `<image>` in the user's text; a row without images has `images = []`.
 """
@@ -46,6 +46,7 @@ def rl_row(
     kind: str = "",
     gold_kind: str = "",
     options: Sequence[str] = (),
+    other_golds: Sequence[str] = (),
     index: int,
     split: str,
     ability: str = "vqa",
@@ -59,6 +60,7 @@ def rl_row(
         kind: the family of the question, such as count_form; empty where the data set has no families.
         gold_kind: the form of the gold answer, such as number or choice.
         options: the texts of a multiple choice, A first; none for a free answer.
+        other_golds: other answers that are right, too.
         index: position of the row in its split.
     """
     return {
@@ -75,6 +77,7 @@ def rl_row(
             "gold_kind": gold_kind,
             "question": question,
             "options": list(options),
+            "other_golds": list(other_golds),
         },
     }
 
@@ -118,7 +121,7 @@ def _schema(form: RowFormat) -> pa.Schema:
         return pa.schema([("messages", turns), ("images", images), ("id", text)])
     extra: list[tuple[str, pa.DataType]] = [("index", pa.int64())]
     extra += [(name, text) for name in ("split", "id", "kind", "gold_kind", "question")]
-    extra.append(("options", pa.list_(text)))
+    extra += [("options", pa.list_(text)), ("other_golds", pa.list_(text))]
     return pa.schema(
         [
             ("data_source", text),

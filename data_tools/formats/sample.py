@@ -1,8 +1,9 @@
 """The typed sample that converters write and synthesis reads, and its parquet file.
 
-Columns: id, source, question, options [str], gold, gold_kind, images [{bytes, path}], response, extra (JSON object).
-An image has either `bytes` (an encoded file) or `path` (relative to the folder of the parquet file). The file is a
-valid `datasets` file: `images` has the storage layout of a list of `datasets.Image`.
+Columns: id, source, question, options [str], gold, gold_kind, images [{bytes, path}], response, extra (JSON object),
+and other_golds [str], which a file may lack. An image has either `bytes` (an encoded file) or `path` (relative to the
+folder of the parquet file). The file is a valid `datasets` file: `images` has the storage layout of a list of
+`datasets.Image`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 GOLD_KINDS = ("choice", "number", "expression", "words")
 COLUMNS = ("id", "source", "question", "options", "gold", "gold_kind", "images", "response", "extra")
+OPTIONAL_COLUMNS = ("other_golds",)
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,11 @@ class DataSample:
     With `options`, `gold` is the letter of the right one (A for the first). `gold_kind` is the form of the gold, one of
     GOLD_KINDS. `images` are encoded files, or paths relative to the file of samples.
     `response` is a worked response, where the source has one. `extra` holds what else the source says, as JSON values.
+    `other_golds` are answers that are right, too, without options only.
 
     Raises:
-        ValueError: an empty field, a gold that names no option, an unknown gold kind, or not one `<image>` per image.
+        ValueError: an empty field, a gold that names no option or stands beside options and other golds, an unknown
+            gold kind, or not one `<image>` per image.
         MarkupError: a text holds chat markup (`data_tools.formats.markup`).
     """
 
@@ -47,6 +51,7 @@ class DataSample:
     options: tuple[str, ...] = ()
     response: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    other_golds: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("id", "source", "question", "gold"):
@@ -57,13 +62,20 @@ class DataSample:
             raise ValueError(f"unknown gold kind {self.gold_kind!r}; known are {', '.join(GOLD_KINDS)}")
         if self.options and self.gold not in letters(len(self.options)):
             raise ValueError(f"gold {self.gold!r} names none of the {len(self.options)} options")
-        said = [("question or options", self.text, True), ("gold", self.gold, False)]
+        if self.options and self.other_golds:
+            raise ValueError(f"other golds {list(self.other_golds)} stand beside options; one letter is the answer")
+        said = [("question or options", self.text, True), *(("gold", gold, False) for gold in self.golds)]
         for what, text, images in [*said, ("response", self.response or "", False)]:
             if fault := markup_fault(f"the {what}", text, images=images):
                 raise MarkupError(fault)
         places = self.prompt.count(IMAGE_PLACEHOLDER)
         if places != len(self.images):
             raise ValueError(f"`{IMAGE_PLACEHOLDER}` stands {places} times in the text of {len(self.images)} images")
+
+    @property
+    def golds(self) -> tuple[str, ...]:
+        """All right answers, `gold` first."""
+        return self.gold, *self.other_golds
 
     @property
     def text(self) -> str:
@@ -102,9 +114,10 @@ def _schema() -> pa.Schema:
     text = pa.string()
     kinds = {
         "options": pa.list_(text),
+        "other_golds": pa.list_(text),
         "images": pa.list_(pa.struct([("bytes", pa.binary()), ("path", text)])),
     }
-    return pa.schema([(name, kinds.get(name, text)) for name in COLUMNS])
+    return pa.schema([(name, kinds.get(name, text)) for name in (*COLUMNS, *OPTIONAL_COLUMNS)])
 
 
 def _row(sample: DataSample) -> dict[str, Any]:
@@ -113,7 +126,7 @@ def _row(sample: DataSample) -> dict[str, Any]:
     row["images"] = [
         {"bytes": None, "path": None} | {kind: image} for kind, image in zip(kinds, sample.images, strict=True)
     ]
-    row["options"] = list(sample.options)
+    row |= {"options": list(sample.options), "other_golds": list(sample.other_golds)}
     row["extra"] = json.dumps(dict(sample.extra), ensure_ascii=False, sort_keys=True)
     return row
 
@@ -121,7 +134,8 @@ def _row(sample: DataSample) -> dict[str, Any]:
 def _sample(row: Mapping[str, Any]) -> DataSample:
     images = tuple(image["path"] if image["bytes"] is None else image["bytes"] for image in row["images"] or ())
     extra = json.loads(row["extra"] or "{}")
-    return DataSample(**{**row, "images": images, "options": tuple(row["options"] or ()), "extra": extra})
+    lists = {name: tuple(row.get(name) or ()) for name in ("options", "other_golds")}
+    return DataSample(**{**row, **lists, "images": images, "extra": extra})
 
 
 class SampleWriter(BatchWriter[DataSample]):
@@ -154,7 +168,8 @@ def read_samples(path: str | Path, row_groups: Sequence[int] | None = None) -> I
             f"{path}: no file of samples: missing columns {', '.join(missing)}; it has {', '.join(names)}."
             " Make one with `python -m data_tools.convert`"
         )
-    for row in parquet_rows(path, COLUMNS, row_groups):
+    found = [name for name in (*COLUMNS, *OPTIONAL_COLUMNS) if name in names]
+    for row in parquet_rows(path, found, row_groups):
         try:
             sample = _sample(row)
         except ValueError as error:

@@ -14,8 +14,10 @@ from rewards.sample import Sample
 __all__ = ["accuracy", "check_gold", "extract_answer", "grade_response", "timeouts"]
 
 
-def accuracy(response: str, gold: str, *, options: Sequence[str] = (), limit_s: float = DEFAULT.limit_s) -> float:
-    """1.0 where the answer of `response` equals `gold`, else 0.0, undecided pairs included.
+def accuracy(
+    response: str, gold: str | Sequence[str], *, options: Sequence[str] = (), limit_s: float = DEFAULT.limit_s
+) -> float:
+    """1.0 where the answer of `response` equals `gold`, or one of several, else 0.0, undecided pairs included.
 
     Callable from any thread or process.
 
@@ -42,5 +44,5 @@ def accuracy_reward(sample: Sample) -> float | None:
     Raises:
         ValueError: the gold is empty or cannot be graded.
     """
-    equivalent = grade_response(sample.response, sample.gold, options=sample.options).equivalent
+    equivalent = grade_response(sample.response, sample.golds, options=sample.options).equivalent
     return None if equivalent is None else float(equivalent)

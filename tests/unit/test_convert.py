@@ -265,6 +265,8 @@ def test_rows_are_written_in_small_groups(tmp_path, monkeypatch):
         ({"gold_kind": "guess"}, "unknown gold kind 'guess'; known are choice, number, expression, words"),
         ({"options": ("red",), "gold": "B"}, "gold 'B' names none of the 1 options"),
         ({"options": tuple("abc") * 9}, "27 options, more than there are letters"),
+        ({"options": ("red",), "other_golds": ("red",)}, "other golds .'red'. stand beside options"),
+        ({"other_golds": ("<|im_end|>",)}, "the gold holds chat markup"),
         ({"question": "<image>?"}, "stands 1 times in the text of 0 images"),
     ],
 )
@@ -285,6 +287,16 @@ def test_a_faulty_sample_in_a_file_is_named(tmp_path):
     assert next(samples) == DataSample("a", "s", "?", "1", "number")
     with pytest.raises(ValueError, match=r"a\.parquet, sample b: `question` is empty"):
         next(samples)
+
+
+def test_other_golds_survive_the_file_which_may_lack_them(tmp_path):
+    samples = [DataSample("a", "s", "?", "1", "number", other_golds=("one",)), DataSample("b", "s", "?", "2", "number")]
+    with SampleWriter(tmp_path / "a.parquet") as writer:
+        for sample in samples:
+            writer.add(sample)
+    assert list(read_samples(tmp_path / "a.parquet")) == samples
+    pq.write_table(pq.read_table(tmp_path / "a.parquet").drop_columns("other_golds"), tmp_path / "b.parquet")
+    assert [sample.golds for sample in read_samples(tmp_path / "b.parquet")] == [("1",), ("2",)]
 
 
 def test_files_that_hold_no_samples(tmp_path):

@@ -274,6 +274,20 @@ def test_several_answers_are_a_kind_of_rejection_of_their_own(tmp_path):
     ]
 
 
+def test_any_of_several_answers_is_right_where_the_user_says_so(tmp_path):
+    rows = [
+        {"question": "Who?", "answer": ["Ann Lee", "Ann"]},
+        {"question": "How many?", "answer": "['2', 'two']"},
+        {"question": "Which?", "answer": ["red", "blue"], "options": RGB},
+        {"question": "What?", "answer": ["5", "1+"]},
+        {"question": "Where?", "answer": ["here", "<|im_start|>"]},
+    ]
+    arguments = ("--several-answers", "any", "--options-column", "options")
+    samples, rejected = convert(tmp_path, write(tmp_path / "a.jsonl", rows), *arguments)
+    assert [sample.golds for sample in samples] == [("Ann Lee", "Ann"), ("2", "two")]
+    assert [(r["index"], r["kind"]) for r in rejected] == [(2, "several answers"), (3, "gold"), (4, "markup")]
+
+
 def test_types_of_parquet(tmp_path):
     schema = pa.schema(
         [

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -111,6 +112,13 @@ def test_the_text_of_an_option_is_right():
     asked = question("q", "position", "B", ("red", "blue"))
     found = grade([asked] * 2, [Responses(Response(thought(text), (7,), False), ()) for text in ("blue", "red")])
     assert [(g.answer, g.accuracy) for g in found] == [("blue", 1.0), ("red", 0.0)]
+
+
+def test_any_of_the_right_answers_is_right():
+    asked = replace(question("q", "count", "six"), other_golds=("half a dozen",))
+    texts = ("half a dozen", "6", "12")
+    found = grade([asked] * 3, [Responses(Response(thought(text), (7,), False), ()) for text in texts])
+    assert [(g.gold, g.accuracy) for g in found] == [("six", 1.0), ("six", 1.0), ("six", 0.0)]
 
 
 def test_without_samples_and_images_those_figures_are_null():

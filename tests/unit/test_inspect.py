@@ -159,6 +159,17 @@ def test_rl_rows_are_counted_measured_and_shown(tmp_path, capsys):
     assert "1 rows repeat an earlier one: r-3\n" in capsys.readouterr().out
 
 
+def test_other_right_answers_are_checked_counted_and_shown(tmp_path, capsys):
+    write_rows([rl(0), rl(1, other_golds=["two", "2.0"]), rl(2, other_golds=["1+"])], tmp_path / "rl.parquet")
+    findings = inspect(tmp_path / "rl.parquet", None, 3, 0, None)
+    assert findings.counts["right answers"] == {"1": 1, "3": 1}
+    assert len(findings.faults) == 1 and "'1+' in extra_info.other_golds cannot be scored" in findings.faults[0]
+    file_of(tmp_path / "a.parquet", sample(0, other_golds=("two",)), sample(1, other_golds=("1+",)))
+    found = inspect(tmp_path / "a.parquet", None, 2, 0, None)
+    assert found.counts["right answers"] == {"2": 2} and len(found.faults) == 1 and "'1+'" in found.faults[0]
+    assert main([str(tmp_path / "a.parquet")]) == 1 and " | two" in capsys.readouterr().out
+
+
 def test_chat_rows_are_counted_measured_and_shown(tmp_path):
     other = "<think>Glancing.</think><answer>7</answer>"
     write_rows([chat(0), chat(1), chat(2, response=other)], tmp_path / "chat.parquet")

@@ -160,7 +160,14 @@ def test_a_file_of_samples_needs_no_columns_and_gives_sft_rows_where_it_has_resp
             for i in range(10):
                 (tmp_path / "images" / f"{i}.png").write_bytes(png(i))
                 sample = DataSample(
-                    f"s-{i}", "s", f"How many? {i}", "1", "number", (f"images/{i}.png",), response=response
+                    f"s-{i}",
+                    "s",
+                    f"How many? {i}",
+                    "1",
+                    "number",
+                    (f"images/{i}.png",),
+                    response=response,
+                    other_golds=("one",),
                 )
                 writer.add(sample)
         argv = [str(tmp_path / f"{name}.parquet"), str(tmp_path / name), "--val-rows", "2", "--test-rows", "3"]
@@ -169,6 +176,7 @@ def test_a_file_of_samples_needs_no_columns_and_gives_sft_rows_where_it_has_resp
     i = int(row["extra_info"]["id"][-1])
     assert (row["data_source"], row["images"]) == ("s", [{"bytes": png(i)}])
     assert (row["extra_info"]["kind"], row["extra_info"]["gold_kind"]) == ("", "number")  # no families of questions
+    assert row["extra_info"]["other_golds"] == ["one"]
     assert len(read_parquet(tmp_path / "with" / "sft_train.parquet")) == 5
     assert not (tmp_path / "without" / "sft_train.parquet").exists()
 

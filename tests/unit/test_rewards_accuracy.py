@@ -113,6 +113,13 @@ def test_the_text_of_an_option_is_its_letter(answer, expected):
     assert accuracy("<answer>blue</answer>", "B") == 0.0
 
 
+@pytest.mark.parametrize(("answer", "expected"), [("Ann Lee", 1.0), ("ann", 1.0), ("Bob", 0.0), ("Ann, Bob", 0.0)])
+def test_any_of_a_rows_right_answers_will_do(answer, expected):
+    row = {"extra_info": {"other_golds": ["Ann"]}}
+    assert accuracy_reward(Sample("Who?", f"<answer>{answer}</answer>", "Ann Lee", row)) == expected
+    assert accuracy_reward(Sample("Who?", "<answer>Ann</answer>", "Ann Lee", {"extra_info": {}})) == 0.0
+
+
 @pytest.mark.parametrize("gold", ["6", "-3.5", r"\frac{3}{16}", r"2\pi", "C", "yes", "blue square", "x=3", "12 apples"])
 def test_scorable_golds(gold):
     check_gold(gold)

@@ -4,6 +4,7 @@ import pytest
 
 from avar_rl.runtime.files import read_parquet
 from data_tools.formats.rows import chat_row, rl_row, row_format, with_image_places, write_rows
+from rewards.sample import Sample
 
 RESPONSE = "<think>x</think><answer>3</answer>"
 PLACE = {"source": "tiny", "index": 7, "split": "test"}
@@ -29,6 +30,7 @@ def test_rl_row_has_verl_columns():
             "gold_kind": "number",
             "question": "How many?",
             "options": [],
+            "other_golds": [],
         },
     }
 
@@ -90,6 +92,16 @@ def test_a_choice_keeps_its_options():
     assert CHOICE["prompt"][0]["content"] == "Which? A) red B) blue"
     assert row_options(CHOICE["extra_info"]) == ("red", "blue")
     assert row_options(None) == row_options({}) == row_options({"options": None}) == ()
+
+
+def test_other_right_answers_follow_the_gold():
+    row = rl_row(id="a-3", question="Who?", gold="Ann Lee", other_golds=("Ann",), **PLACE)
+    assert Sample("Who?", "", "Ann Lee", row).golds == ("Ann Lee", "Ann")
+    assert (
+        Sample("Who?", "", "Ann Lee").golds == Sample("Who?", "", "Ann Lee", {"extra_info": None}).golds == ("Ann Lee",)
+    )
+    with pytest.raises(ValueError, match="extra_info.other_golds is 'Ann'; it must be a list of texts"):
+        _ = Sample("Who?", "", "Ann Lee", {"extra_info": {"other_golds": "Ann"}}).golds
 
 
 def test_the_format_is_told_by_the_columns():

@@ -100,6 +100,9 @@ def test_earlier_stages():
     choice = DataSample("2", "s", "Which?", "B", "choice", options=("red", "blue"))
     assert reject_reasoning(said("<answer>blue</answer>"), choice) is None
     assert named(reject_reasoning(said("<answer>red</answer>"), choice)) == "wrong_answer"
+    several = DataSample("3", "s", "Who?", "Ann Lee", "words", other_golds=("Ann",))
+    assert reject_reasoning(said("<answer>Ann</answer>"), several) is reject_sample(several) is None
+    assert named(reject_reasoning(said("<answer>Lee</answer>"), several)) == "wrong_answer"
     assert reject_sample(SAMPLE) is None
     assert named(reject_sample(DataSample("1", "s", "q", "a + * b", "expression"))) == "undecidable"
 

@@ -77,6 +77,8 @@ def test_good_rows_have_no_fault(processor, row):
         (changed(RL, reward_model={"style": "rule", "ground_truth": "??"}), "'??' in reward_model.ground_truth cannot"),
         (changed(RL, extra_info={"options": "red, blue"}), "extra_info.options is 'red, blue'; it must be a list"),
         (changed(RL, extra_info={"options": ["red", None]}), "extra_info.options is ['red', None]"),
+        (changed(RL, extra_info={"other_golds": "two"}), "extra_info.other_golds is 'two'; it must be a list of texts"),
+        (changed(RL, extra_info={"other_golds": ["4", "??"]}), "'??' in extra_info.other_golds cannot be scored"),
         (changed(RL, extra_info="red"), "`extra_info` is a str; it must be a mapping"),
         (changed(RL, reward_model={"style": "rule", "ground_truth": 3}), "is a int; it must be a text"),
         (changed(RL, prompt="How many?"), "`prompt` is a str; it must be a list of {role, content}"),

@@ -1,8 +1,10 @@
 """Your own parquet, JSON or JSONL, with columns named by options: one question a row, images as bytes or as paths.
 
-Schema: question, answer (a text, a number or a list of one), and perhaps images (an image or a list: encoded bytes,
+Schema: question, answer (a text, a number or a list), and perhaps images (an image or a list: encoded bytes,
 {bytes, path}, paths relative to the file, base64 or data URLs), options and response (a worked one). Options are a
 list, a mapping such as {"A": "red", "B": "blue"}, or one of these as JSON or Python writes it in a text.
+A list of several answers does not say whether any or all of them are wanted: its row is rejected, or, without options
+and with `--several-answers any`, each of them is right.
 
 With options, the answer is the text of one, its letter, or its number. A whole number that is no option's text is the
 place of an option, counted from 0 or from 1: which of them, the whole file must say (a first pass reads it), or
@@ -22,6 +24,7 @@ from data_tools.convert.sources.source import (
     Draft,
     Row,
     Source,
+    all_answers_of,
     answer_of,
     images_of,
     letter_of,
@@ -34,6 +37,9 @@ from data_tools.formats.sample import letters
 Index = Literal["detect", "0", "1", "none", "unclear"]
 INDEXES = ("detect", "0", "1", "none")
 INDEX_HELP = "a whole number as answer is a place counted from 0 or 1, or (none) a text (default: as the file says)"
+Several = Literal["reject", "any"]
+SEVERAL = ("reject", "any")
+SEVERAL_HELP = "a list of several answers, without options: reject the row, or any of them is right (default reject)"
 SAY = "say --answer-index 0 or 1, or none where numbers are texts of options"
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,3}")
 
@@ -44,7 +50,7 @@ class Columns:
 
     None for those of the last three that there are not. `index` says what a whole number is as an answer to a multiple
     choice: a place counted from "0" or "1", or a text of an option as any other ("none"); "detect": as the whole file
-    says; "unclear": the file does not say it.
+    says; "unclear": the file does not say it. `several` says what a list of several answers is, without options.
     """
 
     question: str = "question"
@@ -53,6 +59,7 @@ class Columns:
     options: str | None = None
     response: str | None = None
     index: Index = "detect"
+    several: Several = "reject"
 
     @classmethod
     def of_arguments(cls, args: argparse.Namespace) -> Columns:
@@ -64,6 +71,7 @@ class Columns:
             args.options_column,
             args.response_column,
             args.answer_index,
+            args.several_answers,
         )
 
     def named(self) -> tuple[str, ...]:
@@ -74,13 +82,17 @@ class Columns:
     def draft(self, row: Row) -> Draft:
         """What a row with these columns says; raises ValueError for one that cannot be used."""
         options = options_of(row, self.options) if self.options else []
-        gold = answer_of(row, self.gold)
+        if self.several == "any" and not options:
+            gold, *others = all_answers_of(row, self.gold)
+        else:
+            gold, others = answer_of(row, self.gold), []
         return Draft(
             text_of(row, self.question),
             self.letter(gold, options) if options else gold,
             images_of(row, self.images) if self.images else [],
             options,
             (optional_text(row, self.response) or None) if self.response else None,
+            other_golds=others,
         )
 
     def letter(self, gold: str, options: list[str]) -> str:

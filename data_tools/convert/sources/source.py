@@ -35,6 +35,7 @@ class Draft:
     options: Sequence[str] = ()
     response: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    other_golds: Sequence[str] = ()
 
 
 def no_own_reader(path: Path) -> None:
@@ -87,6 +88,14 @@ def optional_text(row: Row, column: str) -> str:
     return text_value(row.get(column), column)
 
 
+def all_answers_of(row: Row, column: str) -> list[str]:
+    """The answers in a column of the row, one or more; ValueError: there is none, or one is neither text nor number."""
+    found = answers_value(row[column], column)
+    if not found:
+        raise ValueError(f"column {column} is empty")
+    return found
+
+
 def answer_of(row: Row, column: str) -> str:
     """The one answer in a column of the row, which may be a list of one.
 
@@ -94,9 +103,7 @@ def answer_of(row: Row, column: str) -> str:
         SeveralAnswersError: there are several.
         ValueError: there is none, or it is neither a text nor a number.
     """
-    found = answers_value(row[column], column)
-    if not found:
-        raise ValueError(f"column {column} is empty")
+    found = all_answers_of(row, column)
     if len(found) > 1:
         shown = "; ".join(text[:40] for text in found[:SHOWN_ANSWERS])
         raise SeveralAnswersError(f"column {column} gives {len(found)} answers: {shown}")

@@ -73,14 +73,14 @@ def thought(text: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _right(answer: str, gold: str, options: tuple[str, ...]) -> bool:
-    return accuracy(f"<answer>{answer}</answer>", gold, options=options) == 1.0
+def _right(answer: str, golds: tuple[str, ...], options: tuple[str, ...]) -> bool:
+    return accuracy(f"<answer>{answer}</answer>", golds, options=options) == 1.0
 
 
 def reject_sample(sample: DataSample) -> FilterHit | None:
     """A hit where the sample's gold answer cannot be graded: no call is to be paid for it."""
     try:
-        check_gold(sample.gold)
+        check_gold(sample.golds)
     except ValueError as error:
         return FilterHit("undecidable", str(error))
     return None
@@ -109,8 +109,8 @@ def _reject_answer(done: Completion, sample: DataSample) -> FilterHit | None:
     answer, _ = stated_answer(done.text)  # a teacher says which of its numbers is the answer
     if answer is None or not answer.strip():
         return FilterHit("format", "no answer")
-    if not _right(answer, sample.gold, sample.options):
-        return FilterHit("wrong_answer", f"{answer[:80]} for {sample.gold}")
+    if not _right(answer, sample.golds, sample.options):
+        return FilterHit("wrong_answer", f"{answer[:80]} for {' or '.join(sample.golds)}")
     return None
 
 
