@@ -137,7 +137,7 @@ def _answer_for(
         return text.strip()
     if words.is_yes_or_no(gold):
         return concluded(text) if words.yes_or_no(text) is None else text.strip()
-    if words.is_words(gold):
+    if words.is_words(gold) and exact_number(gold) is None:
         said = text.strip() if len(text.split()) < MAX_SENTENCE else closing_sentence(text)
         if len(said.split()) < MAX_CLOSING:
             return quoted(said) or said

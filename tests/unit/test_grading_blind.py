@@ -1,7 +1,8 @@
 """Labelled responses that were written before they were run: what is right stays right.
 
-`grading_blind.jsonl` is by an author who saw neither the grader nor its tests, `grading_second.jsonl` by one who knew
-it. They are as they were written. What was wrong at first sight has been mended; docs/grading.md records it.
+`grading_blind.jsonl` is by an author who saw neither the grader nor its tests, the others are by one who knew it, the
+third (without marks, in Chinese or prose) after the second had been mended. They are as they were written. What was
+wrong at first sight has been mended in part; docs/grading.md records it.
 """
 
 import json
@@ -12,8 +13,12 @@ import pytest
 from rewards.grading import grade_response
 
 DATA = Path(__file__).parents[1] / "data"
-# rows, right answers among them, and how many of these are still taken for wrong (at first sight 11 and 15)
-BATCHES = {"grading_blind.jsonl": (200, 120, 0), "grading_second.jsonl": (120, 78, 1)}
+# rows, right answers among them, and how many of these are still taken for wrong (at first sight 11, 15 and 12)
+BATCHES = {
+    "grading_blind.jsonl": (200, 120, 0),
+    "grading_second.jsonl": (120, 78, 1),
+    "grading_third.jsonl": (60, 39, 6),
+}
 
 
 @pytest.mark.parametrize("name", BATCHES)

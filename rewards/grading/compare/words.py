@@ -7,10 +7,9 @@ from rewards.grading.text import compound
 from rewards.grading.text.words import items, plain, spelled_number, words_equation
 
 _ARTICLES = frozenset({"a", "an", "the"})
-_FILLERS = re.compile(
-    r"^(?:it is|it's|they are|there (?:is|are)|this is|i think|we get|i believe)\s+|^[这它那]?(?:应该)?是(?=.)",
-    re.IGNORECASE,
-)
+_INTRODUCED = r"it is|it's|they are|there (?:is|are)|this is|i think|we get|i believe"
+_CHINESE = r"[这它那]?(?:应该)?是(?=.)|1 (?=[\u4e00-\u9fff]{2})"  # 是红色, 一个直角三角形
+_FILLERS = re.compile(rf"^(?:{_INTRODUCED})\s+|^(?:{_CHINESE})", re.IGNORECASE)
 
 
 def same_words(a: str, b: str, policy: Policy) -> bool:
@@ -30,9 +29,7 @@ def same_items(a: list[str], b: list[str], policy: Policy) -> bool:
 
 
 _BEFORE_LAST = frozenset("to in on at by called named".split())
-_FAR = re.compile(
-    r"\b(?:than|like|unlike|from|near|of|next|beside|behind|between|before|after|close|opposite)\b", re.IGNORECASE
-)
+_BESIDE = frozenset("than like unlike from near of next beside behind between before after close opposite".split())
 
 
 def ends_in(sentence: str, words: str, policy: Policy) -> bool:
@@ -42,7 +39,9 @@ def ends_in(sentence: str, words: str, policy: Policy) -> bool:
     """
     said, end = _reduced(sentence, policy), _reduced(words, policy)
     before = said[: -len(end)]
-    if not end or len(before) < 3 or said[-len(end) :] != end or compound.says_more(sentence) or _FAR.search(sentence):
+    if not end or len(before) < 3 or said[-len(end) :] != end or compound.says_more(sentence):
+        return False
+    if not _BESIDE.isdisjoint(before[-3:]):
         return False
     return before[-1] in _BEFORE_LAST or (before[-1].endswith("ing") and before[-2] in ("is", "are", "was", "were"))
 

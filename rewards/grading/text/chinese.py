@@ -97,6 +97,7 @@ _STATEMENTS = (
     ),
     (re.compile(rf"(?<![不未非])(?:应该|应|故|所以|因此|本题)?(?:选择|选)(?!项){_OPTION}"), "答案:"),
     (re.compile(r"(?:^|(?<=[\s。；;，,]))(?:答|应填|故填)[:：]"), "答案:"),
+    (re.compile(rf"(?<![不非])(?:正确|符合题意)的(?:只有|就是|应该是|是){_OPTION}"), "答案:"),
 )
 _RIGHT = re.compile(
     r"(?<![A-Za-z0-9])([A-J](?:[、,，和与及 ]{0,3}[A-J]){0,9})\s*(?:选项|项)?\s*"
@@ -119,7 +120,7 @@ _LIKEWISE = re.compile(  # 每支钢笔8元，每本笔记本5元
 )
 _UNIT_IN_BRACKETS = re.compile(rf"(?<=[0-9)}}π])\s*[（(]((?:{'|'.join(_WORDS)}){{1,2}})[）)]")  # 160（立方厘米）
 _WITH_REASON = re.compile(r"(?:[^，,]*[，,])?([^，,]+)[，,]\s*(?:因为|由于|理由)[^\n]*")
-_IS = re.compile(r"(?:(?<![不还])(?:是|为|叫做|属于)|[说做][得的])([\u4e00-\u9fff]{1,12}?)的?$")
+_IS = re.compile(r"(?:(?<![不还])(?:是|为|叫做|属于)|(?:显得|感到|看起来)很?|[说做][得的])([\u4e00-\u9fff]{1,12}?)的?$")
 _BRACKETED = re.compile(r"[（(][^（()）\n]{1,40}[）)]")
 _ASCII = str.maketrans("（），", "(),")
 MAX_CONCLUSION = 200  # characters of the last sentence
@@ -152,10 +153,13 @@ def with_statements(response: str) -> str:
     return text if said is None or not re.search(r"\w", said[1]) else f"{text}\n答案:{said[1]}"
 
 
+_WHOSE = re.compile(r"^(?:所以|因此|故|可见)?[，,]?(?:[\u4e00-\u9fff]{1,6}的(?=说法|结论|判断|看法|观点))?")
+
+
 def _judged(sentence: str) -> str | None:
     """The 对 or 错 of a sentence that says no more than that, and why: `所以这句话是对的，因为…`; else None."""
     clause = match[1] if (match := _WITH_REASON.fullmatch(sentence)) else sentence
-    said = _YES_OR_NO.fullmatch(re.sub("^(?:所以|因此|故|可见)[，,]?", "", clause.strip()))
+    said = _YES_OR_NO.fullmatch(_WHOSE.sub("", clause.strip()))
     return None if said is None else "错" if said["no"] else "对"
 
 

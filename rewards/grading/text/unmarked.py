@@ -24,11 +24,11 @@ _JOINING = (
     "|R|maybe|perhaps|times|plus|minus|divided by|to"
 )
 _JOINED = re.compile(rf"(?:,?\s+(?:{_JOINING})|\s*\|)\s+(?:[a-z]\s*=\s*)?$")
-_DENIED = re.compile(r"(?:\b(?:can)?not|n['’]t)\s+(?:be\s+|equal\s+(?:to\s+)?|exactly\s+)?\Z")
+_DENIED = re.compile(r"(?:\b(?:can)?not|\bnever|n['’]t)\s+(?:be\s+|equal\s+(?:to\s+)?|exactly\s+)?\Z")
 _SAME_NAME = re.compile(r"\b([a-z])\s*=\s*-?[0-9./]+,?\s+and\s+\1\s*=\s*$")
 _UNIT_POWER = r"(?:\^\{?[23]\}?|\s+(?:squared|cubed))?"
 _UNIT = re.compile(
-    rf"\s*((?:(?:square|sq|cubic|cu)\.?\s+)?([A-Za-zμΩ]+){_UNIT_POWER}(?:\s*/\s*([A-Za-z]+){_UNIT_POWER})?)(?![A-Za-z])"
+    rf"\s*((?:(?:square|sq|cubic|cu)\.?\s+)?([A-Za-zμΩ]+){_UNIT_POWER}(?:(?:\s*/\s*|\s+per\s+)([A-Za-z]+){_UNIT_POWER})?)(?![A-Za-z])"
 )
 _UNCLEAR_UNITS = frozenset("in a A at am pm C t l N K V W J".split())  # also words, or letters of anything else
 _PLAIN_WORDS = re.compile(r"(?<![\\A-Za-z])(?!(?:or|and|pi|sqrt|cm|mm|km|ft|kg|am|pm)\b)[^\W\d_]{2,}")
