@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Family:
+class ModelFamily:
     """What training needs to know of a family.
 
     processor: the class of its processor in transformers, by whose name verl chooses the positions of image tokens.
@@ -22,9 +22,9 @@ class Family:
 
 
 FAMILIES = {
-    "qwen2_vl": Family("Qwen2VLProcessor", ulysses=True),
-    "qwen2_5_vl": Family("Qwen2_5_VLProcessor", ulysses=True),
-    "qwen3_vl": Family("Qwen3VLProcessor", ulysses=False),  # its attention, unlike theirs, is not replaced by verl
+    "qwen2_vl": ModelFamily("Qwen2VLProcessor", ulysses=True),
+    "qwen2_5_vl": ModelFamily("Qwen2_5_VLProcessor", ulysses=True),
+    "qwen3_vl": ModelFamily("Qwen3VLProcessor", ulysses=False),  # its attention, unlike theirs, is not replaced by verl
 }
 # The special tokens of these families' tokenizers. Where one stands in a text, the tokenizer makes it that token.
 CHAT_MARKUP = tuple(
@@ -37,7 +37,7 @@ CHAT_MARKUP = tuple(
 )
 
 
-def require_supported(model_type: str) -> Family:
+def require_supported(model_type: str) -> ModelFamily:
     """The family of a `model_type`. ValueError: it has no support; the message says what it would take to add it."""
     if model_type not in FAMILIES:
         raise ValueError(

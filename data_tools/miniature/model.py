@@ -91,8 +91,8 @@ def _rope(*section: int, **more: bool) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Family:
-    """What a model family has of its own.
+class Miniature:
+    """What the miniature of a model family has of its own.
 
     `classes` is what its classes in transformers are called, before Config, Processor and ForConditionalGeneration.
     `text` and `vision` are settings of its configuration beside those that all share. `tied` is whether the input
@@ -110,9 +110,9 @@ class Family:
     video_processor: str = "Qwen2VLVideoProcessor"
 
 
-FAMILIES = {
-    "qwen2_vl": Family("Qwen2-VL", "Qwen2VL", dict(embed_dim=64, hidden_size=HIDDEN, mlp_ratio=2)),
-    "qwen2_5_vl": Family(
+MINIATURES = {
+    "qwen2_vl": Miniature("Qwen2-VL", "Qwen2VL", dict(embed_dim=64, hidden_size=HIDDEN, mlp_ratio=2)),
+    "qwen2_5_vl": Miniature(
         "Qwen2.5-VL",
         "Qwen2_5_VL",
         dict(intermediate_size=128, out_hidden_size=HIDDEN, window_size=112, fullatt_block_indexes=[1]),
@@ -120,7 +120,7 @@ FAMILIES = {
     # Of its three layers, the first two hand visual features to the language model's first two (deep-stack). Its head
     # dim is a setting of its own, and its sizes up to 4B tie their embeddings. For masses on SYSTEM its template must
     # be made to write a system turn.
-    "qwen3_vl": Family(
+    "qwen3_vl": Miniature(
         "Qwen3-VL",
         "Qwen3VL",
         dict(depth=3, intermediate_size=128, out_hidden_size=HIDDEN)
@@ -177,7 +177,7 @@ def _ids(tokenizer: PreTrainedTokenizerFast, *tokens: str) -> list[int]:
     return found
 
 
-def make_config(tokenizer: PreTrainedTokenizerFast, family: Family) -> PreTrainedConfig:
+def make_config(tokenizer: PreTrainedTokenizerFast, family: Miniature) -> PreTrainedConfig:
     """The family's configuration at miniature size; the vocabulary is exactly the tokenizer's."""
     import transformers
 
@@ -195,7 +195,7 @@ def make_config(tokenizer: PreTrainedTokenizerFast, family: Family) -> PreTraine
     )
 
 
-def make_processor(tokenizer: PreTrainedTokenizerFast, family: Family) -> ProcessorMixin:
+def make_processor(tokenizer: PreTrainedTokenizerFast, family: Miniature) -> ProcessorMixin:
     """The family's processor. An image of 84x84 pixels is 6x6 patches and 9 tokens, none gets over 64 tokens.
 
     Patches of 14 pixels take 84x84 as they are; for patches of 16 it is resized to 96x96.
@@ -213,7 +213,7 @@ def make_processor(tokenizer: PreTrainedTokenizerFast, family: Family) -> Proces
     )
 
 
-def make_model(tokenizer: PreTrainedTokenizerFast, seed: int, family: Family) -> PreTrainedModel:
+def make_model(tokenizer: PreTrainedTokenizerFast, seed: int, family: Miniature) -> PreTrainedModel:
     """The model with random weights (float32) that depend on `seed` only; torch's own random state is left alone."""
     import torch
     import transformers
@@ -243,14 +243,14 @@ def corpus(data: Path) -> list[str]:
 def save(out: Path, texts: Iterable[str], seed: int, family: str = "qwen2_5_vl") -> int:
     """Writes model, processor and generation config to the folder `out`, whole or not at all.
 
-    `texts` train the tokenizer, `seed` decides the weights, `family` is a key of `FAMILIES`. Returns the number of
+    `texts` train the tokenizer, `seed` decides the weights, `family` is a key of `MINIATURES`. Returns the number of
     parameters.
     """
     tokenizer = make_tokenizer(texts)
-    model = make_model(tokenizer, seed, FAMILIES[family])
+    model = make_model(tokenizer, seed, MINIATURES[family])
     with replacing(out) as partial:
         model.save_pretrained(partial)
-        make_processor(tokenizer, FAMILIES[family]).save_pretrained(partial)
+        make_processor(tokenizer, MINIATURES[family]).save_pretrained(partial)
     return sum(p.numel() for p in model.parameters())
 
 
@@ -270,7 +270,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the model; a model there is replaced")
     parser.add_argument("--data", type=Path, required=True, help="folder made by data_tools.miniature.data")
-    parser.add_argument("--family", choices=FAMILIES, default="qwen2_5_vl", help="of the model (default qwen2_5_vl)")
+    parser.add_argument("--family", choices=MINIATURES, default="qwen2_5_vl", help="of the model (default qwen2_5_vl)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the weights (default 0)")
     args = parser.parse_args(argv)
     try:
@@ -279,7 +279,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{args.out}: {FAMILIES[args.family].name} of {parameters / 1e6:.2f}M parameters, seed {args.seed}")
+    print(f"{args.out}: {MINIATURES[args.family].name} of {parameters / 1e6:.2f}M parameters, seed {args.seed}")
     return 0
 
 

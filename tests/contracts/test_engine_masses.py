@@ -21,7 +21,7 @@ from avar_rl.verl_plugin.engine import (  # noqa: E402
     _response_tokens,
     _visible,
 )
-from data_tools.miniature.model import FAMILIES, corpus, save  # noqa: E402
+from data_tools.miniature.model import MINIATURES, corpus, save  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 
@@ -120,7 +120,7 @@ def test_a_response_without_a_system_turn_is_refused_but_a_filler_row_is_not():
 def models(tiny_world, tmp_path_factory):
     """A folder with the miniature of every family in a folder of its name."""
     folder = tmp_path_factory.mktemp("families")
-    for family in FAMILIES:
+    for family in MINIATURES:
         save(folder / family, corpus(tiny_world / "data"), 0, family)
     return folder
 
@@ -133,13 +133,13 @@ def of_all(tiny_world, models, tmp_path_factory):
     command += [str(tiny_world / "data" / "sft_train.parquet"), str(models), str(folder / "out.pt")]
     command += [f"trainer.default_local_dir={folder / 'checkpoints'}"]
     done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=ROOT, capture_output=True, text=True, timeout=240
+        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=ROOT, capture_output=True, text=True, timeout=400
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
     return torch.load(folder / "out.pt", weights_only=False)
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=MINIATURES)
 def family(request):
     return request.param
 

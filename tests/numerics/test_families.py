@@ -16,7 +16,7 @@ varlen.register()
 
 
 def test_every_family_has_miniatures():
-    assert tiny_qwen.FAMILIES == tuple(FAMILIES) == tuple(miniature.FAMILIES)
+    assert tiny_qwen.FAMILIES == tuple(FAMILIES) == tuple(miniature.MINIATURES)
 
 
 @pytest.mark.parametrize("padding", ["left", "right"])

@@ -10,7 +10,7 @@ from avar_rl.runtime.chat_template import with_system_turn, writes_system_turn
 from avar_rl.verl_plugin.config.model_checks import check_processor, check_ulysses
 from avar_rl.verl_plugin.config.preflight import check_grpo, check_model, check_sft
 from data_tools.formats.rows import parquet_rows, write_rows
-from data_tools.miniature.model import FAMILIES, SYSTEM_PROMPT, TURNS_TEMPLATE, corpus, save
+from data_tools.miniature.model import MINIATURES, SYSTEM_PROMPT, TURNS_TEMPLATE, corpus, save
 
 # What the templates of Qwen3's thinking models do with a response: a thought before it, where a question was asked.
 THINKING = TURNS_TEMPLATE.replace(
@@ -25,7 +25,7 @@ THINKING = TURNS_TEMPLATE.replace(
 def models(tiny_world, tmp_path_factory):
     """A folder for each family, its miniature in it."""
     folder = tmp_path_factory.mktemp("families")
-    for family in FAMILIES:
+    for family in MINIATURES:
         save(folder / family, corpus(tiny_world / "data")[:100], 0, family)
     return folder
 
@@ -52,7 +52,7 @@ def grpo(world, model, ulysses: int = 1):
     return OmegaConf.create({"data": files, "actor_rollout_ref": {"actor": actor, "model": {"path": str(model)}}})
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", MINIATURES)
 def test_every_family_passes(tiny_world, models, family):
     check_sft(sft(tiny_world, models / family), masses=True)
     check_grpo(grpo(tiny_world, models / family), masses=True)

@@ -6,7 +6,7 @@ from PIL import Image
 
 from avar_rl.runtime.files import read_parquet
 from data_tools.formats.rows import write_rows
-from data_tools.miniature.model import FAMILIES, SPECIAL_TOKENS, corpus, main, make_model, make_tokenizer, save
+from data_tools.miniature.model import MINIATURES, SPECIAL_TOKENS, corpus, main, make_model, make_tokenizer, save
 from data_tools.miniature.world import WorldConfig, make_questions, to_rows
 
 WORLD = WorldConfig(sft_train=400, sft_val=1, rl_train=1, rl_val=1, test=1)
@@ -21,7 +21,7 @@ def texts(row) -> list[str]:
     return [turn["content"].replace("<image>", "") for turn in row["messages"]]
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=MINIATURES)
 def family(request):
     return request.param
 
@@ -57,8 +57,8 @@ def ask(processor, images, question):
 
 def test_it_is_a_small_model_of_its_family_in_float32(model, processor, family):
     assert model.config.model_type == family
-    assert type(model).__name__ == f"{FAMILIES[family].classes}ForConditionalGeneration"
-    assert type(processor).__name__ == f"{FAMILIES[family].classes}Processor"
+    assert type(model).__name__ == f"{MINIATURES[family].classes}ForConditionalGeneration"
+    assert type(processor).__name__ == f"{MINIATURES[family].classes}Processor"
     assert sum(p.numel() for p in model.parameters()) < 3_000_000
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert model.config.text_config.num_hidden_layers == 4
@@ -160,7 +160,7 @@ def test_deep_stacked_features_reach_the_first_two_layers(model, processor, rows
 def test_weights_depend_on_the_seed_only(rows, family):
     tokenizer = make_tokenizer([text for row in rows for text in texts(row)])
     state = torch.get_rng_state()
-    zero, again, one = (make_model(tokenizer, seed, FAMILIES[family]).lm_head.weight for seed in (0, 0, 1))
+    zero, again, one = (make_model(tokenizer, seed, MINIATURES[family]).lm_head.weight for seed in (0, 0, 1))
     assert torch.equal(zero, again) and not torch.equal(zero, one)
     assert torch.equal(torch.get_rng_state(), state), "the caller's random state is left alone"
 
