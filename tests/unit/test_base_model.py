@@ -11,6 +11,7 @@ from PIL import Image
 
 from avar_rl.base_model import main, make_base
 from avar_rl.runtime.pixels import PixelLimits
+from data_tools.miniature.model import TURNS_TEMPLATE
 
 # Image processors as published with Qwen2.5-VL (its older names), an early Qwen2-VL (both) and Qwen3-VL, saved by
 # transformers 5 (nested in one file): patch and merge sizes, and what sets the limits.
@@ -180,3 +181,49 @@ def test_no_image_gets_more_tokens_than_the_limits_say(least, most, tokens):
         worst = max(worst, rows * columns // 28**2)
     assert limits.most_tokens == tokens
     assert 0.85 * tokens <= worst <= tokens
+
+
+SAID = 'Look first.\nThen "answer" {{ briefly }}.'
+ASKED = [{"role": "user", "content": [{"type": "text", "text": "?"}]}]
+
+
+def as_published(base: Path, to: Path, template: str, *, older: bool) -> Path:
+    """A copy (by links) of the model `base` with another chat template, in a file of its own or in the older style."""
+    to.mkdir()
+    for file in base.iterdir():
+        if file.name != "chat_template.jinja":
+            (to / file.name).symlink_to(file)
+    if not older:
+        (to / "chat_template.jinja").write_text(template)
+        return to
+    (to / "chat_template.json").write_text(json.dumps({"chat_template": template}))
+    settings = json.loads((base / "tokenizer_config.json").read_text()) | {"chat_template": template}
+    (to / "tokenizer_config.json").unlink()
+    (to / "tokenizer_config.json").write_text(json.dumps(settings))
+    return to
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["jinja", "json"])
+def test_a_template_that_writes_no_system_turn_is_made_to_write_one(older, tiny_world, tmp_path, capsys):
+    from transformers import AutoProcessor, AutoTokenizer
+
+    model, out = as_published(tiny_world / "base", tmp_path / "model", TURNS_TEMPLATE, older=older), tmp_path / "base"
+    assert "system" not in AutoProcessor.from_pretrained(model).apply_chat_template(ASKED, tokenize=False)
+    for _ in range(2):  # a second run replaces the first
+        assert main([str(model), str(out), "--system-prompt", SAID]) == 0
+    assert f"its chat template says {SAID!r}" in capsys.readouterr().out
+    for loaded in (AutoProcessor.from_pretrained(out), AutoTokenizer.from_pretrained(out)):
+        told = f"<|im_start|>system\n{SAID}<|im_end|>\n<|im_start|>user\n?<|im_end|>\n"
+        assert loaded.apply_chat_template(ASKED, tokenize=False) == told
+
+
+def test_a_template_that_writes_a_system_turn_by_itself_stays(tiny_world, tmp_path, capsys):
+    out = tmp_path / "base"
+    assert main([str(tiny_world / "base"), str(out), "--system-prompt", SAID]) == 0
+    assert "its chat template writes one by itself" in capsys.readouterr().out
+    assert (out / "chat_template.jinja").is_symlink()
+
+
+def test_an_empty_system_prompt_is_refused(tiny_world, tmp_path, capsys):
+    assert main([str(tiny_world / "base"), str(tmp_path / "base"), "--system-prompt", " "]) == 2
+    assert "--system-prompt is empty" in capsys.readouterr().err and not (tmp_path / "base").exists()
