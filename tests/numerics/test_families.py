@@ -11,7 +11,6 @@ from data_tools.miniature import model as miniature
 from tests.numerics import tiny_qwen
 from tests.numerics.tiny_qwen import LAYERS, eager_masses, make_batch, make_model, spans_of
 
-
 varlen.register()
 
 
