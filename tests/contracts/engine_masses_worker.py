@@ -30,11 +30,19 @@ CASES = {
     "no request": None,
     "filler": settings.AttentionSettings(),
 }
+# In this order: verl replaces methods of whole classes, for packed batches and then for its fused kernels.
+LAYOUTS = {"padded": ["model.use_remove_padding=false"], "packed": ["model.use_remove_padding=true"]}
+LAYOUTS["packed, fused kernels"] = [
+    *LAYOUTS["packed"],
+    "model.use_fused_kernels=true",
+    "model.fused_kernel_options.impl_backend=torch",
+]
 
 
 def infer(trainer, batch: dict, wanted: settings.AttentionSettings | None) -> dict[str, list[torch.Tensor]]:
     request = {
         "use_remove_padding": trainer.config.model.use_remove_padding,
+        "use_fused_kernels": trainer.config.model.use_fused_kernels,
         "use_dynamic_bsz": False,
         "micro_batch_size_per_gpu": 3,
         "temperature": 1.0,
@@ -86,12 +94,10 @@ def main(data: str, models: str, out: str, overrides: list[str]) -> None:
     os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "unused", "MASTER_PORT": "0"}
     os.environ["DIST_INIT_METHOD"] = f"file://{tempfile.mkdtemp()}/rendezvous?rank=0&world_size=1"
     initialize_global_process_group()
+    folders = sorted(Path(models).iterdir())
     found = {
-        layout: {
-            model.name: record(data, model, [f"model.use_remove_padding={layout == 'packed'}", *overrides])
-            for model in sorted(Path(models).iterdir())
-        }
-        for layout in ("padded", "packed")  # verl replaces the attention of whole classes for packed batches
+        layout: {model.name: record(data, model, [*changes, *overrides]) for model in folders}
+        for layout, changes in LAYOUTS.items()
     }
     torch.save(found, out)
     destroy_global_process_group()

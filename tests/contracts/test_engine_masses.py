@@ -144,13 +144,14 @@ def family(request):
     return request.param
 
 
-@pytest.fixture(params=["padded", "packed"])
+@pytest.fixture(params=["padded", "packed", "packed, fused kernels"])
 def recorded(of_all, family, request):
     return of_all[request.param][family]
 
 
 def eager_masses(model, row: dict, markup: dict[str, int]) -> dict[str, torch.Tensor]:
-    """Every token's image and system mass per layer, heads averaged, (L, T), from whole maps of plain transformers."""
+    """From whole maps of plain transformers: every token's image and system mass per layer, heads averaged, (L, T); and
+    the log-probability of the token after each, (T - 1,)."""
     ids = row["input_ids"][None]
     types = (ids == markup["image_pad"]).long()
     with torch.no_grad():
@@ -159,7 +160,9 @@ def eager_masses(model, row: dict, markup: dict[str, int]) -> dict[str, torch.Te
     starts, ends = (row["input_ids"] == markup["im_start"]).nonzero(), (row["input_ids"] == markup["im_end"]).nonzero()
     system = torch.zeros(ids.shape[1], dtype=torch.bool)
     system[int(starts[0]) + markup["header"] : int(ends[0])] = True
-    return {"image": maps_LTT[..., types[0].bool()].sum(-1), "system": maps_LTT[..., system].sum(-1)}
+    log_probs = output.logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
+    image_LT, system_LT = maps_LTT[..., types[0].bool()].sum(-1), maps_LTT[..., system].sum(-1)
+    return {"image": image_LT, "system": system_LT, "log_probs": log_probs}
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +190,7 @@ def test_masses_of_a_real_forward_equal_eager_maps(recorded, eager):
     for row in rows:
         masses, response = eager(row), row["response"]
         assert 0 < int(response.sum()) < len(response)
+        torch.testing.assert_close(row["log_probs"][:-1], masses["log_probs"], rtol=1e-5, atol=1e-5)
         for name in ("image", "system"):
             found = by_layer(row, f"{name}_mass", len(masses[name]))
             torch.testing.assert_close(found, torch.where(response, masses[name], 0.0), rtol=1e-5, atol=1e-5, msg=name)
