@@ -2,9 +2,10 @@
 
 Under `CatchLogSumExp` every operation runs as it is; from those that return a log-sum-exp beside their output it is
 kept. The kernels of CUDA are not run by this project's tests: names and layouts are those of torch 2.11 to 2.13 and
-flash-attn 2.8.3. A layout that does not fit gives None, and span mass then computes the log-sum-exp on its own: the same
-masses, from the scores of all keys. So it is for cuDNN's and the memory-efficient kernel where no gradient is wanted.
-They leave the log-sum-exp out then, and are not asked for it: cuDNN would run another plan, and might round otherwise.
+flash-attn 2.8.3. A layout that does not fit gives None, and span mass then computes the log-sum-exp on its own: the
+same masses, from the scores of all keys. So it is for cuDNN's and the memory-efficient kernel where no gradient is
+wanted. They leave the log-sum-exp out then, and are not asked for it: cuDNN would run another plan, and might round
+otherwise.
 """
 
 from __future__ import annotations

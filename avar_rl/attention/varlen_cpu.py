@@ -6,6 +6,8 @@ module registers it.
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
 from torch.nn.attention import varlen
@@ -71,8 +73,7 @@ def _backward(
 def _sequences(borders: Tensor, is_causal: bool, window: list[int] | None, like: Tensor):
     """Where each sequence lies, and the mask of a window, which excludes `is_causal`."""
     left, right = window or (-1, -1)
-    ends = borders.tolist()
-    for start, end in zip(ends, ends[1:], strict=False):
+    for start, end in itertools.pairwise(borders.tolist()):
         if end > start:
             windowed = not is_causal and (left >= 0 or right >= 0)
             yield slice(start, end), _window_mask(end - start, left, right, like) if windowed else None

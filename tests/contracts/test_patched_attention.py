@@ -7,6 +7,8 @@ is each sequence by itself, in plain transformers, from eager attention maps.
 
 import functools
 import importlib
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from avar_rl.verl_plugin.config import environment
 
 environment.prepare("cpu")  # before anything imports verl
 
+from transformers import modeling_flash_attention_utils as flash_utils  # noqa: E402
 from transformers.integrations import flash_attention  # noqa: E402
 from verl.models.transformers import qwen2_vl  # noqa: E402
 from verl.models.transformers.monkey_patch import apply_monkey_patch  # noqa: E402
@@ -188,6 +191,52 @@ def test_sequences_of_one_token_and_single_ones_see_only_themselves(case, length
             logits = model(**inputs).logits
         torch.testing.assert_close(together[:, part], logits, rtol=0, atol=1e-4)
         torch.testing.assert_close(record.stack()[..., part], own.stack(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_verls_fused_kernels_give_the_same_log_probabilities_and_are_recorded(family, monkeypatch):
+    """With them the model returns log-probabilities and no logits."""
+    reference = expected(family)
+    undo(monkeypatch)
+    model = make_model(varlen.NAME, family)
+    apply_monkey_patch(model, use_fused_kernels=True, fused_kernels_backend="torch")
+    inputs, roles, cu_seqlens = packed(model, three_sequences())
+    labels = inputs["input_ids"].roll(-1, dims=1)
+    fused = dict(temperature=0.7, return_dict=True, shift_labels=labels)  # as verl's engine calls it
+    with record_span_mass(model, spans_of(roles), cu_seqlens=cu_seqlens) as record:
+        output = model(**inputs, **fused)
+    assert output.logits is None
+    log_probs = (reference["logits"] / 0.7).log_softmax(-1).gather(-1, labels[..., None])[..., 0]
+    torch.testing.assert_close(output.log_probs, log_probs, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(record.stack(), reference["masses"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("on_cuda", "flash_attn_is_there", "implementation", "from_torch"),
+    [
+        (True, True, "flash_attention_2", False),
+        (True, True, "sdpa", False),
+        (True, True, varlen.NAME, True),
+        (True, False, "sdpa", True),
+        (False, True, "sdpa", True),
+    ],
+)
+def test_when_torch_takes_the_place_of_flash_attn(on_cuda, flash_attn_is_there, implementation, from_torch):
+    module: Any = SimpleNamespace(config=SimpleNamespace(_attn_implementation=implementation))
+    query: Any = SimpleNamespace(is_cuda=on_cuda)
+    patched_attention._RUNNING.append(patched_attention._Running(module, None))
+    try:
+        assert patched_attention._from_torch(query, flash_attn_is_there or None) is from_torch
+    finally:
+        patched_attention._RUNNING.pop()
+
+
+def test_transformers_hands_out_our_functions_under_our_name():
+    functions, arguments_of = flash_utils.lazy_import_flash_attention(varlen.NAME)
+    assert functions[:2] == (varlen.flash_attn_func, varlen.flash_attn_varlen_func)
+    lengths = dict(max_seqlen_q=3, max_seqlen_k=3)
+    given = arguments_of(query_length=3, key_length=3, is_causal=True, softmax_scale=0.5, **lengths)
+    assert given == dict(causal=True, softmax_scale=0.5, dropout_p=0.0, deterministic=False) | lengths
 
 
 def test_install_twice_wraps_once():

@@ -32,8 +32,8 @@ def choose(config: DictConfig, stage: str) -> str:
     absent = "there is no GPU" if on_cpu else _why_not_flash_attn()
     if named == "flash_attention_2" and absent:
         raise ValueError(
-            f"{key}=flash_attention_2: {absent}; set it to {AUTO} for torch's own packed attention, or, on GPUs, install "
-            "flash-attn with AVAR_FLASH_ATTN=1 bash recipes/setup.sh"
+            f"{key}=flash_attention_2: {absent}; set it to {AUTO} for torch's own packed attention, or, on GPUs, "
+            "install flash-attn with AVAR_FLASH_ATTN=1 bash recipes/setup.sh"
         )
     if named != AUTO:
         return f"attention: {named}, as {key} says"
