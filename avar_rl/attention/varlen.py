@@ -69,7 +69,8 @@ def flash_attn_varlen_func(
     if groups > 1:  # torch 2.11 takes equal head counts only
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
     borders_q, borders_k = cu_seqlens_q.to(torch.int32), cu_seqlens_k.to(torch.int32)
-    window = (window_size[0], 0) if causal else tuple(window_size)
+    left, right = window_size
+    window = (left, 0 if causal else right)
     longest = int(max_seqlen_q), int(max_seqlen_k)
     output: Any = varlen.varlen_attn(q, k, v, borders_q, borders_k, *longest, scale=softmax_scale, window_size=window)
     return output
@@ -90,9 +91,10 @@ def flash_attn_func(
     if k.shape[1] != T:
         raise ValueError(f"packed attention of {T} queries on {k.shape[1]} keys: decoding needs another implementation")
     borders = torch.arange(0, (B + 1) * T, T, dtype=torch.int32, device=q.device)
-    flat = (x.reshape(B * T, *x.shape[2:]) for x in (q, k, v))
-    packed = (*flat, borders, borders, T, T)
-    output = flash_attn_varlen_func(*packed, dropout_p, softmax_scale, causal, window_size, deterministic)
+    flat_q, flat_k, flat_v = (x.reshape(B * T, *x.shape[2:]) for x in (q, k, v))
+    output = flash_attn_varlen_func(
+        flat_q, flat_k, flat_v, borders, borders, T, T, dropout_p, softmax_scale, causal, window_size, deterministic
+    )
     return output.view(q.shape)
 
 

@@ -61,7 +61,7 @@ def _backward(
     window_size: list[int] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of query, key and value, each (X, H, D). Arguments as torch declares them."""
-    grads = tuple(torch.empty_like(x) for x in (query, key, value))
+    grads = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
     for part, mask in _sequences(cu_seq_q, is_causal, window_size, query):
         rows = (_heads_first(x[part]) for x in (grad_out, query, key, value, out))
         result = _BACKWARD(*rows, lse[None, :, part].contiguous(), 0.0, is_causal, attn_mask=mask, scale=scale)
