@@ -10,6 +10,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from avar_rl.verl_plugin.config import environment
 
@@ -73,7 +74,7 @@ def record(data: str, model: Path, overrides: list[str]) -> dict[str, list[dict]
     overrides += ["data.train_batch_size=3", "data.micro_batch_size_per_gpu=3", "trainer.resume_mode=disable"]
     config = recipe.load("recipes/config/tiny_sft", overrides, stage="sft")
     trainer = GuidedSFTTrainer(config, settings.parse(settings.SFTSettings, config).guidance)
-    has_image = pd.read_parquet(data)["images"].map(len) > 0
+    has_image: Any = pd.read_parquet(data)["images"].map(len) > 0
     rows = [*has_image[~has_image].index[:1], *has_image[has_image].index[:2]]
     items = [trainer.train_dataset[int(row)] for row in rows]
     fillers = filler(items, trainer.model_config.tokenizer.eos_token_id)
@@ -104,4 +105,4 @@ def main(data: str, models: str, out: str, overrides: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4], sys.argv[4:])
+    main(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:])
