@@ -99,11 +99,15 @@ class Rollout:
         self.rows = [pickle.loads(pickle.dumps(rows[index])) for index in range(len(rows))]
 
     def run(self, responses: int = 1) -> Rolled:
-        async def every() -> list[list[Any]]:
-            return [await asyncio.gather(*(self._respond(row) for _ in range(responses))) for row in self.rows]
+        outputs: list[list[Any]] = []
+
+        async def every() -> None:  # without a result: asyncio.run writes it out for an error that it drops
+            for row in self.rows:
+                outputs.append(await asyncio.gather(*(self._respond(row) for _ in range(responses))))
 
         self.server.asked.clear()
-        return Rolled(self.server.asked, asyncio.run(every()))
+        asyncio.run(every())
+        return Rolled(self.server.asked, outputs)
 
     async def _respond(self, row: dict[str, Any]) -> Any:
         return await self.worker._run_agent_loop({}, STEP, agent_name="single_turn_agent", trace=False, **row)
