@@ -20,6 +20,7 @@ from avar_rl.verl_plugin.grpo.reward_manager import TextRewardManager, score_row
 from avar_rl.verl_plugin.grpo.scoring import Arrived, score  # noqa: E402
 from avar_rl.verl_plugin.grpo.text_score import TEXT_SCORE, TextScore  # noqa: E402
 from avar_rl.verl_plugin.watch.metrics import reward_metrics  # noqa: E402
+from data_tools.miniature.model import CHAT_TEMPLATE, make_tokenizer  # noqa: E402
 from rewards.combine import RewardError, RewardSet, Values, parse_terms  # noqa: E402
 from rewards.sample import AttentionSample, Masses, Sample  # noqa: E402
 
@@ -134,6 +135,30 @@ def test_the_manager_scores_the_last_trajectory_without_its_padding(opened):
     assert scored.values.raw == {"accuracy": 1.0, "format": info["format"]} and scored.sample.row_id == "train-7"
     assert (scored.sample.response_tokens, scored.sample.max_response_tokens) == (len(text), 80)
     assert scored.sample.prefill == opened
+
+
+@pytest.mark.parametrize(("opened", "said"), [("<think>\n", ""), ("<think>\n\n", ""), ("", "<think>")])
+def test_a_rendered_prompt_that_opens_the_thought_completes_the_response(opened, said):
+    """From the chat template through the tokenizer and verl's padding to the format reward."""
+    text = f"{said}six of them</think><answer>6</answer>"
+    tokenizer = make_tokenizer([text, "How many?"] * 5)
+    header = "<|im_start|>assistant\n"
+    assert CHAT_TEMPLATE.count(header) == 1
+    tokenizer.chat_template = CHAT_TEMPLATE.replace(header, header + opened)
+    turns = [{"role": "user", "content": "How many?"}]
+    rendered = str(tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
+    prompt, response = (tokenizer(part, add_special_tokens=False)["input_ids"] for part in (rendered, text))
+    prompts, responses = torch.zeros(1, 200, dtype=torch.long), torch.zeros(1, 200, dtype=torch.long)
+    prompts[0, : len(prompt)], responses[0, : len(response)] = torch.tensor(prompt), torch.tensor(response)
+    columns = row(response_len=np.int64(len(response)), prompt_len=np.int64(len(prompt)))
+    batch = DataProto.from_dict(
+        {"responses": responses, "prompts": prompts},
+        non_tensors={name: np.array([value, None], dtype=object)[:1] for name, value in columns.items()},
+    )
+    config = recipe.load("recipes/config/tiny_grpo", ["avar.rewards.format=0.5"], stage="grpo")
+    found = asyncio.run(TextRewardManager(config, tokenizer).run_single(batch))["reward_extra_info"]
+    assert (found["accuracy"], found["format"]) == (1.0, 1.0)
+    assert TextScore.from_json(found[TEXT_SCORE]).sample.prefill == opened
 
 
 def with_score(key: str, scored: TextScore) -> Arrived:
