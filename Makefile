@@ -1,11 +1,11 @@
-.PHONY: help setup lint format test test-fast docs
+.PHONY: help setup lint format test test-fast test-gpu-profile docs
 
 export AVAR_VENV ?= $(CURDIR)/.venv
 export OMP_NUM_THREADS = 1
 export HF_HUB_OFFLINE = 1
 
 help:  ## what there is
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 setup:  ## make .venv with the pinned stack (about a second when done already)
 	@recipes/setup.sh
@@ -24,6 +24,11 @@ test: lint  ## set up, lint, and run every test that needs no GPU
 
 test-fast: setup  ## units and numerics alone, without verl, Ray or vLLM: under 3 minutes
 	$(AVAR_VENV)/bin/python -m pytest tests/unit tests/numerics -m "not gpu and not e2e and not slow" --durations=5
+
+# The tests that start vLLM's engine (e2e) need its CPU build, and those marked gpu a card.
+test-gpu-profile:  ## the GPU profile's versions, tested without a GPU, in .venv-gpu
+	AVAR_PROFILE=gpu AVAR_VENV=$(CURDIR)/.venv-gpu recipes/setup.sh
+	.venv-gpu/bin/python -m pytest tests/unit tests/numerics tests/contracts -m "not gpu and not e2e" --durations=15
 
 docs: setup  ## build the documentation as a site in site/; a dead link fails
 	$(AVAR_VENV)/bin/mkdocs build --strict

