@@ -24,25 +24,29 @@ PROFILE=cpu
 source recipes/stages.sh
 SFT_ROWS=${SFT_ROWS:-$OUT/data/sft_train.parquet}
 
-stage data "$PYTHON" -m data_tools.miniature.data --out "$OUT/data" --seed "$SEED" $DATA_ARGS
-stage base "$PYTHON" -m data_tools.miniature.model --out "$OUT/base" --data "$OUT/data" --family "$FAMILY" \
-  --seed "$SEED"
-stage validate "$PYTHON" -m data_tools.validate "$OUT/data/rl_train.parquet" --model "$OUT/base" --max-prompt-length 128
-stage validate_sft "$PYTHON" -m data_tools.validate "$SFT_ROWS" --model "$OUT/base" --max-length 256
+recipe_stages() {
+  stage data "$PYTHON" -m data_tools.miniature.data --out "$OUT/data" --seed "$SEED" $DATA_ARGS
+  stage base "$PYTHON" -m data_tools.miniature.model --out "$OUT/base" --data "$OUT/data" --family "$FAMILY" \
+    --seed "$SEED"
+  stage validate "$PYTHON" -m data_tools.validate "$OUT/data/rl_train.parquet" --model "$OUT/base" --max-prompt-length 128
+  stage validate_sft "$PYTHON" -m data_tools.validate "$SFT_ROWS" --model "$OUT/base" --max-length 256
 
-stage sft "$PYTHON" -m avar_rl.verl_plugin.sft recipes/config/tiny_sft --profile cpu \
-  data.train_files="$SFT_ROWS" data.val_files="$OUT/data/sft_val.parquet" model.path="$OUT/base" \
-  trainer.total_training_steps="$SFT_STEPS" trainer.seed="$SEED" engine.seed="$SEED" \
-  trainer.default_local_dir="$OUT/checkpoints/sft" $SFT_ARGS
-stage sft_model "$PYTHON" -m avar_rl.export "$OUT/checkpoints/sft" "$OUT/sft" --base "$OUT/base"
+  stage sft "$PYTHON" -m avar_rl.verl_plugin.sft recipes/config/tiny_sft --profile cpu \
+    data.train_files="$SFT_ROWS" data.val_files="$OUT/data/sft_val.parquet" model.path="$OUT/base" \
+    trainer.total_training_steps="$SFT_STEPS" trainer.seed="$SEED" engine.seed="$SEED" \
+    trainer.default_local_dir="$OUT/checkpoints/sft" $SFT_ARGS
+  stage sft_model "$PYTHON" -m avar_rl.export "$OUT/checkpoints/sft" "$OUT/sft" --base "$OUT/base"
 
-stage grpo "$PYTHON" -m avar_rl.verl_plugin.grpo recipes/config/tiny_grpo --profile cpu \
-  data.train_files="$OUT/data/rl_train.parquet" data.val_files="$OUT/data/rl_val.parquet" \
-  actor_rollout_ref.model.path="$OUT/sft" trainer.total_training_steps="$GRPO_STEPS" data.seed="$SEED" \
-  actor_rollout_ref.rollout.seed="$SEED" trainer.default_local_dir="$OUT/checkpoints/grpo" \
-  avar.rollouts.dir="$OUT/rollouts" "$@"
-stage model "$PYTHON" -m avar_rl.export "$OUT/checkpoints/grpo" "$OUT/model" --base "$OUT/base"
+  stage grpo "$PYTHON" -m avar_rl.verl_plugin.grpo recipes/config/tiny_grpo --profile cpu \
+    data.train_files="$OUT/data/rl_train.parquet" data.val_files="$OUT/data/rl_val.parquet" \
+    actor_rollout_ref.model.path="$OUT/sft" trainer.total_training_steps="$GRPO_STEPS" data.seed="$SEED" \
+    actor_rollout_ref.rollout.seed="$SEED" trainer.default_local_dir="$OUT/checkpoints/grpo" \
+    avar.rollouts.dir="$OUT/rollouts" "$@"
+  stage model "$PYTHON" -m avar_rl.export "$OUT/checkpoints/grpo" "$OUT/model" --base "$OUT/base"
 
-stage evaluation "$PYTHON" -m avar_rl.evaluation base="$OUT/base" sft="$OUT/sft" grpo="$OUT/model" \
-  --data "$OUT/data/test.parquet" --out "$OUT/evaluation" --limit "$EVAL_LIMIT" --max-new-tokens 80 --seed "$SEED"
-stage summary "$PYTHON" -m avar_rl.evaluation.summary "$OUT"
+  stage evaluation "$PYTHON" -m avar_rl.evaluation base="$OUT/base" sft="$OUT/sft" grpo="$OUT/model" \
+    --data "$OUT/data/test.parquet" --out "$OUT/evaluation" --limit "$EVAL_LIMIT" --max-new-tokens 80 --seed "$SEED"
+  stage summary "$PYTHON" -m avar_rl.evaluation.summary "$OUT"
+}
+
+run_recipe "$@"

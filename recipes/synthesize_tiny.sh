@@ -31,7 +31,7 @@ stage source "$PYTHON" -m data_tools.miniature.source --out "$OUT/source.parquet
 
 URL_FILE=$OUT/teacher.url
 rm -f "$URL_FILE"
-"$PYTHON" -m data_tools.miniature.teacher --seed "$SEED" --rows "$ROWS" --url-file "$URL_FILE" $TEACHER_ARGS &
+"$PYTHON" -m data_tools.miniature.teacher --seed "$SEED" --rows "$ROWS" --url-file "$URL_FILE" $TEACHER_ARGS 8>&- &
 TEACHER=$!
 trap 'kill "$TEACHER" 2>/dev/null || true' EXIT
 until [ -f "$URL_FILE" ]; do
@@ -39,5 +39,5 @@ until [ -f "$URL_FILE" ]; do
   sleep 0.1
 done
 # Not a `stage`: its journal knows what is done, and the teacher's port differs from run to run.
-"$PYTHON" -m data_tools.synthesis "${RECIPE[@]}" --out "$OUT/data" "endpoints.offline.base_url=$(cat "$URL_FILE")"
+"$PYTHON" -m data_tools.synthesis "${RECIPE[@]}" --out "$OUT/data" "endpoints.offline.base_url=$(cat "$URL_FILE")" 8>&-
 echo "cold start from it: SFT_ROWS=$OUT/data/train.parquet bash recipes/avar_tiny.sh"
