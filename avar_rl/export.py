@@ -1,9 +1,8 @@
 """Checkpoint -> Hugging Face directory: `python -m avar_rl.export CHECKPOINTS OUT --base MODEL`.
 
-verl writes merged weights into a checkpoint (`checkpoint.save_contents` with hf_model), but marks them bfloat16
-whatever they are. Here they get the base model's dtype, and every file that training does not change (processor,
-tokenizer, chat template, generation settings) is copied from the base model, so that the result loads wherever the base
-model did.
+The ranks' parts of the weights are put together (once, into the checkpoint) and get the base model's dtype; every file
+that training does not change (processor, tokenizer, chat template, generation settings) is copied from the base model, so
+that the result loads wherever the base model did.
 """
 
 import argparse
@@ -14,23 +13,25 @@ from pathlib import Path
 from typing import Any
 
 from avar_rl.runtime.files import replacing
+from avar_rl.shards import merge_shards
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json", "*.pt", "*.pth", "*.gguf")
 
 
 def latest_weights(checkpoints: Path) -> Path:
-    """The folder with the merged weights of the newest complete checkpoint below `checkpoints`.
+    """The folder with the whole weights of the newest complete checkpoint below `checkpoints`, put together if need be.
 
-    ValueError: there is none, or it has no merged weights.
+    ValueError: there is none, or a part of its weights is missing.
     """
     tracker = checkpoints / "latest_checkpointed_iteration.txt"
     if not tracker.is_file():
         raise ValueError(f"{checkpoints} holds no complete checkpoint (no {tracker.name})")
     step = checkpoints / f"global_step_{tracker.read_text().strip()}"
-    for folder in (step / "actor" / "huggingface", step / "huggingface"):
-        if list(folder.glob("*.safetensors")):
-            return folder
-    raise ValueError(f"{step} has no merged weights; train with checkpoint.save_contents including hf_model")
+    checkpoint = step / "actor" if (step / "actor").is_dir() else step
+    folder = checkpoint / "huggingface"
+    if not list(folder.glob("*.safetensors")):
+        merge_shards(checkpoint, folder / "model.safetensors")
+    return folder
 
 
 def base_directory(base: str) -> Path:

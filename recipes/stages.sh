@@ -7,12 +7,14 @@
 #   PROFILE=cpu|gpu    hardware profile (default: gpu where nvidia-smi works, else cpu)
 #
 # A recipe puts its `stage` lines into a function, recipe_stages, and ends with `run_recipe "$@"`: the lines are read once
-# for the check of the whole recipe (avar_rl/verl_plugin/config/check_recipe.py), before the first of them is run.
+# for the check of the whole recipe (avar_rl.verl_plugin.recipe_check.py), before the first of them is run.
 
 : "${OUT:?a recipe sets OUT before it sources stages.sh}"
 PROFILE=${PROFILE:-$(if nvidia-smi >/dev/null 2>&1; then echo gpu; else echo cpu; fi)}
-AVAR_PROFILE=$PROFILE recipes/setup.sh
 PYTHON=${AVAR_VENV:-$PWD/.venv}/bin/python
+if [ "${DRY_RUN:-0}" != 1 ] || [ ! -f "${AVAR_VENV:-$PWD/.venv}/.avar-stamp" ]; then
+  AVAR_PROFILE=$PROFILE recipes/setup.sh # a dry run takes any environment: a laptop's will do for a GPU recipe
+fi
 export HF_HUB_OFFLINE=${HF_HUB_OFFLINE:-1} WANDB_MODE=${WANDB_MODE:-offline} PYTHONUNBUFFERED=1
 OUT=$(realpath -m "$OUT")
 export AVAR_RUN=$OUT # the training stages keep their logs there (avar_rl/verl_plugin/config/paths.py)
@@ -40,7 +42,7 @@ fi
 
 # run_recipe ARGUMENTS…: checks all stages of recipe_stages that are still to be run, then runs them.
 run_recipe() {
-  local check=("$PYTHON" -m avar_rl.verl_plugin.config.check_recipe --profile "$PROFILE" --out "$OUT")
+  local check=("$PYTHON" -m avar_rl.verl_plugin.recipe_check --profile "$PROFILE" --out "$OUT")
   if [ "${DRY_RUN:-0}" = 1 ]; then
     PLAN=1 recipe_stages "$@" | "${check[@]}" --print
     return

@@ -9,6 +9,7 @@ Shapes: B rows of the input (1 when packed), N sequences of the micro-batch (B =
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from verl.workers.engine import EngineRegistry
 from avar_rl.attention.recorder import SpanMassRecorder
 from avar_rl.attention.roles import Markup, Role, query_positions, role_counts, role_spans, token_roles
 from avar_rl.guidance import GUIDED_ROLES, GuidanceConfig, guidance_terms
+from avar_rl.verl_plugin.checkpoints import earlier_checkpoints
 from avar_rl.verl_plugin.config.model_checks import check_ulysses
 from avar_rl.verl_plugin.config.settings import AttentionSettings
 from avar_rl.verl_plugin.verl_engine import LanguageModelEngine
@@ -48,6 +50,12 @@ class SpanMassEngine(LanguageModelEngine):
     _recorder: SpanMassRecorder | None = None
     _markup: Markup | None = None
     _layout: _Layout | None = None
+
+    def load_checkpoint(self, local_path: str | None, *args, **kwargs) -> None:
+        """verl's own, which forgets the checkpoints on the disk: `max_ckpt_to_keep` more would be kept at each resume."""
+        super().load_checkpoint(local_path, *args, **kwargs)
+        if local_path is not None:
+            self.checkpoint_manager.previous_saved_paths = earlier_checkpoints(Path(local_path))
 
     def prepare_model_inputs(self, micro_batch: TensorDict):
         model_inputs, output_args = super().prepare_model_inputs(micro_batch)

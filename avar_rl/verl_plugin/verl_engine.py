@@ -12,6 +12,9 @@ if TYPE_CHECKING:
         use_ulysses_sp: bool
         module: Any
         model_config: Any
+        checkpoint_manager: Any
+
+        def load_checkpoint(self, local_path: str | None, *args: Any, **kwargs: Any) -> None: ...
 
         def prepare_model_inputs(self, micro_batch: TensorDict) -> tuple[dict[str, Any], dict[str, Any]]: ...
 

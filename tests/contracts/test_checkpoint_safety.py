@@ -8,9 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
+from avar_rl.estimate import FP32, checkpoint_bytes, states
 from avar_rl.export import export
+from avar_rl.shards import merge_shards
+from avar_rl.verl_plugin.recipe_check.model_sizes import model_sizes
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,6 +91,11 @@ def test_a_full_disk_and_ctrl_c_lose_nothing_and_the_same_command_carries_on(tin
     assert training.tracked() == 24 and training.steps_logged() == list(range(17, 25))
     of_step_24 = training.export(tmp_path / "model")
     assert any(not of_step_8[name].equal(of_step_24[name]) for name in of_step_8)
+    # also those of earlier starts count: two are kept
+    assert {folder.name for folder in training.checkpoints.glob("global_step_*")} == {
+        "global_step_16",
+        "global_step_24",
+    }
 
 
 def test_a_disk_full_at_the_last_file_of_a_checkpoint_leaves_the_previous_one(tiny_world, tmp_path):
@@ -96,3 +105,32 @@ def test_a_disk_full_at_the_last_file_of_a_checkpoint_leaves_the_previous_one(ti
     assert training.tracked() == 1
     training.export(tmp_path / "model")
     assert not list(training.cwd.iterdir())  # no log, no checkpoint lands in the current directory
+
+
+def test_shards_of_two_ranks_are_what_verl_merges_and_as_large_as_estimated(tiny_world, tmp_path):
+    training = Training(tiny_world, tmp_path, steps=1, save=1)
+    training.arguments += ["trainer.n_gpus_per_node=2", "data.micro_batch_size_per_gpu=4"]
+    training.arguments += ["checkpoint.save_contents=[model,optimizer,extra,hf_model]"]
+    status, stderr = finish(training.start())
+    assert status == 0, stderr[-4000:]
+
+    step = training.checkpoints / "global_step_1"
+    merge_shards(step, tmp_path / "merged.safetensors")
+    ours, verls = load_file(tmp_path / "merged.safetensors"), load_file(step / "huggingface" / "model.safetensors")
+    assert ours.keys() == verls.keys() and all(ours[name].equal(verls[name]) for name in ours)
+
+    sizes, _ = model_sizes(str(training.base))
+    parameters, _, moments = states(sizes, FP32)
+    assert sum(tensor.nbytes for tensor in ours.values()) == parameters
+    # AdamW keeps its step in 4 bytes for each tensor and rank; the estimate counts the ranks' copies once
+    saved = [local_bytes(step / f"optim_world_size_2_rank_{rank}.pt") for rank in (0, 1)]
+    assert sum(saved) == moments + 2 * FP32 * sizes.tensors
+    files = sum(file.stat().st_size for kind in ("model", "optim") for file in step.glob(f"{kind}_*.pt"))
+    assert 1 <= files / checkpoint_bytes(sizes, FP32) < 1.25  # names and alignment, 4 * 187 tensors of 5 kB on average
+
+
+def local_bytes(file: Path) -> int:
+    """Bytes of the tensors, or of the rank's part of them, in a file of verl's optimizer state."""
+    state = torch.load(file, weights_only=False)["state"]
+    tensors = [tensor for values in state.values() for tensor in values.values()]
+    return sum(getattr(tensor, "_local_tensor", tensor).nbytes for tensor in tensors)

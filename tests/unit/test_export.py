@@ -121,12 +121,34 @@ def test_no_complete_checkpoint(tiny_world, tmp_path, capsys):
     assert "holds no complete checkpoint" in refused(capsys, tmp_path, tiny_world / "base")
 
 
-def test_a_checkpoint_without_merged_weights(tiny_world, tmp_path, capsys):
-    folder = make_checkpoint(tmp_path / "checkpoints", tiny_world / "base", 3)
+def save_shards(folder: Path, weights: dict, ranks: int) -> None:
+    """The weights as plain whole tensors in each rank's file; real ones, cut, are made in test_checkpoint_safety.py."""
+    for rank in range(ranks):
+        torch.save(weights, folder / f"model_world_size_{ranks}_rank_{rank}.pt")
+
+
+def test_weights_that_are_not_merged_yet_are_put_together_once(tiny_world, tmp_path):
+    folder = make_checkpoint(tmp_path / "checkpoints", tiny_world / "base", 3, shift=0.5)
+    weights = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
-    assert "global_step_3 has no merged weights; train with checkpoint.save_contents including hf_model" in refused(
-        capsys, tmp_path, tiny_world / "base"
-    )
+    save_shards(folder.parent, weights, ranks=2)
+    assert export(tmp_path / "checkpoints", tmp_path / "model", str(tiny_world / "base")) == folder
+    assert_weights(tmp_path / "model", tiny_world / "base", 0.5)
+    merged = (folder / "model.safetensors").stat().st_mtime_ns
+    export(tmp_path / "checkpoints", tmp_path / "model", str(tiny_world / "base"))
+    assert (folder / "model.safetensors").stat().st_mtime_ns == merged
+
+
+def test_a_checkpoint_without_weights_or_with_a_missing_part(tiny_world, tmp_path, capsys):
+    folder = make_checkpoint(tmp_path / "checkpoints", tiny_world / "base", 3)
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    assert "global_step_3 has no weights" in refused(capsys, tmp_path, tiny_world / "base")
+    save_shards(folder.parent, weights, ranks=2)
+    (folder.parent / "model_world_size_2_rank_1.pt").unlink()
+    said = refused(capsys, tmp_path, tiny_world / "base")
+    assert "global_step_3 lacks model_world_size_2_rank_1.pt: on several nodes, copy" in said
+    assert not list(folder.glob("*.safetensors"))
 
 
 @pytest.mark.parametrize("fault", ["missing_keys", "unexpected_keys"])

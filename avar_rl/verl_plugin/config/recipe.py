@@ -130,6 +130,20 @@ def check_sft(config: DictConfig) -> None:
             f"{per_rank} samples a rank are not a multiple of data.micro_batch_size_per_gpu="
             f"{config.data.micro_batch_size_per_gpu}"
         )
+    data, ulysses = config.data, config.engine.ulysses_sequence_parallel_size
+    if data.use_dynamic_bsz:
+        _check_token_limit(
+            "data.max_token_len_per_gpu", data.max_token_len_per_gpu, ulysses, data.max_length, "data.max_length"
+        )
+
+
+def _check_token_limit(name: str, limit: int, ulysses: int, longest: int, what: str) -> None:
+    """verl packs sequences up to the limit of the GPUs that share one, and stops at a longer one: in the first step, for
+    GRPO after a whole rollout (utils/seqlen_balancing.py, rearrange_micro_batches)."""
+    if limit * ulysses < longest:
+        raise ValueError(
+            f"{name}={limit} is less than the {longest} tokens of a sequence ({what}): raise it to {-(-longest // ulysses)}"
+        )
 
 
 def check_grpo(config: DictConfig) -> None:
@@ -158,6 +172,7 @@ def check_grpo(config: DictConfig) -> None:
             "logprobs_mode=raw_logprobs, not the rollout's; set rollout.logprobs_mode=processed_logprobs"
         )
     _check_micro_batches(config)
+    _check_lengths(config)
     devices = config.trainer.nnodes * config.trainer.n_gpus_per_node
     parallel = config.actor_rollout_ref.rollout.tensor_model_parallel_size
     if devices % parallel:
@@ -178,6 +193,26 @@ def _check_micro_batches(config: DictConfig) -> None:
         micro = part[name.split(".")[1]]
         if not part[dynamic] and micro and total % micro:
             raise ValueError(f"{total} samples a device are not a multiple of actor_rollout_ref.{name}={micro}")
+
+
+def _check_lengths(config: DictConfig) -> None:
+    """Prompt and response fit each pass's token limit and the rollout engine's longest sequence."""
+    parts, prompt, response = config.actor_rollout_ref, config.data.max_prompt_length, config.data.max_response_length
+    longest, what = prompt + response, "data.max_prompt_length + data.max_response_length"
+    limits = {
+        "actor.ppo_max_token_len_per_gpu": (parts.actor, "use_dynamic_bsz"),
+        "rollout.log_prob_max_token_len_per_gpu": (parts.rollout, "log_prob_use_dynamic_bsz"),
+        "ref.log_prob_max_token_len_per_gpu": (parts.ref, "log_prob_use_dynamic_bsz"),
+    }
+    ulysses = max(parts.actor.ulysses_sequence_parallel_size, parts.actor.fsdp_config.ulysses_sequence_parallel_size)
+    for name, (part, dynamic) in limits.items():
+        if part[dynamic]:
+            _check_token_limit(f"actor_rollout_ref.{name}", part[name.split(".")[1]], ulysses, longest, what)
+    room = parts.rollout.max_model_len
+    if room is not None and room < longest:
+        raise ValueError(
+            f"actor_rollout_ref.rollout.max_model_len={room} is less than {what} = {prompt} + {response}: raise it to {longest}"
+        )
 
 
 def check_groups(config: DictConfig, groups: GroupSettings, rewards: Mapping[str, float]) -> None:

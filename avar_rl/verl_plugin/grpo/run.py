@@ -29,17 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     environment.prepare(arguments.profile)
     from omegaconf import OmegaConf
 
-    from avar_rl.verl_plugin.config import paths, preflight, recipe, settings, tags
+    from avar_rl.verl_plugin.config import paths, preflight, tags
 
     try:
-        config = recipe.load(arguments.recipe, arguments.overrides, stage="grpo")
-        paths.make_absolute(config)
-        ours = settings.parse(settings.GRPOSettings, config)
-        rewards = ours.reward_set()
-        if rewards.needs_attention:
-            recipe.refuse_lost_masses(config)
-        recipe.check_grpo(config)
-        recipe.check_groups(config, ours.groups, rewards.weights)
+        config, ours = checked(arguments.recipe, arguments.overrides)
         if arguments.dry_run:
             print(OmegaConf.to_yaml(config, resolve=True))
             return 0
@@ -51,6 +44,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"avar grpo: {error}", file=sys.stderr)
         return 2
     return _train(config, ours, environment.forwarded())
+
+
+def checked(recipe_path: str, overrides: list[str]) -> tuple[DictConfig, GRPOSettings]:
+    """A GRPO stage's configuration, composed and checked as far as that needs no files.
+
+    Raises:
+        ValueError: one sentence that names the setting at fault.
+    """
+    from avar_rl.verl_plugin.config import paths, recipe, settings
+
+    config = recipe.load(recipe_path, overrides, stage="grpo")
+    paths.make_absolute(config)
+    ours = settings.parse(settings.GRPOSettings, config)
+    rewards = ours.reward_set()
+    if rewards.needs_attention:
+        recipe.refuse_lost_masses(config)
+    recipe.check_grpo(config)
+    recipe.check_groups(config, ours.groups, rewards.weights)
+    return config, ours
 
 
 def _train(config: DictConfig, ours: GRPOSettings, variables: dict[str, str]) -> int:

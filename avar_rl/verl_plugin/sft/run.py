@@ -37,14 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     environment.prepare(arguments.profile)
     from omegaconf import OmegaConf
 
-    from avar_rl.verl_plugin.config import paths, preflight, recipe, settings
+    from avar_rl.verl_plugin.config import paths, preflight
 
     try:
-        config = recipe.load(arguments.recipe, arguments.overrides, stage="sft")
-        paths.make_absolute(config)
-        ours = settings.parse(settings.SFTSettings, config)
-        if _LAUNCHED not in os.environ:
-            recipe.check_sft(config)
+        config, ours = checked(arguments.recipe, arguments.overrides)
         if arguments.dry_run:
             print(OmegaConf.to_yaml(config, resolve=True))
             return 0
@@ -62,6 +58,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     from torch.distributed.elastic.multiprocessing.errors import record
 
     return record(_train)(config, ours) or 0  # torchrun then ends with the traceback of the rank that failed first
+
+
+def checked(recipe_path: str, overrides: list[str]) -> tuple[DictConfig, SFTSettings]:
+    """A cold start's configuration, composed and checked as far as that needs no files.
+
+    Raises:
+        ValueError: one sentence that names the setting at fault.
+    """
+    from avar_rl.verl_plugin.config import paths, recipe, settings
+
+    config = recipe.load(recipe_path, overrides, stage="sft")
+    paths.make_absolute(config)
+    ours = settings.parse(settings.SFTSettings, config)
+    if _LAUNCHED not in os.environ:
+        recipe.check_sft(config)
+    return config, ours
 
 
 def _launch_ranks(config: DictConfig, argv: Sequence[str]) -> int:

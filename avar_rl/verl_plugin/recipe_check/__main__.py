@@ -1,0 +1,33 @@
+"""`python -m avar_rl.verl_plugin.recipe_check --profile gpu --out OUT [--print]`, with a recipe's stages on standard input.
+
+Exit status: 0 all stages can start, 2 something is at fault, each said in one sentence. Called by recipes/stages.sh.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="avar recipe", description=__doc__)
+    parser.add_argument("--profile", choices=["cpu", "gpu"], required=True, help="hardware profile")
+    parser.add_argument("--out", type=Path, required=True, help="the recipe's folder")
+    parser.add_argument("--print", action="store_true", help="print commands, configurations and estimates")
+    arguments = parser.parse_args(argv)
+    from avar_rl.verl_plugin.config import environment
+    from avar_rl.verl_plugin.recipe_check import plan
+
+    stages = plan.read_plan(sys.stdin.read())
+    if not any(stage.module in plan.TRAINERS for stage in stages) and not arguments.print:
+        return 0  # all that trains is done
+    environment.prepare(arguments.profile)
+    from avar_rl.verl_plugin.recipe_check.check import check
+
+    return check(stages, arguments.out, arguments.profile, verbose=arguments.print)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
