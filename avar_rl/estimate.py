@@ -18,8 +18,8 @@ _FUSED_CHUNK = (
 )
 # A process on a card: CUDA context, NCCL, cuBLAS workspaces, fragmentation of the allocator. Estimated, not measured.
 CUDA_PROCESS = 2 * GB
-# Memory of the processes of verl and Ray with one device, and with each further one. The first was measured: 9.2 GiB, the
-# miniature's GRPO stage (docs/tiny.md). The second is an estimate: an actor and a rollout engine.
+# Memory of the processes of verl and Ray with one device, and with each further one. The first was measured: 9.2 GiB,
+# the miniature's GRPO stage (docs/tiny.md). The second is an estimate: an actor and a rollout engine.
 _FIRST_DEVICE, _FURTHER_DEVICE, _SFT_RANK = 10 * GB, 5 * GB, 3 * GB
 _RECORD_PER_TOKEN = (
     14  # bytes of the rollout record: 60 MB a step of 2,048 responses of 2,048 tokens (qwen7b_grpo.yaml)
@@ -31,10 +31,11 @@ class ModelSizes:
     """What a model's configuration says about its size.
 
     parameters: all of them, tied ones once. root: those outside of all FSDP2 units. unit: those of the largest unit.
-    layer: those of a decoder layer. adapters: those that LoRA adds; 0 without. rank_one: those that LoRA of rank 1 would
-    add to the language model.
+    layer: those of a decoder layer. adapters: those that LoRA adds; 0 without. rank_one: those that LoRA of rank 1
+    would add to the language model. tensors: how many tensors the parameters are.
     attention, key_value: widths of the queries and of the keys (heads times size of a head).
-    patch_size: pixels along a patch. patch_values: numbers that the processor makes of one. patches_per_token: patches that one image token stands for.
+    patch_size: pixels along a patch. patch_values: numbers that the processor makes of one. patches_per_token: patches
+    that one image token stands for.
     """
 
     parameters: int
@@ -119,8 +120,8 @@ def total(parts: Sequence[Part]) -> float:
 
 
 def states(model: ModelSizes, dtype: int) -> tuple[int, int, int]:
-    """Bytes of parameters, gradients and Adam's moments (exp_avg, exp_avg_sq) in all: each in the stored dtype, and in fp32
-    where only adapters are trained."""
+    """Bytes of parameters, gradients and Adam's moments (exp_avg, exp_avg_sq) in all: each in the stored dtype, and in
+    fp32 where only adapters are trained."""
     trained = FP32 if model.adapters else dtype
     return model.parameters * dtype + model.adapters * FP32, model.trained * trained, 2 * model.trained * trained
 
@@ -128,8 +129,8 @@ def states(model: ModelSizes, dtype: int) -> tuple[int, int, int]:
 def layer_saved(model: ModelSizes) -> int:
     """Bytes that autograd keeps of one decoder layer per token, in bf16, with a flash kernel.
 
-    8 I: gate, up, their activation and product; 16 H + 4 A + 6 K: two norms (half of it in fp32), queries, keys, values,
-    attention. Norms of queries and keys (Qwen3) add 6 A + 4 K. Fitted to, and tested against, what
+    8 I: gate, up, their activation and product; 16 H + 4 A + 6 K: two norms (half of it in fp32), queries, keys,
+    values, attention. Norms of queries and keys (Qwen3) add 6 A + 4 K. Fitted to, and tested against, what
     `torch.autograd.graph.saved_tensors_hooks` counts.
     """
     kept = 8 * model.intermediate + 16 * model.hidden + 4 * model.attention + 6 * model.key_value
@@ -142,8 +143,8 @@ def training_parts(model: ModelSizes, run: Training) -> list[Part]:
     where = "on the host" if run.host_states else f"{run.dtype} B each, over {run.gpus} GPUs"
     patches = 0 if model.adapters else run.tokens * run.image_share * model.patches_per_token
     inputs = run.tokens * model.hidden * model.layers + patches * model.vision_hidden * model.vision_layers
-    # While a layer is recomputed: what it keeps, keys and values repeated for all heads (verl), and two gradients as wide
-    # as the MLP.
+    # While a layer is recomputed: what it keeps, keys and values repeated for all heads (verl), and two gradients as
+    # wide as the MLP.
     language = run.tokens * (layer_saved(model) + 4 * model.attention + 4 * model.intermediate)
     vision = patches * (12 * model.vision_intermediate + 26 * model.vision_hidden)
     layer = max(language, vision) * run.compute / BF16
@@ -156,7 +157,7 @@ def training_parts(model: ModelSizes, run: Training) -> list[Part]:
         Part("optimizer (Adam)", moments, where),
         Part("gather and reduce", _gathered(model, run), "FSDP2: the largest unit and a layer at a time"),
         Part("activations", kept, f"{recomputed}, {run.tokens} tokens"),
-        Part("recomputed layer", layer if run.checkpointing else 0, f"the larger of language and vision layer, {run.tokens} tokens"),
+        Part("recomputed layer", layer if run.checkpointing else 0, "the larger of a language and a vision layer"),
         Part("logits", _logits(model, run), "by chunks (fused kernels)" if run.fused else "of the whole micro-batch"),
         Part("process", CUDA_PROCESS, "CUDA context, NCCL, fragmentation"),
     ]  # fmt: skip
@@ -171,8 +172,8 @@ def _gathered(model: ModelSizes, run: Training) -> float:
 
 
 def _logits(model: ModelSizes, run: Training) -> float:
-    """Whole: a number for each token and word, in the compute dtype. Fused: three fp32 numbers for each token of a chunk
-    and word, and the gradient of the output matrix, where that is trained."""
+    """Whole: a number for each token and word, in the compute dtype. Fused: three fp32 numbers for each word and token
+    of a chunk, and the gradient of the output matrix, where that is trained."""
     if not run.fused:
         return run.compute * run.tokens * model.vocabulary
     weights = 0 if model.adapters else run.compute * model.vocabulary * model.hidden
@@ -207,6 +208,14 @@ def pixel_bytes(model: ModelSizes, image_tokens: int, number: int = FP32) -> int
     return image_tokens * model.patches_per_token * model.patch_values * number
 
 
+def process_part(ranks: int, rollout: Rollout | None) -> Part:
+    """Memory of the processes of a node with that many ranks, without the model."""
+    if rollout is None:
+        return Part("processes", ranks * _SFT_RANK, f"ranks: {ranks}")
+    size = _FIRST_DEVICE + (ranks - 1) * _FURTHER_DEVICE
+    return Part("processes", size, f"Ray, verl, vLLM; devices: {ranks}")
+
+
 def host_parts(
     model: ModelSizes, run: Training, *, nodes: int, rollout: Rollout | None = None, pixels: float = 0.0
 ) -> list[Part]:
@@ -219,17 +228,18 @@ def host_parts(
     elif rollout is not None:
         resident = (parameters if rollout.host_parameters else 0) + (moments if rollout.host_optimizer else 0)
     # Without tied embeddings verl loads the model in one rank; with them, in each (transformer_impl.py, meta tensors).
-    loading = (model.parameters * run.dtype) * (ranks if model.tied else 1)
-    processes = ranks * _SFT_RANK if rollout is None else _FIRST_DEVICE + (ranks - 1) * _FURTHER_DEVICE
-    parts = [
-        Part("states on the host", max(resident, loading), "offloaded states" if resident > loading else "while the model is loaded"),
-        Part("processes", processes, f"{ranks} ranks" if rollout is None else f"Ray, verl, vLLM with {ranks} devices"),
-    ]  # fmt: skip
-    if rollout is not None:
-        asleep = model.parameters * rollout.dtype * ranks / rollout.tensor_parallel if model.adapters else 0
-        parts.append(Part("pixel values of a step", pixels, "in verl's queue, until the update"))
-        parts.append(Part("sleeping rollout weights", asleep, "LoRA: vLLM keeps the base model on the host" if asleep else "dropped"))  # fmt: skip
-    return parts
+    loading = model.parameters * run.dtype * (ranks if model.tied else 1)
+    basis = "offloaded states" if resident > loading else "while the model is loaded"
+    parts = [Part("states on the host", max(resident, loading), basis), process_part(ranks, rollout)]
+    if rollout is None:
+        return parts
+    asleep = model.parameters * rollout.dtype * ranks / rollout.tensor_parallel if model.adapters else 0
+    basis = "LoRA: vLLM keeps the base model on the host" if model.adapters else "dropped, and sent anew"
+    return [
+        *parts,
+        Part("pixel values of a step", pixels, "in verl's queue, until the update"),
+        Part("sleeping rollout weights", asleep, basis),
+    ]
 
 
 def checkpoint_bytes(model: ModelSizes, dtype: int) -> int:
@@ -242,7 +252,7 @@ def checkpoint_bytes(model: ModelSizes, dtype: int) -> int:
 
 
 def disk_parts(model: ModelSizes, dtype: int, *, kept: int, recorded: float = 0.0) -> list[Part]:
-    """Disk of a stage: its checkpoints, what the export makes of the last, and the rollout record of `recorded` tokens."""
+    """Disk of a stage: its checkpoints, what the export makes of the last, and the record of `recorded` tokens."""
     parts = [
         Part("checkpoints", kept * checkpoint_bytes(model, dtype), f"{kept} at a time"),
         Part(
@@ -258,5 +268,5 @@ def disk_parts(model: ModelSizes, dtype: int, *, kept: int, recorded: float = 0.
 
 
 def image_tokens(pixels: int, model: ModelSizes) -> int:
-    """The tokens of an image of that many pixels, rounded down as the processor rounds to whole tokens below its limit."""
+    """The tokens of an image of that many pixels, rounded down, as the processor rounds below its limit."""
     return pixels // (model.patch_size**2 * model.patches_per_token)

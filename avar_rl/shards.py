@@ -58,12 +58,13 @@ def _files(checkpoint: Path) -> list[Path]:
 def _whole(name: str, parts: list[Any]) -> Any:
     """The tensor that the ranks' parts are cut from."""
     import torch
-    from torch.distributed.tensor import DTensor
+    from torch.distributed.tensor import DTensor, Shard
 
     if not isinstance(parts[0], DTensor):
         return parts[0]
-    placements = parts[0].placements
-    if len(placements) != 1 or not (placements[0].is_shard() or placements[0].is_replicate()):
-        raise ValueError(f"{name} is cut as {placements}; only one dimension over all ranks can be put together")
-    local = [part._local_tensor for part in parts]
-    return torch.cat(local, dim=placements[0].dim) if placements[0].is_shard() else local[0]
+    local, placements = [part._local_tensor for part in parts], parts[0].placements
+    if len(placements) == 1 and isinstance(placements[0], Shard):
+        return torch.cat(local, dim=placements[0].dim)
+    if all(placement.is_replicate() for placement in placements):
+        return local[0]
+    raise ValueError(f"{name} is cut as {placements}; only one dimension over all ranks can be put together")

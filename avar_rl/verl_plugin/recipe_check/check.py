@@ -62,7 +62,10 @@ def check(stages: Sequence[Stage], out: Path, profile: str, *, verbose: bool) ->
     for stage in trained:
         _check_limits(stage, plan.pixel_cap(stages), found)
     here = found.attempt(machine.look)
+    elsewhere = verbose and profile == "gpu" and here is not None and not here.cards
     listed = [] if here is None else _needs(trained, here, profile, out, found)
+    if elsewhere:  # a dry run on a laptop: not the machine that is meant
+        listed = [needs.uncompared(need) for need in listed]
     if here is not None and profile == "gpu":
         _check_cards(trained, here, found, running=not verbose)
     for need in listed:
@@ -126,7 +129,7 @@ class _Models:
             assert name is not None
             self._known[name] = (None, None)
             self.found.attempt(preflight.check_model, name)
-            if (Path(name) / "config.json").is_file() or not Path(name).is_dir() and not name.startswith(("/", ".")):
+            if (Path(name) / "config.json").is_file() or _on_the_hub(name):
                 self._known[name] = self._sizes(name)
         return self._known[name]
 
@@ -136,6 +139,10 @@ class _Models:
         except ValueError as error:
             self.found.note(f"{error}: memory and disk could not be checked")
             return None, None
+
+
+def _on_the_hub(name: str) -> bool:
+    return not name.startswith(("/", ".", "~")) and name.count("/") == 1 and not Path(name).exists()
 
 
 def _numbers(stage: Stage, config: DictConfig, models: _Models, stages: Sequence[Stage]) -> numbers.StageNumbers:
@@ -176,8 +183,8 @@ def _check_limits(stage: numbers.StageNumbers, pixel_cap: int | None, found: Fin
         )
     if pixel_cap is not None and image_tokens(pixel_cap, stage.model) >= stage.prompt:
         found.fault(
-            f"MAX_PIXELS={pixel_cap} lets images of {image_tokens(pixel_cap, stage.model)} tokens through, and a whole prompt "
-            f"has MAX_PROMPT={stage.prompt}: lower MAX_PIXELS or raise MAX_PROMPT"
+            f"MAX_PIXELS={pixel_cap} lets images of {image_tokens(pixel_cap, stage.model)} tokens through, and a whole "
+            f"prompt has MAX_PROMPT={stage.prompt}: lower MAX_PIXELS or raise MAX_PROMPT"
         )
 
 

@@ -1,4 +1,4 @@
-"""What the stages need of cards, host and disk, against what there is: what cannot fit is refused with the knob that helps."""
+"""What the stages need of cards, host and disk, against what there is; what cannot fit is refused, with a knob that helps."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from avar_rl import estimate
-from avar_rl.estimate import GB, NEAR, ModelSizes, Part, Training
+from avar_rl.estimate import GB, NEAR, ModelSizes, Part, Rollout, Training
 from avar_rl.verl_plugin.recipe_check.machine import Machine, used_disk
 from avar_rl.verl_plugin.recipe_check.numbers import StageNumbers
 
@@ -17,8 +17,8 @@ _RANK = 64  # of the LoRA that is proposed
 class Need:
     """One comparison: the parts of what is needed, and what there is.
 
-    what: "sft, training, each of 8 GPUs". have: bytes; None where that is not known. help: what to do about too little.
-    limit: bytes that must not be passed; `have` where that is None.
+    what: such as "stage sft, host memory". have: bytes; None where that is not known. help: what to do about too little.
+    limit: bytes that must not be passed; `have` where that is None. of_card: it is memory of a card.
     """
 
     what: str
@@ -26,6 +26,7 @@ class Need:
     have: float | None
     help: str
     limit: float | None = None
+    of_card: bool = False
 
     @property
     def size(self) -> float:
@@ -48,6 +49,11 @@ class Need:
         )
 
 
+def uncompared(need: Need) -> Need:
+    """A need of host or disk, without what this machine has; those of cards are compared with the stated card."""
+    return need if need.of_card else replace(need, have=None, limit=None)
+
+
 def card_needs(stage: StageNumbers, machine: Machine) -> list[Need]:
     """The memory of each card, in training and in the rollout. None where the model is not known yet."""
     if stage.model is None:
@@ -60,26 +66,26 @@ def card_needs(stage: StageNumbers, machine: Machine) -> list[Need]:
             Part("rollout engine meanwhile", held, "its share of the card" if stage.rollout.stays else "asleep")
         )
     what = f"stage {stage.name}, training, each of {run.gpus} GPUs"
-    needs = [Need(what, tuple(parts), card, _training_help(stage, estimate.total(parts), card))]
+    needs = [Need(what, tuple(parts), card, _training_help(stage, estimate.total(parts), card), of_card=True)]
     if stage.rollout is not None and card is not None:
-        needs.append(_rollout_need(stage, stage.model, card))
+        needs.append(_rollout_need(stage, stage.model, stage.rollout, card))
     return needs
 
 
-def _rollout_need(stage: StageNumbers, model: ModelSizes, card: float) -> Need:
-    """The engine takes its share, and its KV cache must hold at least one sequence."""
-    assert stage.rollout is not None
-    least = estimate.key_value_bytes(model, stage.rollout) * stage.rollout.length
-    parts = [
-        replace(part, size=least, basis="too little is left: one whole sequence needs this") if part.name == "KV cache" and part.size < least else part
-        for part in estimate.rollout_parts(model, stage.rollout, stage.training, card)
-    ]  # fmt: skip
-    inside = estimate.total(parts[:3])
+def _rollout_need(stage: StageNumbers, model: ModelSizes, rollout: Rollout, card: float) -> Need:
+    """The engine takes its share of the card, and its KV cache must hold at least one sequence."""
+    parts = estimate.rollout_parts(model, rollout, stage.training, card)
+    least = estimate.key_value_bytes(model, rollout) * rollout.length
+    weights, cache, process = parts[:3]
     what = f"stage {stage.name}, rollout, each of {stage.training.gpus} GPUs"
-    if inside > stage.rollout.share * card * 1.001:
-        what = f"stage {stage.name}, rollout, the engine's share of each of {stage.training.gpus} GPUs"
-        return Need(what, tuple(parts[:3]), stage.rollout.share * card, "raise ROLLOUT_MEMORY or TENSOR_PARALLEL")
-    return Need(what, tuple(parts), card, "lower ROLLOUT_MEMORY, or keep the actor on the host meanwhile (param_offload, optimizer_offload of its fsdp_config)")  # fmt: skip
+    if cache.size < least:
+        needed = (weights, replace(cache, size=least, basis=f"one sequence of {rollout.length} tokens"), process)
+        help_ = "raise ROLLOUT_MEMORY or TENSOR_PARALLEL, or take larger cards"
+        return Need(f"{what}, the engine's share", needed, rollout.share * card, help_, of_card=True)
+    help_ = (
+        "lower ROLLOUT_MEMORY, or keep the actor on the host meanwhile (fsdp_config.param_offload, optimizer_offload)"
+    )
+    return Need(what, tuple(parts), card, help_, of_card=True)
 
 
 def _training_help(stage: StageNumbers, needed: float, card: float | None) -> str:
@@ -115,9 +121,10 @@ def host_needs(stages: Sequence[StageNumbers], machine: Machine) -> list[Need]:
     """The memory of the host, by stage. Refused only where the machine has less in all; what is free now may change."""
     needs = []
     for stage in stages:
-        parts: list[Part] = estimate.host_parts(
-            stage.model, stage.training, nodes=stage.nodes, rollout=stage.rollout, pixels=stage.pixels
-        )
+        run, rollout = stage.training, stage.rollout
+        parts = [estimate.process_part(run.gpus // stage.nodes, rollout)]
+        if stage.model is not None:
+            parts = estimate.host_parts(stage.model, run, nodes=stage.nodes, rollout=rollout, pixels=stage.pixels)
         help_ = (
             "free some, take a smaller MAX_PIXELS or data.train_batch_size, LORA_RANK, or a machine with more memory"
         )

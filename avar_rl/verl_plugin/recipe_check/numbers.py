@@ -19,9 +19,9 @@ _BYTES = {"fp32": 4, "float32": 4, "float": 4, "bf16": 2, "bfloat16": 2, "fp16":
 class StageNumbers:
     """One training stage.
 
-    longest: tokens of its longest sequence, below which `training.tokens` cannot go. sequences: that a step trains on.
-    pixels: bytes of the pixel values that a step's queue holds. recorded: tokens in the rollout record of the whole stage;
-    None where the number of steps is not known yet. kept: checkpoints at a time. prompt: tokens of the longest prompt.
+    longest: tokens of its longest sequence, below which `training.tokens` cannot go. prompt: those of a prompt at most.
+    sequences: that a step trains on. pixels: bytes of the pixel values that a step's queue holds. recorded: tokens in the
+    rollout record of the whole stage; None where the number of steps is not known yet. kept: checkpoints at a time.
     """
 
     name: str

@@ -69,12 +69,12 @@ def pixel_cap(stages: Sequence[Stage]) -> int | None:
 
 def missing_files(stages: Sequence[Stage], out: Path) -> list[str]:
     """Sentences on data files that commands name, that are not there, and that no stage makes (outside of `out`)."""
-    found = []
-    for stage in stages:
-        for word in stage.arguments if stage.module not in TRAINERS else ():
-            if _DATA.fullmatch(word) and not inside(word, out) and not Path(word).expanduser().is_file():
-                found.append(f"stage {stage.name}: {word}: no such data file")
-    return list(dict.fromkeys(found))
+    named = [(stage, word) for stage in stages if stage.module not in TRAINERS for word in stage.arguments]
+    return [
+        f"stage {stage.name}: {word}: no such data file"
+        for stage, word in named
+        if _DATA.fullmatch(word) and not inside(word, out) and not Path(word).expanduser().is_file()
+    ]
 
 
 def inside(path: str, out: Path) -> bool:

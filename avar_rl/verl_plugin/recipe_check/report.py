@@ -29,11 +29,14 @@ def show(needs: Sequence[Need], stages: Sequence[StageNumbers], here: Machine | 
     if stages:
         console.print(table)
     if here is not None and here.card is not None and not here.cards:
-        console.print(f"No GPU can be asked here: cards of {here.card / GB:.0f} GB are assumed ({CARD_VARIABLE}).")
+        console.print(
+            f"No GPU can be asked here: cards of {here.card / GB:.0f} GB are assumed ({CARD_VARIABLE}), and host and disk of "
+            "this machine are not compared."
+        )
 
 
 def _against(need: Need) -> str:
     if need.have is None:
-        return "what there is, is not known here"
+        return "not compared"
     free = f"{need.have / GB:.1f} GB are there"
     return free if need.limit is None else f"{free} now, {need.limit / GB:.1f} GB in all"
