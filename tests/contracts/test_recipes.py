@@ -34,16 +34,20 @@ def test_every_recipe_composes_and_verl_accepts_it(recipe, capsys):
 
 
 @pytest.mark.parametrize("script", ["avar_tiny.sh", "avar_qwen7b.sh"])
-def test_dry_run_of_a_recipe_prints_both_training_configurations_and_writes_nothing(script, tmp_path):
-    knobs = {"DRY_RUN": "1", "OUT": str(tmp_path / "out"), "PROFILE": "cpu"}
-    knobs |= {"AVAR_VENV": str(Path(sys.executable).parents[1]), "SFT_ROWS": "own_chat_rows.parquet"}
+def test_dry_run_of_a_recipe_prints_configurations_and_estimates_and_writes_nothing(script, tiny_world, tmp_path):
+    rows = str(tiny_world / "data" / "sft_train.parquet")
+    knobs = {"DRY_RUN": "1", "OUT": str(tmp_path / "out"), "PROFILE": "cpu", "MODEL": str(tiny_world / "base")}
+    knobs |= {"AVAR_VENV": str(Path(sys.executable).parents[1]), "SFT_ROWS": rows}
+    knobs |= {"RL_DATA": str(tiny_world / "data" / "rl_train.parquet"), "MAX_PIXELS": "100000"}
     done = subprocess.run(
         ["bash", str(ROOT / "recipes" / script)],
         env={**os.environ, **knobs}, capture_output=True, text=True, timeout=280,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     assert done.stdout.count("avar:\n") == 2 and "# stage evaluation" in done.stdout
-    assert f"train_files: {ROOT}/own_chat_rows.parquet" in done.stdout and "stage sft_data" not in done.stdout
+    assert f"train_files: {rows}" in done.stdout and "stage sft_data" not in done.stdout
+    assert "stage grpo, host memory" in done.stdout and "│ processes" in done.stdout
+    assert ("disk at OUT" in done.stdout) == (script == "avar_qwen7b.sh")  # the miniature is yet to be made
     assert not (tmp_path / "out").exists()
 
 
@@ -55,6 +59,17 @@ def test_dry_run_of_a_recipe_prints_both_training_configurations_and_writes_noth
         ("sft", ["avar.guidance.alpha=-1"], "avar.guidance"),
         ("sft", ["data.train_batch_size=33", "trainer.n_gpus_per_node=2"], "33 is not a multiple of the 2 ranks"),
         ("sft", ["data.micro_batch_size_per_gpu=5"], "not a multiple of data.micro_batch_size_per_gpu=5"),
+        (
+            "sft",
+            ["data.use_dynamic_bsz=true", "data.max_length=32768"],
+            "data.max_token_len_per_gpu=8192 is less than the 32768 tokens of a sequence",
+        ),
+        (
+            "grpo",
+            ["actor_rollout_ref.actor.use_dynamic_bsz=true", "data.max_response_length=16384"],
+            "actor.ppo_max_token_len_per_gpu=16384 is less than the 16512 tokens of a sequence",
+        ),
+        ("grpo", ["data.max_response_length=200"], "rollout.max_model_len=256 is less than data.max_prompt_length + "),
         ("sft", ["data.train_files=/nowhere.parquet"], "/nowhere.parquet: no such file"),
         ("grpo", ["+trainer.colour=red"], "unknown key trainer.colour"),
         ("grpo", ["algorithm.rollout_correction.bypass_mode=true"], "bypass_mode=True skips the forward pass"),
