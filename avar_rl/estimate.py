@@ -140,7 +140,8 @@ def layer_saved(model: ModelSizes) -> int:
 def training_parts(model: ModelSizes, run: Training) -> list[Part]:
     """Memory of one card during forward and backward."""
     parameters, gradients, moments = (0 if run.host_states else size / run.gpus for size in states(model, run.dtype))
-    where = "on the host" if run.host_states else f"{run.dtype} B each, over {run.gpus} GPUs"
+    each = f"{run.dtype} B each, over {run.gpus} GPUs"
+    trained = "on the host" if run.host_states else f"of the adapters, {FP32} B each" if model.adapters else each
     patches = 0 if model.adapters else run.tokens * run.image_share * model.patches_per_token
     inputs = run.tokens * model.hidden * model.layers + patches * model.vision_hidden * model.vision_layers
     # While a layer is recomputed: what it keeps, keys and values repeated for all heads (verl), and two gradients as
@@ -152,9 +153,9 @@ def training_parts(model: ModelSizes, run: Training) -> list[Part]:
     if not run.checkpointing:
         kept, recomputed = layer * model.layers, "every layer whole (no gradient checkpointing)"
     return [
-        Part("parameters", parameters, where),
-        Part("gradients", gradients, where),
-        Part("optimizer (Adam)", moments, where),
+        Part("parameters", parameters, "on the host" if run.host_states else each),
+        Part("gradients", gradients, trained),
+        Part("optimizer (Adam)", moments, trained),
         Part("gather and reduce", _gathered(model, run), "FSDP2: the largest unit and a layer at a time"),
         Part("activations", kept, f"{recomputed}, {run.tokens} tokens"),
         Part("recomputed layer", layer if run.checkpointing else 0, "the larger of a language and a vision layer"),

@@ -6,6 +6,7 @@ be exported, and a training need not gather a whole model in one rank's memory e
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ def merge_shards(checkpoint: Path, out: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
+    logging.getLogger("torch.distributed.device_mesh").setLevel(logging.ERROR)  # no process group here, and none needed
     shards = [torch.load(file, map_location="cpu", mmap=True, weights_only=False) for file in _files(checkpoint)]
     whole: dict[str, Any] = {}
     places = set()  # tied weights stand under two names; safetensors holds each once

@@ -12,6 +12,7 @@ ROLLOUT_MEMORY=${ROLLOUT_MEMORY:-0.6}  # share of a card that the rollout engine
 MAX_PROMPT=${MAX_PROMPT:-2048}         # tokens of a question, its images included
 MAX_RESPONSE=${MAX_RESPONSE:-2048}
 MIN_PIXELS=${MIN_PIXELS:-}             # of an image, in all stages; "": the model's own
+SYSTEM_PROMPT=${SYSTEM_PROMPT:-You are a helpful assistant.} # where a question has none, nor the model's chat template
 LORA_ALPHA=${LORA_ALPHA:-$((2 * LORA_RANK))}
 OFFLOAD=${OFFLOAD:-0}                  # 1: parameters, gradients and optimizer stay on the host while training, too
 OVERLONG=${OVERLONG:-error}
@@ -48,7 +49,7 @@ fi
 recipe_stages() {
   local rows=${SFT_ROWS:-$OUT/data/sft/sft_train.parquet}
   stage base "$PYTHON" -m avar_rl.base_model "$MODEL" "$BASE" ${MIN_PIXELS:+--min-pixels "$MIN_PIXELS"} \
-    ${MAX_PIXELS:+--max-pixels "$MAX_PIXELS"}
+    ${MAX_PIXELS:+--max-pixels "$MAX_PIXELS"} --system-prompt "$SYSTEM_PROMPT"
   if [ -z "$SFT_ROWS" ]; then
     stage sft_data "$PYTHON" -m data_tools.prepare "$SFT_DATA" "$OUT/data/sft" $SFT_COLUMNS
   fi

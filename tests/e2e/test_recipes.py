@@ -215,6 +215,7 @@ def test_qwen7b_recipe_runs_its_own_commands_with_the_miniature_on_a_cpu(tiny, t
     knobs = {"OUT": str(tmp_path / "seven"), "PROFILE": "cpu", "MODEL": str(out / "base"), "NGPUS": "1"}
     knobs["TENSOR_PARALLEL"] = "1"
     knobs |= {"SFT_DATA": str(table), "RL_DATA": str(table), "MAX_PROMPT": "128", "MAX_RESPONSE": "64"}
+    knobs |= {"MAX_SFT": "256", "MAX_PIXELS": "50176"}  # 64 image tokens; the miniature's own images have 9
     prepare = "--question-column question --answer-column answer --images-column images --val-rows 4 --test-rows 8"
     knobs |= {"RL_COLUMNS": prepare, "SFT_COLUMNS": f"{prepare} --response-column response"}
     knobs["SFT_ARGS"] = f"{SMALL_SFT} data.use_dynamic_bsz=false trainer.total_training_steps=2"
@@ -223,7 +224,7 @@ def test_qwen7b_recipe_runs_its_own_commands_with_the_miniature_on_a_cpu(tiny, t
         "actor_rollout_ref.actor.ppo_mini_batch_size=4",
         "actor_rollout_ref.rollout.n=2",
     ]
-    small += ["trainer.total_training_steps=1", "actor_rollout_ref.rollout.max_model_len=256"]
+    small += ["trainer.total_training_steps=1"]
     done = recipe("avar_qwen7b.sh", *small, **knobs, EVAL_ARGS="--samples 2")
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert [s["name"] for s in json.loads((tmp_path / "seven/summary.json").read_text())["stages"]] == [

@@ -24,6 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not any(stage.module in plan.TRAINERS for stage in stages) and not arguments.print:
         return 0  # all that trains is done
     environment.prepare(arguments.profile)
+    from avar_rl.verl_plugin.compat import patches
+
+    patches.name_the_cpu_wheel_vllm()  # a GPU recipe's dry run on a laptop: verl's LoRA settings ask for vLLM's version
     from avar_rl.verl_plugin.recipe_check.check import check
 
     return check(stages, arguments.out, arguments.profile, verbose=arguments.print)
