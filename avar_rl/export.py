@@ -1,8 +1,8 @@
 """Checkpoint -> Hugging Face directory: `python -m avar_rl.export CHECKPOINTS OUT --base MODEL`.
 
 The ranks' parts of the weights are put together (once, into the checkpoint) and get the base model's dtype; every file
-that training does not change (processor, tokenizer, chat template, generation settings) is copied from the base model, so
-that the result loads wherever the base model did.
+that training does not change (processor, tokenizer, chat template, generation settings) is copied from the base model,
+so that the result loads wherever the base model did.
 """
 
 import argparse

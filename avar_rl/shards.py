@@ -1,7 +1,7 @@
-"""verl's sharded weights of a checkpoint -> whole weights, as `checkpoint.save_contents` with hf_model would write them.
+"""verl's sharded weights of a checkpoint -> whole weights, as `checkpoint.save_contents` with hf_model writes them.
 
-Every rank saves the part of each tensor that it holds (FSDP2: a DTensor, cut along one dimension). So any checkpoint can
-be exported, and a training need not gather a whole model in one rank's memory each time that it saves.
+Every rank saves the part of each tensor that it holds (FSDP2: a DTensor, cut along one dimension). So any checkpoint
+can be exported, and a training need not gather a whole model in one rank's memory each time that it saves.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class SpanMassEngine(LanguageModelEngine):
     _layout: _Layout | None = None
 
     def load_checkpoint(self, local_path: str | None, *args, **kwargs) -> None:
-        """verl's own, which forgets the checkpoints on the disk: `max_ckpt_to_keep` more would be kept at each resume."""
+        """verl's own, which forgets what is on the disk: `max_ckpt_to_keep` more would be kept at each resume."""
         super().load_checkpoint(local_path, *args, **kwargs)
         if local_path is not None:
             self.checkpoint_manager.previous_saved_paths = earlier_checkpoints(Path(local_path))

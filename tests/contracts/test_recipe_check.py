@@ -17,7 +17,7 @@ from avar_rl.verl_plugin.config import environment
 environment.prepare("cpu")  # before anything imports verl
 
 from avar_rl.verl_plugin.recipe_check import check as recipe_check  # noqa: E402
-from avar_rl.verl_plugin.recipe_check import machine, needs, plan  # noqa: E402
+from avar_rl.verl_plugin.recipe_check import machine, plan  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 EIGHT = machine.Machine(cards=(85 * GB,) * 8, card=85 * GB, memory=1000 * GB, available=900 * GB)

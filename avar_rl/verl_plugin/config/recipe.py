@@ -138,11 +138,12 @@ def check_sft(config: DictConfig) -> None:
 
 
 def _check_token_limit(name: str, limit: int, ulysses: int, longest: int, what: str) -> None:
-    """verl packs sequences up to the limit of the GPUs that share one, and stops at a longer one: in the first step, for
-    GRPO after a whole rollout (utils/seqlen_balancing.py, rearrange_micro_batches)."""
+    """verl packs sequences up to the limit of the GPUs that share one, and stops at a longer one: in the first step,
+    for GRPO after a whole rollout (utils/seqlen_balancing.py, rearrange_micro_batches)."""
     if limit * ulysses < longest:
         raise ValueError(
-            f"{name}={limit} is less than the {longest} tokens of a sequence ({what}): raise it to {-(-longest // ulysses)}"
+            f"{name}={limit} is less than the {longest} tokens of a sequence ({what}): raise it to "
+            f"{-(-longest // ulysses)}"
         )
 
 
@@ -211,7 +212,8 @@ def _check_lengths(config: DictConfig) -> None:
     room = parts.rollout.max_model_len
     if room is not None and room < longest:
         raise ValueError(
-            f"actor_rollout_ref.rollout.max_model_len={room} is less than {what} = {prompt} + {response}: raise it to {longest}"
+            f"actor_rollout_ref.rollout.max_model_len={room} is less than {what} = {prompt} + {response}: raise it to "
+            f"{longest}"
         )
 
 

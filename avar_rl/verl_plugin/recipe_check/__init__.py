@@ -1,1 +1,1 @@
-"""The check of a whole recipe before its first stage: configurations, paths, memory and disk. Called by recipes/stages.sh."""
+"""The check of a whole recipe before its first stage, for recipes/stages.sh: configurations, paths, memory and disk."""

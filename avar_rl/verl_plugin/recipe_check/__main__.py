@@ -1,4 +1,4 @@
-"""`python -m avar_rl.verl_plugin.recipe_check --profile gpu --out OUT [--print]`, with a recipe's stages on standard input.
+"""`python -m avar_rl.verl_plugin.recipe_check --profile gpu --out OUT [--print]`: a recipe's stages on standard input.
 
 Exit status: 0 all stages can start, 2 something is at fault, each said in one sentence. Called by recipes/stages.sh.
 """

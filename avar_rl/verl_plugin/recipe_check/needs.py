@@ -1,4 +1,4 @@
-"""What the stages need of cards, host and disk, against what there is; what cannot fit is refused, with a knob that helps."""
+"""What stages need of cards, host and disk, against what there is; too little is refused, with the knobs that help."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _RANK = 64  # of the LoRA that is proposed
 class Need:
     """One comparison: the parts of what is needed, and what there is.
 
-    what: such as "stage sft, host memory". have: bytes; None where that is not known. help: what to do about too little.
+    what: such as "stage sft, host memory". have: bytes; None where that is not known. help: what to do then.
     limit: bytes that must not be passed; `have` where that is None. of_card: it is memory of a card.
     """
 

@@ -20,8 +20,8 @@ class StageNumbers:
     """One training stage.
 
     longest: tokens of its longest sequence, below which `training.tokens` cannot go. prompt: those of a prompt at most.
-    sequences: that a step trains on. pixels: bytes of the pixel values that a step's queue holds. recorded: tokens in the
-    rollout record of the whole stage; None where the number of steps is not known yet. kept: checkpoints at a time.
+    sequences: that a step trains on. pixels: bytes of the pixel values that a step's queue holds. recorded: tokens in
+    the rollout record of the whole stage; None where the number of steps is not known yet. kept: checkpoints at a time.
     """
 
     name: str
