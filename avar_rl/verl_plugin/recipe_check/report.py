@@ -30,8 +30,8 @@ def show(needs: Sequence[Need], stages: Sequence[StageNumbers], here: Machine | 
         console.print(table)
     if here is not None and here.card is not None and not here.cards:
         console.print(
-            f"No GPU can be asked here: cards of {here.card / GB:.0f} GB are assumed ({CARD_VARIABLE}), and this machine's "
-            "host memory and disk are not compared."
+            f"No GPU can be asked here: cards of {here.card / GB:.0f} GB are assumed ({CARD_VARIABLE}), and memory and "
+            "disk of this machine are not compared."
         )
 
 
