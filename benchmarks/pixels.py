@@ -25,7 +25,7 @@ from avar_rl.verl_plugin.config import environment
 environment.prepare("cpu")  # before anything imports verl
 
 from avar_rl.base_model import make_base  # noqa: E402
-from benchmarks.rolled_images import Rollout, as_verl_ships_it, png, write_rows_of  # noqa: E402
+from benchmarks.rolled_images import QUESTION, Rollout, as_verl_ships_it, png, write_rows_of  # noqa: E402
 
 STEP_PROMPTS, STEP_RESPONSES = 256, 2048
 VARIANTS = ("verl", "cached, fp32", "cached, bf16")
@@ -54,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, {args.prompts} prompts x {args.responses} responses, {args.repeats} repeats")
-    with tempfile.TemporaryDirectory() as folder, quiet():
+    no_progress_bars()
+    with tempfile.TemporaryDirectory() as folder:
         base = miniature(Path(folder))
         for side in args.side or (84, 1000):
             data = Path(folder) / str(side)
@@ -64,20 +65,17 @@ def main(argv: Sequence[str] | None = None) -> None:
             report(side, base, data / "rl.parquet", args)
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def no_progress_bars() -> None:
     import datasets
     import transformers
 
     datasets.disable_progress_bars()
     transformers.logging.disable_progress_bar()
-    yield
 
 
 def miniature(folder: Path) -> Path:
     """The miniature model, with the limits of pixels of the full-size recipes."""
     from data_tools.miniature.model import save
-    from benchmarks.rolled_images import QUESTION
 
     save(folder / "model", [QUESTION] * 10, seed=0)
     make_base(str(folder / "model"), folder / "base", least=3136, most=1003520)
@@ -91,13 +89,15 @@ def report(side: int, base: Path, data: Path, args: argparse.Namespace) -> None:
             measured.append(measure(variant, base, data, args.responses))
     responses = args.prompts * args.responses
     print(f"\n{side} x {side} pixels")
-    print(f"{'':<14}{'calls':>7}{'image s':>9}{'worker s':>10}{'ratio':>8}{'MB/response':>13}{'step s':>9}{'step GB':>9}")
+    heads = f"{'calls':>7}{'image s':>9}{'worker s':>10}{'ratio':>8}{'MB/response':>13}{'step s':>9}{'step GB':>9}"
+    print(f"{'':<14}{heads}")
     for variant, measured in costs.items():
         seconds = median(cost.seconds for cost in measured)
         ratio = median(one.seconds / other.seconds for one, other in zip(measured, costs["verl"], strict=True))
+        image_seconds = median(cost.image_seconds for cost in measured)
         size = measured[0].response_bytes
         print(
-            f"{variant:<14}{measured[0].calls:>7}{median(cost.image_seconds for cost in measured):>9.3f}{seconds:>10.3f}"
+            f"{variant:<14}{measured[0].calls:>7}{image_seconds:>9.3f}{seconds:>10.3f}"
             f"{ratio:>8.3f}{size / 1e6:>13.3f}{seconds / responses * STEP_RESPONSES:>9.1f}"
             f"{size * STEP_RESPONSES / 1e9:>9.2f}",
             flush=True,

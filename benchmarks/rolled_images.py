@@ -101,9 +101,8 @@ class Rollout:
     def run(self, responses: int = 1) -> Rolled:
         outputs: list[list[Any]] = []
 
-        async def every() -> None:  # without a result: asyncio.run writes it out for an error that it drops
-            for row in self.rows:
-                outputs.append(await asyncio.gather(*(self._respond(row) for _ in range(responses))))
+        async def every() -> None:  # without a result, which asyncio.run would write out for an error that it drops
+            outputs.extend([await asyncio.gather(*(self._respond(row) for _ in range(responses))) for row in self.rows])
 
         self.server.asked.clear()
         asyncio.run(every())

@@ -11,26 +11,14 @@ from PIL import Image
 
 from avar_rl.base_model import make_base
 from avar_rl.verl_plugin.config import environment
-from benchmarks.rolled_images import Rollout, as_verl_ships_it, configuration, png, write_rows_of
+from benchmarks.rolled_images import QUESTION, Rollout, as_verl_ships_it, configuration, png, write_rows_of
 
 environment.prepare("cpu")  # before anything imports verl
 
 # (width, height): strips, over the limits below, under them, between them, and on the grid of 28 already
-SIZES = [
-    (1000, 100),
-    (100, 1000),
-    (5, 5),
-    (1, 30),
-    (2000, 20),
-    (20, 2000),
-    (333, 777),
-    (1537, 1200),
-    (56, 84),
-    (57, 83),
-]
-SIZES += [(4000, 30), (1920, 1080)]
-TOKEN = 28 * 28
-LIMITS = [(8, 100), (1, 1280)]  # of an image, in tokens
+STRIPS = [(1000, 100), (100, 1000), (1, 30), (2000, 20), (20, 2000), (4000, 30)]
+SIZES = [*STRIPS, (5, 5), (333, 777), (1537, 1200), (56, 84), (57, 83), (1920, 1080)]
+MODELS = [("qwen2_vl", 4, 64), ("qwen2_5_vl", 8, 100), ("qwen3_vl", 1, 1280)]  # family, least and most tokens an image
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +28,16 @@ def odd_images(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module", params=LIMITS, ids=lambda limits: "{}-{} tokens".format(*limits))
-def base(request, tiny_world, tmp_path_factory):
-    out = tmp_path_factory.mktemp("limited") / "base"
-    least, most = request.param
-    make_base(str(tiny_world / "base"), out, least=least * TOKEN, most=most * TOKEN)
-    return out
+@pytest.fixture(scope="module", params=MODELS, ids=lambda model: "{} {}-{}".format(*model))
+def base(request, tmp_path_factory):
+    from data_tools.miniature.model import save
+
+    folder = tmp_path_factory.mktemp("limited")
+    family, least, most = request.param
+    save(folder / "model", [QUESTION] * 10, seed=0, family=family)
+    token = 32**2 if family == "qwen3_vl" else 28**2
+    make_base(str(folder / "model"), folder / "base", least=least * token, most=most * token)
+    return folder / "base"
 
 
 def checked_lengths(base: Path, data: Path) -> list[int]:
@@ -83,9 +75,8 @@ def test_rollout_vllm_evaluation_and_probe_agree_with_the_check(base, odd_images
         made = output.multi_modal_inputs
         assert torch.equal(made["image_grid_thw"], probed["image_grid_thw"])
         assert torch.equal(made["pixel_values"], probed["pixel_values"]), sample.id
-        largest = max(image.width * image.height for image in request["image_data"])
-        limit, strip = processor.image_processor.size["longest_edge"], max(sample.pictures()[0].size) > 1900
-        assert largest <= limit or strip
+        (sent,) = request["image_data"]
+        assert sent.size in STRIPS or sent.width * sent.height <= processor.image_processor.size["longest_edge"]
 
 
 @functools.cache
