@@ -282,4 +282,5 @@ def test_rl_rows_say_source_kind_and_gold(splits):
         "gold_kind": "choice",
         "question": question.text,
         "options": ["red", "green", "blue", "yellow"],
+        "other_golds": [],
     }
