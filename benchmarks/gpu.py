@@ -1,7 +1,8 @@
 """What recording span masses costs on a GPU, from one run: `python -m benchmarks.gpu` (torch, triton, transformers).
 
-A random-weight language model of Qwen2.5-VL-7B's shape in bfloat16, one sequence, gradient checkpointing; the vision
-tower is left out, whose cost is the same in all variants. For each length, with ratios to the same step without masses:
+A random-weight language model of Qwen2.5-VL-7B's shape in bfloat16, one sequence, gradient checkpointing, flash-attn
+where it is installed, else torch's packed attention; the vision tower is left out, whose cost is the same in all
+variants. For each length, with ratios to the same step without masses:
   guided SFT step   forward, loss and backward; queries: a question of 128 tokens
   old log-probs     forward under no_grad; queries: the response, half of the sequence
 Beside them the same on eager attention maps, until they run out of memory. Then span mass alone: its time and its
@@ -23,6 +24,7 @@ QWEN_7B = dict(hidden_size=3584, intermediate_size=18944, num_hidden_layers=28, 
 QWEN_7B |= dict(num_attention_heads=28, num_key_value_heads=4)
 MINIATURE = dict(hidden_size=128, intermediate_size=256, num_hidden_layers=2, vocab_size=512)
 MINIATURE |= dict(num_attention_heads=4, num_key_value_heads=2)
+OPERATIONS = ("masses, known lse", "masses", "gradients")  # of span mass
 # Peak of memory in bytes/s and of dense bfloat16 products in FLOP/s, from NVIDIA's data sheets (SXM).
 PEAKS = {"H100": (3.35e12, 989e12), "H200": (4.8e12, 989e12), "A100": (2.04e12, 312e12)}
 
@@ -59,17 +61,23 @@ def main() -> None:
         case = make_case(model, attention, shape, device)
         print(case.name, flush=True)
         for step in cases.STEPS:
-            eager_fits = report_step(step, case, repeats, eager_fits) and eager_fits
-        for what in ("masses, known lse", "masses", "gradients"):
-            report_operation(what, shape, model.config, device, name, repeats)
+            timings = measure_step(step, case, repeats, eager_fits)
+            eager_fits = "eager" in timings
+            for timing in timings.values():
+                print(f"  {step:16} {timing}", flush=True)
+        for what in OPERATIONS:
+            print(f"  span mass of a layer, {measure_operation(what, shape, model.config, device, repeats)}", flush=True)
 
 
 def make_model(sizes: dict, tokens: int, device: str):
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
+    from avar_rl.attention import varlen
+
     torch.manual_seed(0)
-    attention = "flash_attention_2" if device == "cuda" and importlib.util.find_spec("flash_attn") else "sdpa"
+    varlen.register()
+    attention = "flash_attention_2" if device == "cuda" and importlib.util.find_spec("flash_attn") else varlen.NAME
     config = Qwen2Config(**sizes, max_position_embeddings=tokens, bos_token_id=None, eos_token_id=None)
     with torch.device(device):
         model = Qwen2ForCausalLM._from_config(config, attn_implementation=attention, dtype=torch.bfloat16)
@@ -95,8 +103,26 @@ def make_case(model, attention: str, shape: ModelShape, device: str) -> cases.Ca
     return cases.Case(name, model, inputs, roles, *positions, attention=attention, head_chunk=2048)
 
 
-def report_step(step: str, case: cases.Case, repeats: int, eager: bool) -> bool:
-    """Prints the variants; False where eager attention maps ran out of memory."""
+@dataclass(frozen=True)
+class Timing:
+    """A variant of a step: seconds (median), peak memory in bytes; both over the plain step's, times with quartiles."""
+
+    variant: str
+    seconds: float
+    peak: int
+    ratio: float
+    quartiles: tuple[float, float]
+    memory: float
+
+    def __str__(self) -> str:
+        low, high = self.quartiles
+        line = f"{self.variant:10} {self.seconds:8.4f} s   peak {self.peak / 2**30:6.2f} GiB"
+        ratio = f"   ratio {self.ratio:.3f} ({low:.3f} to {high:.3f})   memory {self.memory:.3f}"
+        return line + ratio * (self.variant != "plain")
+
+
+def measure_step(step: str, case: cases.Case, repeats: int, eager: bool) -> dict[str, Timing]:
+    """By variant; without "eager" where that is not wanted, or its attention maps ran out of memory."""
     import torch
 
     variants = cases.VARIANTS if eager else cases.VARIANTS[:2]
@@ -109,19 +135,19 @@ def report_step(step: str, case: cases.Case, repeats: int, eager: bool) -> bool:
             except torch.OutOfMemoryError:
                 if variant != "eager":
                     raise
-                print(f"  {step:16} eager      out of memory")
                 del seconds["eager"]
                 case.model.zero_grad()
+                torch.cuda.empty_cache()
                 continue
             if repeat:
                 seconds[variant].append(time)
+    timings = {}
     for variant, times in seconds.items():
         ratios = [a / b for a, b in zip(times, seconds["plain"], strict=True)]
         low, middle, high = quantiles(ratios, n=4, method="inclusive") if repeats > 1 else ratios * 3
-        ratio = f"   ratio {middle:.3f} ({low:.3f} to {high:.3f})   memory {peak[variant] / max(1, peak['plain']):.3f}"
-        line = f"  {step:16} {variant:10} {median(times):8.4f} s   peak {peak[variant] / 2**30:6.2f} GiB"
-        print(line + ratio * (variant != "plain"), flush=True)
-    return "eager" in seconds
+        memory = peak[variant] / max(1, peak["plain"])
+        timings[variant] = Timing(variant, median(times), peak[variant], middle, (low, high), memory)
+    return timings
 
 
 def timed(run) -> tuple[float, int]:
@@ -139,8 +165,23 @@ def timed(run) -> tuple[float, int]:
     return perf_counter() - start, torch.cuda.max_memory_allocated() if cuda else 0
 
 
-def report_operation(what: str, shape: ModelShape, config, device: str, name: str, repeats: int) -> None:
-    """Time of one layer's span mass against its floor. Queries: the response without gradients, the question with."""
+@dataclass(frozen=True)
+class Operation:
+    """Span mass of one layer: its time, and what it must move and multiply at least. `floor`: None on an unknown card."""
+
+    what: str
+    seconds: float
+    moved: int  # bytes
+    flops: int
+    floor: float | None  # seconds
+
+    def __str__(self) -> str:
+        line = f"{self.what:17} {self.seconds * 1e3:8.3f} ms   {self.moved / 1e6:.1f} MB, {self.flops / 1e9:.1f} GFLOP"
+        return line if self.floor is None else f"{line}   floor {self.floor * 1e3:.3f} ms"
+
+
+def measure_operation(what: str, shape: ModelShape, config, device: str, repeats: int) -> Operation:
+    """One of `OPERATIONS`. Queries: the response without gradients, the question with."""
     import torch
 
     from avar_rl.attention.span_mass import span_mass
@@ -172,12 +213,9 @@ def report_operation(what: str, shape: ModelShape, config, device: str, name: st
     flops = products * 2 * Q * H * keys_per_query * D
     numbers = Q * H * D + G * read * D + (Q * H * D + G * T * D if what == "gradients" else 0)
     moved = 2 * numbers + 4 * Q * H * (S + 1)
-    print(
-        f"  span mass of a layer, {what:17} {time * 1e3:8.3f} ms   {moved / 1e6:.1f} MB, {flops / 1e9:.1f} GFLOP",
-        end="",
-    )
+    name = torch.cuda.get_device_name() if device == "cuda" else ""
     peaks = next((peak for card, peak in PEAKS.items() if card in name), None)
-    print("" if peaks is None else f"   floor {max(moved / peaks[0], flops / peaks[1]) * 1e3:.3f} ms", flush=True)
+    return Operation(what, time, moved, flops, max(moved / peaks[0], flops / peaks[1]) if peaks else None)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,13 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 def install() -> tuple[str, ...]:
     """Makes the packages of `ABSENT` that are not installed importable in this process, and returns their names."""
-    absent = tuple(name for name in ABSENT if importlib.util.find_spec(name) is None)
+    absent = tuple(name for name in ABSENT if not _installed(name))
     if absent:
-        sys.meta_path.append(_Finder(absent))
+        sys.meta_path.insert(0, _Finder(absent))
     return absent
+
+
+def _installed(name: str) -> bool:
+    """Whether there is such a package; a mere folder of that name, as Ray leaves one in /tmp, is none."""
+    spec = importlib.util.find_spec(name)
+    return spec is not None and spec.origin is not None

@@ -56,6 +56,20 @@ def text_only_batch():
     assert all(float(p.grad.abs().sum()) == 0.0 for p in model.visual.parameters())
 
 
+def head_of_fused_kernels():
+    from transformers import AutoModelForImageTextToText
+    from verl.models.transformers.monkey_patch import patch_forward_with_backends
+    from verl.utils import fsdp_utils
+
+    model = AutoModelForImageTextToText.from_pretrained(BASE)
+    stock, forward = fsdp_utils._select_fsdp2_wrap_targets(model, []), type(model).forward
+    patch_forward_with_backends(model, use_fused_kernels=True, fused_kernels_backend="torch")
+    type(model).forward = forward
+    fused = fsdp_utils._select_fsdp2_wrap_targets(model, [])
+    assert model.lm_head in stock and model.lm_head not in fused, "lm_head is sharded by itself"
+    assert fused == [module for module in stock if module is not model.lm_head] and fused
+
+
 def process_group_of_a_cpu():
     verl.utils.distributed.get_device_name = lambda: "cpu"
     verl.utils.distributed.get_nccl_backend = lambda: "gloo"
@@ -120,6 +134,7 @@ PROBES = [
     as_many_values_as_tokens,
     unequal_length_position_ids,
     text_only_batch,
+    head_of_fused_kernels,
     process_group_of_a_cpu,
     reference_engine_offload,
     vllm_version,

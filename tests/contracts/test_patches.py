@@ -53,6 +53,7 @@ FAULTS = {
     "equal_length_position_ids": "RuntimeError: Expected cond to be True",
     "as_many_values_as_tokens": "AssertionError: positions of other samples",
     "text_only_batch": "'BaseModelOutputWithPooling' object has no attribute 'mean'",
+    "head_of_fused_kernels": "AssertionError: lm_head is sharded by itself",
     "process_group_of_a_cpu": "Duplicate device type cpu",
     "reference_engine_offload": "Cannot access accelerator device when none is available",
     "vllm_version": "PackageNotFoundError: No package metadata was found for vllm",
@@ -97,6 +98,7 @@ def test_every_patch_has_a_probe():
     assert names == {
         "fix_equal_length_position_ids",  # equal_length_position_ids, as_many_values_as_tokens
         "embed_text_only_batches",  # text_only_batch
+        "keep_the_head_of_fused_kernels_whole",  # head_of_fused_kernels
         "deduplicate_process_group_backends",  # process_group_of_a_cpu
         "never_pin_offloaded_parameters",  # reference_engine_offload
         "name_the_cpu_wheel_vllm",  # vllm_version

@@ -65,6 +65,29 @@ def embed_text_only_batches() -> None:
     wrapt.register_post_import_hook(fix, "verl.models.transformers.qwen2_vl")
 
 
+def keep_the_head_of_fused_kernels_whole() -> None:
+    """On any device: verl's fused kernels cannot be used with FSDP2 unless embeddings are tied (verl issue 5633).
+
+    They read lm_head.weight without calling lm_head (models/transformers/qwen2_vl.py:517), but FSDP2 shards lm_head as
+    a module of its own (utils/fsdp_utils.py:559), which is gathered when it is called: "got mixed torch.Tensor and
+    DTensor". Left to the root module, the head is whole from the start of the forward pass.
+    """
+
+    def fix(module) -> None:
+        original = module._select_fsdp2_wrap_targets
+
+        @functools.wraps(original)
+        def select(model, classes):
+            targets = original(model, classes)
+            if getattr(model, "_verl_fused_kernels_backend", None) is None:
+                return targets
+            return [target for target in targets if target is not model.get_output_embeddings()]
+
+        module._select_fsdp2_wrap_targets = select
+
+    wrapt.register_post_import_hook(fix, "verl.utils.fsdp_utils")
+
+
 def deduplicate_process_group_backends() -> None:
     """On a CPU: verl asks for "cpu:gloo,cpu:gloo" (utils/distributed.py:63,89); torch takes each device once."""
     original = torch.distributed.init_process_group
@@ -125,6 +148,7 @@ def apply_everywhere() -> None:
     """The patches that every machine needs."""
     fix_equal_length_position_ids()
     embed_text_only_batches()
+    keep_the_head_of_fused_kernels_whole()
 
 
 def apply_cpu() -> None:
