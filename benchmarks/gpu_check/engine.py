@@ -44,6 +44,7 @@ def start(findings: Findings, setting: Setting, overrides: list[str]):
 
     Packed batches, activation checkpointing, bfloat16 under autocast, one rank of FSDP2. `prepare` goes before it.
     """
+    from torchdata.stateful_dataloader import StatefulDataLoader
     from verl.utils.distributed import initialize_global_process_group
 
     from avar_rl.verl_plugin.config import recipe, settings
@@ -56,7 +57,7 @@ def start(findings: Findings, setting: Setting, overrides: list[str]):
             self.train_dataset, self.val_dataset = [], None
 
         def _build_dataloader(self) -> None:
-            self.train_dataloader, self.val_dataloader = [], None
+            self.train_dataloader, self.val_dataloader = StatefulDataLoader([]), None
 
     begun = perf_counter()
     name = "tiny_sft" if setting.miniature else "qwen7b_sft"
