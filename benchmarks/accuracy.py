@@ -51,13 +51,9 @@ def plain(
     """The same in the inputs' own type, through the whole map and autograd."""
     query, key = query.detach().requires_grad_(), key.detach().requires_grad_()
     (B, H, T, D), G = query.shape, key.shape[1]
-    at = torch.arange(T, device=query.device)
-    visible = (at <= at[:, None]).expand(B, -1, -1)
-    if cu_seqlens is not None:
-        sequence = torch.bucketize(at, cu_seqlens[1:-1], right=True)
-        visible = visible & (sequence[:, None] == sequence)
+    visible = _visible(query, valid, cu_seqlens)
     if valid is not None:
-        visible = visible & valid[:, None] & valid[..., None]
+        visible = visible & valid[..., None]
     scores = query @ key.repeat_interleave(H // G, 1).transpose(2, 3) * (D**-0.5 if scale is None else scale)
     index = query_positions.clamp(min=0)
     scores = scores.gather(2, index[:, None, :, None].expand(B, H, -1, T))
@@ -79,3 +75,22 @@ def errors(results: tuple[Tensor, ...], query: Tensor, key: Tensor, spans: Tenso
         allowed = 2 * (other - truth).abs().max() + floor
         found.append(Error(what, float((got - truth).abs().max()), float(allowed)))
     return found
+
+
+def log_sum_exp(query: Tensor, key: Tensor, *, valid: Tensor | None = None, cu_seqlens: Tensor | None = None) -> Tensor:
+    """Of the scaled scores of every query over what it sees, (B, H, T) in the inputs' type; NaN where that is nothing."""
+    H, D = query.shape[1], query.shape[3]
+    scores = query @ key.repeat_interleave(H // key.shape[1], 1).transpose(2, 3) * D**-0.5
+    lse = scores.masked_fill(~_visible(query, valid, cu_seqlens)[:, None], -torch.inf).logsumexp(-1)
+    return lse.masked_fill(lse == -torch.inf, torch.nan)
+
+
+def _visible(query: Tensor, valid: Tensor | None, cu_seqlens: Tensor | None) -> Tensor:
+    """bool (B, T, T): which keys each query sees."""
+    B, T = query.shape[0], query.shape[2]
+    at = torch.arange(T, device=query.device)
+    visible = (at <= at[:, None]).expand(B, -1, -1)
+    if cu_seqlens is not None:
+        sequence = torch.bucketize(at, cu_seqlens[1:-1], right=True)
+        visible = visible & (sequence[:, None] == sequence)
+    return visible if valid is None else visible & valid[:, None]

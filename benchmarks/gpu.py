@@ -66,7 +66,9 @@ def main() -> None:
             for timing in timings.values():
                 print(f"  {step:16} {timing}", flush=True)
         for what in OPERATIONS:
-            print(f"  span mass of a layer, {measure_operation(what, shape, model.config, device, repeats)}", flush=True)
+            print(
+                f"  span mass of a layer, {measure_operation(what, shape, model.config, device, repeats)}", flush=True
+            )
 
 
 def make_model(sizes: dict, tokens: int, device: str):

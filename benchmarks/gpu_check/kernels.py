@@ -25,6 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from avar_rl.attention.kernel_lse import CatchLogSumExp
 from avar_rl.attention.varlen import flash_attn_varlen_func
+from benchmarks.accuracy import log_sum_exp
 from benchmarks.gpu_check.results import Findings, Setting
 
 # Shapes: B batch, H heads, T tokens, D head dim.
@@ -58,7 +59,8 @@ def run(findings: Findings, setting: Setting) -> None:
     tensors = [torch.randn(1, H, T, D, device=setting.device).bfloat16() for _ in range(3)]
     borders = torch.tensor([0, 1, T // 3, T], dtype=torch.int32, device=setting.device)
     inputs = Inputs(*tensors, borders)
-    whole, packed = _exact(inputs, None), _exact(inputs, borders)
+    exact = tensors[0].double(), tensors[1].double()
+    whole, packed = log_sum_exp(*exact), log_sum_exp(*exact, cu_seqlens=borders)
     for gradients in (True, False):
         for name, kernel in _kernels(setting).items():
             expected = packed if name == "varlen" else whole
@@ -155,15 +157,3 @@ def _check(findings: Findings, name: str, kernel, inputs: Inputs, expected: Tens
 
 def _error(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).abs().max())
-
-
-def _exact(inputs: Inputs, borders: Tensor | None) -> Tensor:
-    """The log-sum-exp of causal attention, float64 (1, H, T)."""
-    T, D = inputs.query.shape[2:]
-    at = torch.arange(T, device=inputs.query.device)
-    seen = at <= at[:, None]
-    if borders is not None:
-        sequence = torch.bucketize(at, borders[1:-1], right=True)
-        seen = seen & (sequence == sequence[:, None])
-    scores = inputs.query.double() @ inputs.key.double().transpose(2, 3) * D**-0.5
-    return scores.masked_fill(~seen, -math.inf).logsumexp(-1)

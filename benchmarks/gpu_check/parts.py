@@ -85,6 +85,8 @@ def _environment(part: Part, setting: Setting) -> dict[str, str]:
     found = dict(os.environ)
     found["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [found.get("PYTHONPATH")])])
     found["HF_HUB_OFFLINE"] = "1"
+    if found.pop("PYTHONDONTWRITEBYTECODE", ""):  # six processes compile the same packages; once is enough
+        found["PYTHONPYCACHEPREFIX"] = str(setting.work / "bytecode")
     if setting.miniature:
         found |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
         if part.interprets:

@@ -9,10 +9,9 @@ import os
 from time import perf_counter
 
 import torch
-from torch import Tensor
 
 from avar_rl.attention.span_mass.select import VARIABLE
-from benchmarks.accuracy import errors, ours
+from benchmarks.accuracy import errors, log_sum_exp, ours
 from benchmarks.gpu_check.results import Findings, Setting
 
 # Shapes: H query heads, G key heads, T tokens, D head dim, S spans, Q queries.
@@ -23,7 +22,7 @@ def run(findings: Findings, setting: Setting) -> None:
     H, G, D, lengths, queries = (7, 1, 32, (1, 20, 32), 40) if setting.miniature else (28, 4, 128, (1, 639, 1920), 768)
     query, key, spans, weight, where = _case(H, G, D, lengths, queries, setting.device)
     for known in (False, True):
-        lse = _log_sum_exp(query, key, where["cu_seqlens"]) if known else None
+        lse = log_sum_exp(query.float(), key.float(), cu_seqlens=where["cu_seqlens"]) if known else None
         name = f"log-sum-exp {'known' if known else 'unknown'}"
         begun = perf_counter()
         result = ours(query, key, spans, weight, lse=lse, **where)
@@ -50,13 +49,3 @@ def _case(H: int, G: int, D: int, lengths: tuple[int, ...], queries: int, device
     borders = torch.tensor([0, *lengths], device=device).cumsum(0).to(torch.int32)
     weight = torch.randn(1, 2, H, queries, device=device)
     return query, key, spans, weight, dict(query_positions=positions, cu_seqlens=borders)
-
-
-def _log_sum_exp(query: Tensor, key: Tensor, borders: Tensor) -> Tensor:
-    """Of the scaled scores over what each query sees, float32 (1, H, T)."""
-    T, D = query.shape[2:]
-    at = torch.arange(T, device=query.device)
-    sequence = torch.bucketize(at, borders[1:-1], right=True)
-    seen = (at <= at[:, None]) & (sequence == sequence[:, None])
-    scores = query.float() @ key.float().repeat_interleave(query.shape[1] // key.shape[1], 1).transpose(2, 3)
-    return (scores * D**-0.5).masked_fill(~seen, -torch.inf).logsumexp(-1)

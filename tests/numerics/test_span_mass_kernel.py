@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from avar_rl.attention.span_mass import span_mass
+from benchmarks.accuracy import errors, log_sum_exp, ours
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -26,33 +27,9 @@ def run(monkeypatch):
 
     def run(name, query, key, spans, weight, **kwargs):
         monkeypatch.setenv("AVAR_SPAN_MASS", name)
-        query, key = query.detach().requires_grad_(), key.detach().requires_grad_()
-        masses = span_mass(query, key, spans, **kwargs)
-        (masses * weight).sum().backward()
-        return masses.detach(), query.grad, key.grad
+        return ours(query, key, spans, weight, **kwargs)
 
     return run
-
-
-def naive(query, key, spans, weight, *, query_positions, valid=None, cu_seqlens=None, scale=None):
-    """The same in the inputs' own type, through the whole map and autograd."""
-    query, key = query.detach().requires_grad_(), key.detach().requires_grad_()
-    (B, H, T, D), G = query.shape, key.shape[1]
-    at = torch.arange(T, device=query.device)
-    visible = (at <= at[:, None]).expand(B, -1, -1)
-    if cu_seqlens is not None:
-        sequence = torch.bucketize(at, cu_seqlens[1:-1], right=True)
-        visible = visible & (sequence[:, None] == sequence)
-    if valid is not None:
-        visible = visible & valid[:, None] & valid[..., None]
-    scores = query @ key.repeat_interleave(H // G, 1).transpose(2, 3) * (D**-0.5 if scale is None else scale)
-    index = query_positions.clamp(min=0)
-    scores = scores.gather(2, index[:, None, :, None].expand(B, H, -1, T))
-    visible = (visible.gather(1, index[..., None].expand(B, -1, T)) & (query_positions >= 0)[..., None])[:, None]
-    probability = scores.masked_fill(~visible, torch.finfo(scores.dtype).min).softmax(-1) * visible
-    masses = torch.einsum("bhqk,bsk->bshq", probability, spans.to(probability.dtype))
-    (masses * weight).sum().backward()
-    return masses.detach(), query.grad, key.grad
 
 
 def case(T, dtype, *, B=1, H=2, G=1, D=64, Q=9, S=2, seed=0):
@@ -66,16 +43,11 @@ def case(T, dtype, *, B=1, H=2, G=1, D=64, Q=9, S=2, seed=0):
 
 
 def assert_as_exact_as_torch(run, name, query, key, spans, weight, **kwargs):
-    ours = run(name, query, key, spans, weight, **kwargs)
-    kwargs.pop("lse", None)
-    exact = naive(query.double(), key.double(), spans, weight.double(), **kwargs)
-    plain = naive(query, key, spans, weight, **kwargs)
-    assert ours[0].dtype == torch.float32
-    for what, got, other, truth in zip(("mass", "dq", "dk"), ours, plain, exact, strict=True):
-        floor = 1e-6 + torch.finfo(got.dtype).eps / 2 * truth.abs().max()  # of rounding the result itself
-        error, allowed = (got - truth).abs().max(), 2 * (other - truth).abs().max() + floor
-        assert error <= allowed, f"{what}: error {error:.2e}, allowed {allowed:.2e}"
-    return ours
+    results = run(name, query, key, spans, weight, **kwargs)
+    assert results[0].dtype == torch.float32
+    for error in errors(results, query, key, spans, weight, **kwargs):
+        assert error.found <= error.allowed, error
+    return results
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
@@ -102,21 +74,8 @@ def test_padding_and_duplicate_queries(run, name, known_lse):
     positions[:, 5] = positions[:, 4]
     valid = torch.arange(90, device=DEVICE) >= torch.tensor([[31], [0]], device=DEVICE)
     spans[:, :, 40:] = False  # some key blocks hold no span
-    lse = known(query, key, valid=valid) if known_lse else None
+    lse = log_sum_exp(query, key, valid=valid) if known_lse else None
     assert_as_exact_as_torch(run, name, query, key, spans, weight, query_positions=positions, valid=valid, lse=lse)
-
-
-def known(query, key, *, valid=None, cu_seqlens=None):
-    """Log-sum-exp of every query over what it sees; NaN where that is nothing, as kernels may leave it."""
-    T, at = query.shape[2], torch.arange(query.shape[2], device=query.device)
-    visible = at <= at[:, None]
-    if cu_seqlens is not None:
-        sequence = torch.bucketize(at, cu_seqlens[1:-1], right=True)
-        visible = visible & (sequence[:, None] == sequence)
-    visible = visible.expand(len(query), T, T) if valid is None else visible & valid[:, None]
-    scores = query @ key.repeat_interleave(query.shape[1] // key.shape[1], 1).transpose(2, 3) * query.shape[3] ** -0.5
-    lse = scores.masked_fill(~visible[:, None], -torch.inf).logsumexp(-1)
-    return lse.masked_fill(lse == -torch.inf, torch.nan)
 
 
 @pytest.mark.parametrize("known_lse", [False, True])
@@ -125,7 +84,7 @@ def test_packed_sequences_of_length_one_and_more(run, name, known_lse):
     query, key, spans, weight, _ = case(75, torch.float32, H=4, G=2, Q=75)
     cu_seqlens = torch.tensor([0, 1, 2, 40, 41, 75], dtype=torch.int32, device=DEVICE)
     positions = torch.arange(75, device=DEVICE)[None]
-    lse = known(query, key, cu_seqlens=cu_seqlens) if known_lse else None
+    lse = log_sum_exp(query, key, cu_seqlens=cu_seqlens) if known_lse else None
     ours = assert_as_exact_as_torch(
         run, name, query, key, spans, weight, query_positions=positions, cu_seqlens=cu_seqlens, lse=lse
     )
@@ -165,7 +124,7 @@ def test_strided_inputs(run, name):
 def test_all_queries_with_a_strided_lse(run, name):
     """As flash attention's unpadded log-sum-exp comes back: (B, T, H) transposed."""
     query, key, spans, _, _ = case(40, torch.float32, H=4, G=2)
-    lse = known(query, key).transpose(1, 2).contiguous().transpose(1, 2)
+    lse = log_sum_exp(query, key).transpose(1, 2).contiguous().transpose(1, 2)
     expected = run("reference", query, key, spans, 1.0)
     for got, wanted in zip(run(name, query, key, spans, 1.0, lse=lse), expected, strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-6)
@@ -190,7 +149,7 @@ def test_with_a_known_lse_only_key_blocks_with_a_span_are_read(run):
     query, key, spans, _, positions = case(200, torch.float32, H=2, G=1)
     spans[:] = False
     spans[:, 0, 70:90] = True
-    lse = known(query, key)
+    lse = log_sum_exp(query, key)
     expected, _, _ = run("torch", query, key, spans, 1.0, query_positions=positions, lse=lse)
     key[:, :, :64], key[:, :, 96:] = torch.nan, torch.nan
     with torch.no_grad():
