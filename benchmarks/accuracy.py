@@ -78,7 +78,7 @@ def errors(results: tuple[Tensor, ...], query: Tensor, key: Tensor, spans: Tenso
 
 
 def log_sum_exp(query: Tensor, key: Tensor, *, valid: Tensor | None = None, cu_seqlens: Tensor | None = None) -> Tensor:
-    """Of the scaled scores of every query over what it sees, (B, H, T) in the inputs' type; NaN where that is nothing."""
+    """Of the scaled scores of each query over what it sees, (B, H, T) in their type; NaN where it sees nothing."""
     H, D = query.shape[1], query.shape[3]
     scores = query @ key.repeat_interleave(H // key.shape[1], 1).transpose(2, 3) * D**-0.5
     lse = scores.masked_fill(~_visible(query, valid, cu_seqlens)[:, None], -torch.inf).logsumexp(-1)

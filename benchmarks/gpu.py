@@ -169,7 +169,7 @@ def timed(run) -> tuple[float, int]:
 
 @dataclass(frozen=True)
 class Operation:
-    """Span mass of one layer: its time, and what it must move and multiply at least. `floor`: None on an unknown card."""
+    """Span mass of one layer: its time, and what it must move and multiply. `floor` is None on an unknown card."""
 
     what: str
     seconds: float

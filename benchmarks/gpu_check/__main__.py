@@ -14,12 +14,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.gpu_check import results, tables
 from benchmarks.gpu_check.parts import NO_DEVICE, PARTS, ROOT, run_apart, run_here
-from benchmarks.gpu_check.results import RUNNING, Setting
+from benchmarks.gpu_check.results import Setting
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,12 +80,11 @@ def _check_out(out: Path) -> None:
 
 
 def _run(chosen: list, out: Path, setting: Setting, factor: float) -> int:
-    found = results.read(out) if out.exists() else {"check": "avar_rl gpu_check", "parts": {}}
+    found = results.read(out) if out.exists() else results.empty()
     for part in chosen:
-        begun = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        begun = datetime.now(UTC).isoformat(timespec="seconds")
         about = {"title": part.title, "miniature": setting.miniature, "commit": _commit(), "begun": begun}
-        found["parts"][part.number] = about | {"status": RUNNING, "goals": [], "findings": {}}
-        found["parts"] = dict(sorted(found["parts"].items()))
+        results.begin(found, part.number, **about)
         results.write(out, found)
         print(f"part {part.number}: {part.title} (at most {part.seconds * factor:g} s)", flush=True)
         if run_apart(part, out, setting, factor) == NO_DEVICE:
@@ -98,7 +97,9 @@ def _run(chosen: list, out: Path, setting: Setting, factor: float) -> int:
 
 
 def _commit() -> str:
-    done = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True)
+    done = subprocess.run(
+        ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40"], capture_output=True, text=True
+    )
     return done.stdout.strip() or "unknown"
 
 

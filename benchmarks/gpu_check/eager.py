@@ -18,7 +18,7 @@ from benchmarks.cases import map_masses
 def response_masses(
     folder: Path, rows: list[dict[str, Any]], tokenizer, dtype: torch.dtype, device: str
 ) -> list[Tensor]:
-    """Of each row, float32 (S, L, Q): the masses of its response's tokens, heads averaged, from the model in `folder`."""
+    """Of each row, float32 (S, L, Q): the masses of its response's tokens, heads averaged, by the model in `folder`."""
     from transformers import Qwen2_5_VLForConditionalGeneration
 
     loaded: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=dtype, attn_implementation="eager")

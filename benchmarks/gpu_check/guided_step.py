@@ -63,7 +63,7 @@ def recorded_masses(trainer, rows: list[dict[str, Any]]) -> list[Tensor]:
 
 
 def _check_hidden_states(findings: Findings, trainer, rows: list[dict[str, Any]]) -> None:
-    """The last hidden states, of which the logits are a fixed function, and the loss of language, in a training pass."""
+    """The last hidden states, whose fixed function the logits are, and the loss of language, in a training pass."""
     seen: list[Tensor] = []
     norm = trainer.engine.module.model.language_model.norm
     handle = norm.register_forward_hook(lambda module, args, output: seen.append(output.detach().clone()))

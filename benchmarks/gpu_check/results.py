@@ -65,6 +65,17 @@ class Findings:
         write(self._path, results)
 
 
+def empty() -> dict[str, Any]:
+    """Results without any part."""
+    return {"check": "avar_rl gpu_check", "parts": {}}
+
+
+def begin(results: dict[str, Any], part: str, **about: Any) -> None:
+    """Enters a part as running, in place of what was found of it before."""
+    results["parts"][part] = about | {"status": RUNNING, "goals": [], "findings": {}}
+    results["parts"] = dict(sorted(results["parts"].items()))
+
+
 def read(path: Path) -> dict[str, Any]:
     """The results in a file. ValueError: it is none of ours, or none at all."""
     try:

@@ -36,8 +36,6 @@ def _named(name: str) -> StandIn:
 
 
 class _Module(types.ModuleType):
-    __path__: list[str] = []
-
     def __getattr__(self, name: str) -> StandIn:
         if name.startswith("__"):
             raise AttributeError(name)
