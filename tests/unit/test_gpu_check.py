@@ -201,8 +201,8 @@ def test_stand_ins_can_be_imported_and_named_but_not_used(tmp_path):
 
 
 def pins(name: str) -> dict[str, str]:
-    lines = (ROOT / "requirements" / name).read_text().lower().replace("_", "-").splitlines()
-    return dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
+    text = (ROOT / "requirements" / name).read_text().lower().replace("_", "-")
+    return dict(re.findall(r"^([\w.-]+)==(\S+)", text, flags=re.MULTILINE))
 
 
 def test_the_bare_machine_gets_the_versions_of_the_locks():
