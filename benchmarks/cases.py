@@ -114,11 +114,11 @@ def miniature(device: str) -> Case:
     import torch
 
     from avar_rl.attention.roles import Role, query_positions
-    from data_tools.miniature.model import make_model, make_tokenizer
+    from data_tools.miniature.model import MINIATURES, make_model, make_tokenizer
 
     torch.manual_seed(0)
     B, T = 32, 90
-    model: Any = make_model(make_tokenizer(["How many red shapes?"]), seed=0)
+    model: Any = make_model(make_tokenizer(["How many red shapes?"]), 0, MINIATURES["qwen2_5_vl"])
     model.to(device).train()
     model.set_attn_implementation("sdpa")
     config = model.config

@@ -57,7 +57,8 @@ def start(findings: Findings, setting: Setting, overrides: list[str]):
             self.train_dataset, self.val_dataset = [], None
 
         def _build_dataloader(self) -> None:
-            self.train_dataloader, self.val_dataloader = StatefulDataLoader([]), None
+            nothing: Any = []
+            self.train_dataloader, self.val_dataloader = StatefulDataLoader(nothing), None
 
     begun = perf_counter()
     name = "tiny_sft" if setting.miniature else "qwen7b_sft"

@@ -98,12 +98,14 @@ def _step(trainer, data, way: str) -> None:
 
 
 def _losses(trainer) -> dict[str, Any]:
+    """verl's loss of language, and ours; verl's trainer, too, gives them no configuration."""
     from verl.workers.utils.losses import sft_loss
 
     from avar_rl.verl_plugin.sft.trainer import guided_sft_loss
 
+    plain: Any = sft_loss
     guided = partial(guided_sft_loss, config=None, guidance=trainer.guidance)
-    return {"plain": partial(sft_loss, config=None), "guided": guided}
+    return {"plain": partial(plain, config=None), "guided": guided}
 
 
 def _shortened(row: dict[str, Any], tokens: int) -> dict[str, Any]:

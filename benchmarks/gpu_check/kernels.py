@@ -56,10 +56,10 @@ def run(findings: Findings, setting: Setting) -> None:
     findings.note("versions", versions(setting))
     torch.manual_seed(0)
     H, T, D = (4, 70, 32) if setting.miniature else (28, 1000, 128)
-    tensors = [torch.randn(1, H, T, D, device=setting.device).bfloat16() for _ in range(3)]
+    query, key, value = (torch.randn(1, H, T, D, device=setting.device).bfloat16() for _ in range(3))
     borders = torch.tensor([0, 1, T // 3, T], dtype=torch.int32, device=setting.device)
-    inputs = Inputs(*tensors, borders)
-    exact = tensors[0].double(), tensors[1].double()
+    inputs = Inputs(query, key, value, borders)
+    exact = query.double(), key.double()
     whole, packed = log_sum_exp(*exact), log_sum_exp(*exact, cu_seqlens=borders)
     for gradients in (True, False):
         for name, kernel in _kernels(setting).items():
@@ -107,8 +107,8 @@ def _masked(inputs: Inputs) -> Tensor:
 
 def _varlen(inputs: Inputs) -> Tensor:
     longest = int(inputs.borders.diff().max())
-    rows = (x[0].transpose(0, 1) for x in (inputs.query, inputs.key, inputs.value))
-    return flash_attn_varlen_func(*rows, inputs.borders, inputs.borders, longest, longest, causal=True)
+    query, key, value = (x[0].transpose(0, 1) for x in (inputs.query, inputs.key, inputs.value))
+    return flash_attn_varlen_func(query, key, value, inputs.borders, inputs.borders, longest, longest, causal=True)
 
 
 def _flash_attn(inputs: Inputs) -> Tensor:
@@ -135,8 +135,8 @@ class _Operations(TorchDispatchMode):
 
 def _check(findings: Findings, name: str, kernel, inputs: Inputs, expected: Tensor, gradients: bool) -> None:
     how = f"{name}, {'with' if gradients else 'without'} gradients"
-    leaves = [x.detach().requires_grad_(gradients) for x in (inputs.query, inputs.key, inputs.value)]
-    mine = Inputs(*leaves, inputs.borders)
+    query, key, value = (x.detach().requires_grad_(gradients) for x in (inputs.query, inputs.key, inputs.value))
+    mine = Inputs(query, key, value, inputs.borders)
     try:
         with torch.set_grad_enabled(gradients), CatchLogSumExp() as caught, _Operations() as operations:
             kernel(mine)

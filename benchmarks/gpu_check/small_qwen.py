@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data_tools.miniature.model import SPECIAL_TOKENS, make_config, make_tokenizer
+from data_tools.miniature.model import MINIATURES, SPECIAL_TOKENS, make_config, make_tokenizer
 
 # Shapes: T tokens.
 
@@ -67,7 +67,7 @@ def make(folder: Path, sizes: Sizes, device: str) -> None:
     from transformers import Qwen2_5_VLForConditionalGeneration
 
     tokenizer = make_tokenizer(["How many red shapes?"])
-    config = make_config(tokenizer)
+    config: Any = make_config(tokenizer, MINIATURES["qwen2_5_vl"])
     for part, changes in ((config.text_config, sizes.text), (config.vision_config, sizes.vision)):
         for name, value in changes.items():
             setattr(part, name, value)
