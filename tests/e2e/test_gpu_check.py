@@ -17,8 +17,8 @@ COST = ("time", "peak memory")
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     out = tmp_path_factory.mktemp("gpu_check") / "out.json"
-    command = [sys.executable, "-m", "benchmarks.gpu_check", "--miniature", "--limits", "3", "--out", str(out)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
+    command = [sys.executable, "-m", "benchmarks.gpu_check", "--miniature", "--limits", "10", "--out", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     parts = results.read(out)["parts"]
     assert done.returncode == 0, "\n".join(part.get("error", "") for part in parts.values()) + done.stdout + done.stderr
     return parts
@@ -26,7 +26,7 @@ def found(tmp_path_factory):
 
 @pytest.mark.e2e
 @pytest.mark.slow
-@pytest.mark.timeout(1000)
+@pytest.mark.timeout(1800)
 def test_every_part_is_done_and_meets_what_a_cpu_can_meet(found):
     assert {number: part["status"] for number, part in found.items()} == {p.number: "done" for p in PARTS}
     goals = [goal for part in found.values() for goal in part["goals"]]
@@ -38,7 +38,7 @@ def test_every_part_is_done_and_meets_what_a_cpu_can_meet(found):
 
 @pytest.mark.e2e
 @pytest.mark.slow
-@pytest.mark.timeout(1000)
+@pytest.mark.timeout(1800)
 def test_packed_attention_is_torchs_own_and_its_log_sum_exp_is_the_natural_one(found):
     assert {found[number]["findings"]["attention"] for number in "3456"} == {"torch_flash_varlen"}
     for how in ("with", "without"):
