@@ -107,11 +107,12 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Part:
-    """One line of an estimate: what, how many bytes, and what the figure rests on."""
+    """One line of an estimate: what, how many bytes, and what the figure rests on. rough: nothing is refused for it."""
 
     name: str
     size: float
     basis: str
+    rough: bool = False
 
 
 def total(parts: Sequence[Part]) -> float:
@@ -212,9 +213,9 @@ def pixel_bytes(model: ModelSizes, image_tokens: int, number: int = FP32) -> int
 def process_part(ranks: int, rollout: Rollout | None) -> Part:
     """Memory of the processes of a node with that many ranks, without the model."""
     if rollout is None:
-        return Part("processes", ranks * _SFT_RANK, f"ranks: {ranks}")
+        return Part("processes", ranks * _SFT_RANK, f"ranks: {ranks}", rough=True)
     size = _FIRST_DEVICE + (ranks - 1) * _FURTHER_DEVICE
-    return Part("processes", size, f"Ray, verl, vLLM; devices: {ranks}")
+    return Part("processes", size, f"Ray, verl, vLLM; devices: {ranks}", rough=True)
 
 
 def host_parts(

@@ -36,17 +36,16 @@ class Need:
     def refusal(self) -> str | None:
         """A sentence where it cannot fit."""
         limit = self.have if self.limit is None else self.limit
-        if limit is None or self.size <= limit:
+        size = estimate.total([part for part in self.parts if not part.rough])
+        if limit is None or size <= limit:
             return None
-        return f"{self.what}: about {self.size / GB:.1f} GB are needed, and there are {limit / GB:.1f}: {self.help}"
+        return f"{self.what}: about {size / GB:.1f} GB are needed, and there are {limit / GB:.1f}: {self.help}"
 
     def warning(self) -> str | None:
         """A sentence where it may not fit."""
         if self.have is None or self.size <= NEAR * self.have or self.refusal():
             return None
-        return (
-            f"{self.what}: about {self.size / GB:.1f} GB are needed of {self.have / GB:.1f}, which is near: {self.help}"
-        )
+        return f"{self.what}: about {self.size / GB:.1f} GB are needed, and {self.have / GB:.1f} are free: {self.help}"
 
 
 def uncompared(need: Need) -> Need:

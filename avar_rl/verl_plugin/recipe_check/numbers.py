@@ -84,7 +84,7 @@ def grpo_numbers(
             host_optimizer=bool(actor.fsdp_config.optimizer_offload),
             stays=not rollout.free_cache_engine,
         ),
-        pixels=0.0 if model is None else responses * _image_bytes(model, data.max_prompt_length, pixel_cap),
+        pixels=responses * _image_bytes(model, training, data.max_prompt_length, pixel_cap),
         recorded=_recorded(config, responses * data.max_response_length),
         prompt=data.max_prompt_length,
     )
@@ -117,9 +117,12 @@ def _kept(keep: int | None) -> int:
     return 2 if keep == 1 else keep or 1
 
 
-def _image_bytes(model: ModelSizes, prompt: int, pixel_cap: int | None) -> int:
+def _image_bytes(model: ModelSizes | None, run: Training, prompt: int, pixel_cap: int | None) -> int:
+    """Pixel values of a response's image, in the type that the actor computes in (compat/image_cache.py)."""
+    if model is None:
+        return 0
     tokens = prompt if pixel_cap is None else min(prompt, estimate.image_tokens(pixel_cap, model))
-    return estimate.pixel_bytes(model, tokens)
+    return estimate.pixel_bytes(model, tokens, run.compute)
 
 
 def _recorded(config: DictConfig, step_tokens: int) -> float | None:
