@@ -128,6 +128,13 @@ def test_a_mistake_is_one_sentence_before_the_first_stage(knobs, expected, check
     assert status == 2 and expected in err and "Traceback" not in err
 
 
+def test_what_a_family_cannot_do_is_said_before_the_first_stage(checked, model):
+    ulysses = "actor_rollout_ref.actor.fsdp_config.ulysses_sequence_parallel_size=2"
+    for name, faults in (("Qwen2.5-VL-7B-Instruct", 0), ("Qwen3-VL-8B-Instruct", 1)):
+        _, _, err = checked("avar_qwen7b.sh", EIGHT, ulysses, MODEL=model(name))
+        assert err.count("span masses are recorded for qwen2_vl and qwen2_5_vl, not qwen3_vl") == faults
+
+
 def test_long_responses_raise_the_token_limits(checked, model):
     path = model("Qwen2.5-VL-7B-Instruct")
     status, _, err = checked("avar_qwen7b.sh", EIGHT, MODEL=path, MAX_RESPONSE="20000", MAX_SFT="20000")

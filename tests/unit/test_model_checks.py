@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from avar_rl.runtime.chat_template import with_system_turn, writes_system_turn
 from avar_rl.verl_plugin.config.model_checks import check_processor, check_ulysses
-from avar_rl.verl_plugin.config.preflight import check_grpo, check_model, check_sft
+from avar_rl.verl_plugin.config.preflight import check_model, check_stage
 from data_tools.formats.rows import parquet_rows, write_rows
 from data_tools.miniature.model import MINIATURES, SYSTEM_PROMPT, TURNS_TEMPLATE, corpus, save
 
@@ -40,22 +40,26 @@ def edit(path, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def sft(world, model, **data):
+def check_sft(world, model, *, masses: bool, **data) -> None:
     files = {"train_files": str(world / "data/sft_train.parquet"), "val_files": None, "messages_key": "messages"}
-    engine = {"ulysses_sequence_parallel_size": 1}
-    return OmegaConf.create({"data": files | data, "model": {"path": str(model)}, "engine": engine})
+    guidance = {"alpha": 0.1 if masses else 0, "beta": 0}
+    config = {"data": files | data, "model": {"path": str(model)}, "avar": {"guidance": guidance}}
+    check_stage(OmegaConf.create(config | {"engine": {"ulysses_sequence_parallel_size": 1}}), "sft")
 
 
-def grpo(world, model, ulysses: int = 1):
+def check_grpo(world, model, *, masses: bool, ulysses: int = 1) -> None:
     files = {"train_files": str(world / "data/rl_train.parquet"), "val_files": None, "prompt_key": "prompt"}
     actor = {"ulysses_sequence_parallel_size": 1, "fsdp_config": {"ulysses_sequence_parallel_size": ulysses}}
-    return OmegaConf.create({"data": files, "actor_rollout_ref": {"actor": actor, "model": {"path": str(model)}}})
+    rewards = {"accuracy": 1.0, "visual": 0.3 if masses else 0}
+    parts = {"actor": actor, "model": {"path": str(model)}}
+    config = {"data": files, "actor_rollout_ref": parts, "avar": {"rewards": rewards}}
+    check_stage(OmegaConf.create(config), "grpo")
 
 
 @pytest.mark.parametrize("family", MINIATURES)
 def test_every_family_passes(tiny_world, models, family):
-    check_sft(sft(tiny_world, models / family), masses=True)
-    check_grpo(grpo(tiny_world, models / family), masses=True)
+    check_sft(tiny_world, models / family, masses=True)
+    check_grpo(tiny_world, models / family, masses=True)
 
 
 def test_another_familys_processor_is_refused(model):
@@ -97,9 +101,9 @@ def test_an_image_token_that_the_model_does_not_know_is_refused(model):
 
 def test_ulysses_is_refused_where_its_masses_are_not_recorded(tiny_world, models):
     check_ulysses("qwen2_5_vl", 2)
-    check_grpo(grpo(tiny_world, models / "qwen3_vl", ulysses=2), masses=False)
+    check_grpo(tiny_world, models / "qwen3_vl", masses=False, ulysses=2)
     with pytest.raises(ValueError, match="recorded for qwen2_vl and qwen2_5_vl, not qwen3_vl: set ulysses_sequence"):
-        check_grpo(grpo(tiny_world, models / "qwen3_vl", ulysses=2), masses=True)
+        check_grpo(tiny_world, models / "qwen3_vl", masses=True, ulysses=2)
 
 
 def with_template(folder, template: str):
@@ -109,17 +113,17 @@ def with_template(folder, template: str):
 
 def test_rows_without_a_system_turn_are_refused_where_the_template_writes_none(tiny_world, model, tmp_path):
     folder = with_template(model("qwen3_vl"), TURNS_TEMPLATE)  # as published
-    for check, config in ((check_sft, sft(tiny_world, folder)), (check_grpo, grpo(tiny_world, folder))):
-        check(config, masses=False)
+    for check in (check_sft, check_grpo):
+        check(tiny_world, folder, masses=False)
         with pytest.raises(ValueError, match="row 0 of .*train.parquet has no system turn, and .*--system-prompt TEXT"):
-            check(config, masses=True)
+            check(tiny_world, folder, masses=True)
     rows = [row for row, _ in zip(parquet_rows(tiny_world / "data/sft_train.parquet"), range(3), strict=False)]
     told = [row | {"messages": [{"role": "system", "content": "Look."}, *row["messages"]]} for row in rows]
     write_rows(told, tmp_path / "told.parquet")
-    check_sft(sft(tiny_world, folder, train_files=str(tmp_path / "told.parquet")), masses=True)
+    check_sft(tiny_world, folder, masses=True, train_files=str(tmp_path / "told.parquet"))
     write_rows([*told, rows[0]], tmp_path / "one_not.parquet")
     with pytest.raises(ValueError, match="row 3 of .*one_not.parquet has no system turn"):
-        check_sft(sft(tiny_world, folder, train_files=str(tmp_path / "one_not.parquet")), masses=True)
+        check_sft(tiny_world, folder, masses=True, train_files=str(tmp_path / "one_not.parquet"))
 
 
 def test_a_system_turn_is_written_where_there_is_none(model):
@@ -149,6 +153,6 @@ def test_the_miniature_of_qwen3_vl_says_what_qwen2_5_vls_says(models):
 
 def test_a_template_that_thinks_by_itself_is_refused_in_sft(tiny_world, model):
     folder = with_template(model("qwen3_vl"), with_system_turn(THINKING, SYSTEM_PROMPT))
-    check_grpo(grpo(tiny_world, folder), masses=True)
+    check_grpo(tiny_world, folder, masses=True)
     with pytest.raises(ValueError, match="writes a response after its question otherwise than alone"):
-        check_sft(sft(tiny_world, folder), masses=True)
+        check_sft(tiny_world, folder, masses=True)

@@ -1,14 +1,13 @@
 """Checks of a stage's inputs before any worker starts: data files, the model, and whether span masses can be had."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
 
 from avar_rl.attention.families import require_supported
 from avar_rl.attention.roles import Markup
-from avar_rl.verl_plugin.config import model_checks
+from avar_rl.verl_plugin.config import model_checks, settings
 
 
 def check_inputs(data: DictConfig, model_path: str) -> None:
@@ -75,49 +74,55 @@ def check_model(path: str) -> None:
     Markup.from_tokenizer(AutoTokenizer.from_pretrained(path))
 
 
-def check_sft(config: DictConfig, masses: bool) -> None:
-    """Checks the data files and the model of a cold start; `masses`: whether its loss needs span masses.
+def check_family(config: DictConfig, stage: str, model: str) -> None:
+    """Checks that a model's family can do what a stage asks of it; needs no data files.
+
+    Args:
+        config: the stage's configuration.
+        stage: "sft" or "grpo".
+        model: a model directory, the stage's own or the one that it will be made from.
 
     Raises:
-        ValueError: see `check_inputs` and `model_checks`.
+        ValueError: see `model_checks.check_ulysses`.
     """
-    data, path = config.data, config.model.path
-    check_inputs(data, path)
-    options = data.get("apply_chat_template_kwargs") or {}
-    if Path(path).is_dir():
-        model_checks.check_turns_add_up(path, _processor(path), options)
-    if masses:
-        files = [*_listed(data.train_files), *_listed(data.val_files)]
-        _check_masses(path, files, data.messages_key, options, config.engine.ulysses_sequence_parallel_size)
-
-
-def check_grpo(config: DictConfig, masses: bool) -> None:
-    """Checks the data files and the model of a GRPO stage; `masses`: whether its rewards need span masses.
-
-    Raises:
-        ValueError: see `check_inputs` and `model_checks`.
-    """
-    data, actor, path = config.data, config.actor_rollout_ref.actor, config.actor_rollout_ref.model.path
-    check_inputs(data, path)
-    if masses:
-        sizes = (actor.ulysses_sequence_parallel_size, actor.fsdp_config.ulysses_sequence_parallel_size)
-        _check_masses(
-            path, _listed(data.train_files), data.prompt_key, data.get("apply_chat_template_kwargs") or {}, max(sizes)
-        )
-
-
-def _check_masses(path: str, files: Sequence[str], column: str, options: Mapping[str, Any], ulysses: int) -> None:
     from transformers import AutoConfig
 
-    if Path(path).is_dir():  # else a hub name, which the recipes' stage `base` makes a directory of
-        model_checks.check_ulysses(AutoConfig.from_pretrained(path).model_type, ulysses)
-        model_checks.check_system_turns(path, _processor(path), files, column, options)
+    if stage == "sft":
+        sizes = [config.engine.ulysses_sequence_parallel_size]
+    else:
+        actor = config.actor_rollout_ref.actor
+        sizes = [actor.ulysses_sequence_parallel_size, actor.fsdp_config.ulysses_sequence_parallel_size]
+    if max(sizes) > 1 and _needs_masses(config, stage):
+        model_checks.check_ulysses(AutoConfig.from_pretrained(model).model_type, max(sizes))
 
 
-def _processor(path: str) -> Any:
+def _needs_masses(config: DictConfig, stage: str) -> bool:
+    if stage == "sft":
+        return settings.parse(settings.SFTSettings, config).guidance.enabled
+    return settings.parse(settings.GRPOSettings, config).reward_set().needs_attention
+
+
+def check_stage(config: DictConfig, stage: str) -> None:
+    """Checks the data files and the model of a stage, "sft" or "grpo", against each other.
+
+    Raises:
+        ValueError: see `check_inputs`, `check_family` and `model_checks`.
+    """
     from transformers import AutoProcessor
 
-    return AutoProcessor.from_pretrained(path)
+    data, options = config.data, config.data.get("apply_chat_template_kwargs") or {}
+    path = config.model.path if stage == "sft" else config.actor_rollout_ref.model.path
+    check_inputs(data, path)
+    if not Path(path).is_dir():
+        return  # a hub name, which the recipes' stage `base` makes a directory of
+    check_family(config, stage, path)
+    processor = AutoProcessor.from_pretrained(path)
+    files, column = _listed(data.train_files), data.get("prompt_key")
+    if stage == "sft":  # whose validation records masses, too
+        model_checks.check_turns_add_up(path, processor, options)
+        files, column = [*files, *_listed(data.val_files)], data.messages_key
+    if _needs_masses(config, stage):
+        model_checks.check_system_turns(path, processor, files, column, options)
 
 
 def _listed(paths: str | Sequence[str] | None) -> list[str]:

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.dry_run:
             print(OmegaConf.to_yaml(config, resolve=True))
             return 0
-        preflight.check_grpo(config, masses=ours.reward_set().needs_attention)
+        preflight.check_stage(config, "grpo")
         for note in tags.tag_notes(config.actor_rollout_ref.model.path, config.data.apply_chat_template_kwargs):
             print(f"avar grpo: note: {note}", file=sys.stderr)
         paths.prepare_logs(config, "grpo")

@@ -57,6 +57,7 @@ def check(stages: Sequence[Stage], out: Path, profile: str, *, verbose: bool) ->
         found.fault(sentence)
     for stage, config in configs.items():
         _check_files(stage, config, out, found)
+        _check_family(stage, config, stages, found)
     models = _Models(stages, found)
     trained = [_numbers(stage, config, models, stages) for stage, config in configs.items()]
     for stage in trained:
@@ -114,6 +115,15 @@ def _check_files(stage: Stage, config: DictConfig, out: Path, found: Findings) -
         paths = [value] if isinstance(value, str) else list(value or [])
         paths = [path for path in paths if Path(path).is_file() or not plan.inside(path, out)]
         found.attempt(preflight.check_files, paths, f"stage {stage.name}: data.{key}")
+
+
+def _check_family(stage: Stage, config: DictConfig, stages: Sequence[Stage], found: Findings) -> None:
+    """Whether the family of the model that a stage starts from can do what it asks, where that model is there."""
+    kind = plan.TRAINERS[stage.module]
+    path = config.model.path if kind == "sft" else config.actor_rollout_ref.model.path
+    model = plan.origin(path, stages)
+    if model is not None and (Path(model) / "config.json").is_file():
+        found.attempt(preflight.check_family, config, kind, model)
 
 
 class _Models:

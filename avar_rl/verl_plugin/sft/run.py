@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(OmegaConf.to_yaml(config, resolve=True))
             return 0
         if _LAUNCHED not in os.environ:
-            preflight.check_sft(config, masses=ours.guidance.enabled)
+            preflight.check_stage(config, "sft")
             paths.prepare_logs(config, "sft")
         if "RANK" not in os.environ and config.trainer.n_gpus_per_node * config.trainer.nnodes > 1:
             return _launch_ranks(config, sys.argv[1:] if argv is None else argv)
