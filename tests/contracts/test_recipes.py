@@ -129,3 +129,18 @@ def test_a_reward_that_is_listed_twice_is_refused(tmp_path, capsys):
     path.write_text("avar:\n  rewards: {format: 0.1, format: 0.2}\n")
     status, _, err = run(capsys, "grpo", str(path), "--profile", "cpu")
     assert status == 2 and "twice.yaml is not a valid recipe" in err and "found duplicate key format" in err
+
+
+def test_the_config_that_verl_saves_with_a_model_does_not_name_the_attention_of_the_training(tiny_world):
+    """Elsewhere that attention may not exist, and transformers would refuse to load the checkpoint."""
+    from verl.utils.config import omega_conf_to_dataclass
+
+    from avar_rl.verl_plugin.config import recipe
+
+    overrides = [f"model.path={tiny_world / 'base'}", "model.use_remove_padding=true"]
+    overrides += ["+model.override_config.initializer_range=0.125"]
+    config = recipe.load(str(ROOT / "recipes/config/tiny_sft"), overrides, stage="sft")
+    hf_config = omega_conf_to_dataclass(config.model).hf_config
+    assert hf_config._attn_implementation == hf_config.vision_config._attn_implementation == "torch_flash_varlen"
+    assert "torch_flash_varlen" not in hf_config.to_json_string()
+    assert hf_config.initializer_range == 0.125  # what else stands in override_config still counts

@@ -48,7 +48,7 @@ def test_what_a_user_names_stands(flash_attn):
     flash_attn(True)
     for named in ("sdpa", "eager", "flash_attention_2", NAME):
         config = stage("gpu", True, named)
-        assert choose(config, "sft") == f"attention: {named}, as model.override_config.attn_implementation says"
+        assert choose(config, "sft") == f"attention: {named} (as model.override_config.attn_implementation says)"
         assert config.model.override_config.attn_implementation == named
 
 
@@ -66,3 +66,14 @@ def test_a_flash_attn_that_does_not_import_says_so(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "flash_attn", raising=False)
     assert choose(stage("gpu", True), "sft").endswith("flash-attn does not import (undefined symbol: _ZN3c10))")
+
+
+@pytest.mark.parametrize("rest", [{}, {"text_config": {"rope_theta": 1e6}}])
+def test_checkpoints_do_not_ask_for_the_implementation_of_the_training(flash_attn, rest):
+    """verl writes override_config into their config.json; where it has a node model_config, only that."""
+    flash_attn(False)
+    for given in (rest, {"model_config": rest}):
+        config = stage("gpu", True)
+        config.model.override_config = {"attn_implementation": "auto", **given}
+        choose(config, "sft")
+        assert config.model.override_config == {"attn_implementation": NAME, "model_config": rest}

@@ -25,8 +25,7 @@ def choose(config: DictConfig, stage: str) -> str:
     """
     from avar_rl.attention.varlen import NAME
 
-    where = _MODEL[stage]
-    key = f"{where}.override_config.attn_implementation"
+    key = f"{_MODEL[stage]}.override_config.attn_implementation"
     named = OmegaConf.select(config, key) or AUTO
     on_cpu = OmegaConf.select(config, "avar.profile") == "cpu"
     absent = "there is no GPU" if on_cpu else _why_not_flash_attn()
@@ -36,15 +35,24 @@ def choose(config: DictConfig, stage: str) -> str:
             "install flash-attn with AVAR_FLASH_ATTN=1 bash recipes/setup.sh"
         )
     if named != AUTO:
-        return f"attention: {named}, as {key} says"
-    if on_cpu and not OmegaConf.select(config, f"{where}.use_remove_padding"):
+        chosen, why = named, f"as {key} says"
+    elif on_cpu and not OmegaConf.select(config, f"{_MODEL[stage]}.use_remove_padding"):
         chosen, why = "sdpa", "a CPU, padded batches"
     elif absent:
         chosen, why = NAME, f"torch's packed attention: {absent}"
     else:
         chosen, why = "flash_attention_2", "flash-attn is installed"
-    OmegaConf.update(config, key, chosen, force_add=True)
+    _set(config, f"{_MODEL[stage]}.override_config", chosen)
     return f"attention: {chosen} ({why})"
+
+
+def _set(config: DictConfig, key: str, implementation: str) -> None:
+    """verl writes what stands in override_config into the config.json of checkpoints, where it would ask for the same
+    implementation wherever they are loaded; not where it has a node model_config, which then holds the rest."""
+    rest = dict(OmegaConf.select(config, key) or {})
+    rest.pop("attn_implementation", None)
+    rest = {"model_config": rest.get("model_config", rest)}
+    OmegaConf.update(config, key, {"attn_implementation": implementation, **rest}, merge=False, force_add=True)
 
 
 def _why_not_flash_attn() -> str:
