@@ -147,7 +147,8 @@ def counted(cost: Cost) -> Iterator[None]:
 def queue_bytes(inputs: dict[str, Any]) -> int:
     from transfer_queue.utils.serial_utils import encode
 
-    return sum(len(memoryview(frame).cast("B")) for frame in encode(inputs))
+    frames: list[Any] = encode(inputs)
+    return sum(len(memoryview(frame).cast("B")) for frame in frames)
 
 
 if __name__ == "__main__":

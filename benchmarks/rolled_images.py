@@ -93,8 +93,9 @@ class Rollout:
         from verl.utils.dataset.rl_dataset import RLHFDataset
 
         config = configuration("grpo", base, data, "data.max_prompt_length=2000", *overrides)
-        self.server = Server()
-        self.worker = AgentLoopWorker(config, self.server, reward_loop_worker_handles=[RewardWorker()])
+        self.server: Any = Server()
+        rewards: list[Any] = [RewardWorker()]
+        self.worker = AgentLoopWorker(config, self.server, reward_loop_worker_handles=rewards)
         rows = RLHFDataset([str(data)], self.worker.tokenizer, config.data, self.worker.processor)
         self.rows = [pickle.loads(pickle.dumps(rows[index])) for index in range(len(rows))]
 

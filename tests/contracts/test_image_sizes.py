@@ -4,6 +4,7 @@ import functools
 import io
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -59,7 +60,8 @@ def test_rollout_vllm_evaluation_and_probe_agree_with_the_check(base, odd_images
     data, processor = odd_images / "rl.parquet", load_processor(base)
     rolled = Rollout(base, data).run()
     samples = load_samples(data, "user")
-    prompts = vllm_prompts([SimpleNamespace(conversation=sample) for sample in samples], processor)
+    questions: list[Any] = [SimpleNamespace(conversation=sample) for sample in samples]
+    prompts = vllm_prompts(questions, processor)
     lengths = checked_lengths(base, data)
     for sample, prompt, (output,), request, length in zip(
         samples, prompts, rolled.outputs, rolled.asked, lengths, strict=True
