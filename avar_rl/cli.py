@@ -40,7 +40,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
 }
 # What is not installed with avar-rl itself, by import name, and the extras of pyproject.toml that bring it.
-MODELS = ("matplotlib", "safetensors", "torch", "torchvision", "transformers", "triton")
+MODELS = ("matplotlib", "peft", "safetensors", "torch", "torchvision", "transformers", "triton")
 TRAINING = ("hydra", "ray", "tensordict", "transfer_queue", "verl", "vllm", "wrapt", "xxhash")
 TRAINERS = ("sft", "grpo", "evaluate", "same-text")  # commands that need all of it
 

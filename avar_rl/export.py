@@ -1,8 +1,12 @@
-"""Checkpoint -> Hugging Face directory: `python -m avar_rl.export CHECKPOINTS OUT --base MODEL`.
+"""Checkpoint -> Hugging Face directory: `python -m avar_rl.export CHECKPOINTS OUT --base MODEL [--adapter-only]`.
 
 The ranks' parts of the weights are put together (once, into the checkpoint) and get the base model's dtype; every file
 that training does not change (processor, tokenizer, chat template, generation settings) is copied from the base model,
 so that the result loads wherever the base model did.
+
+A stage that trained adapters (`model.lora_rank`) has those in its checkpoint instead. They are added to the weights of
+the model that the stage started from: MODEL, or where that is another one (the model that the run before this stage
+started from), the one that the checkpoint names. `--adapter-only` writes the adapter by itself.
 """
 
 import argparse
@@ -12,54 +16,73 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from avar_rl.adapters import ADAPTER_FOLDER, base_of, copy_adapter, merge_adapter
 from avar_rl.runtime.files import replacing
+from avar_rl.runtime.hub import WEIGHTS, model_directory
 from avar_rl.shards import merge_shards
 
-WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json", "*.pt", "*.pth", "*.gguf")
 
+def latest_checkpoint(checkpoints: Path) -> Path:
+    """The folder of the newest complete checkpoint below `checkpoints`, a stage's `trainer.default_local_dir`.
 
-def latest_weights(checkpoints: Path) -> Path:
-    """The folder with the whole weights of the newest complete checkpoint below `checkpoints`, put together if need be.
-
-    ValueError: there is none, or a part of its weights is missing.
+    ValueError: there is none.
     """
     tracker = checkpoints / "latest_checkpointed_iteration.txt"
     if not tracker.is_file():
         raise ValueError(f"{checkpoints} holds no complete checkpoint (no {tracker.name})")
     step = checkpoints / f"global_step_{tracker.read_text().strip()}"
-    checkpoint = step / "actor" if (step / "actor").is_dir() else step
+    return step / "actor" if (step / "actor").is_dir() else step
+
+
+def export(checkpoints: Path, out: Path, base: str, *, adapter_only: bool = False) -> Path:
+    """Writes the newest checkpoint as a Hugging Face directory, whole or not at all.
+
+    Args:
+        checkpoints: a stage's folder of checkpoints, verl's `trainer.default_local_dir`.
+        out: the directory to write; one that is there is replaced.
+        base: the model that training started from, a directory or the name of a model on the hub; for a stage of
+            adapters any earlier one will do, as long as the model that the stage started from is where it was.
+        adapter_only: write the adapter of a LoRA stage, in PEFT's format, instead of whole weights.
+
+    Returns:
+        The checkpoint's folder of weights, or of the adapter.
+
+    Raises:
+        ValueError: no complete checkpoint, weights that do not match the architecture, an adapter whose model
+            is not there any more, or `adapter_only` where there is no adapter.
+    """
+    checkpoint = latest_checkpoint(checkpoints)
+    adapter = checkpoint / ADAPTER_FOLDER
+    for stale in out.parent.glob(f".{glob.escape(out.name)}.*.tmp"):  # an export that was killed left its weights
+        shutil.rmtree(stale, ignore_errors=True)
+    if adapter.is_dir():
+        origin = model_directory(base)
+        started_from = base_of(adapter, origin)
+        if adapter_only:
+            on_hub = started_from == origin and not Path(base).is_dir()
+            copy_adapter(adapter, out, base=base if on_hub else str(started_from.resolve()))
+        else:
+            _write(merge_adapter(_base_model(started_from), adapter), origin, out)
+        return adapter
+    if adapter_only:
+        raise ValueError(f"{checkpoint} has no adapter: the stage trained whole weights; leave --adapter-only out")
+    origin = model_directory(base, weights=False)
+    source = _whole_weights(checkpoint)
+    _write(_trained_model(source, origin, base), origin, out)
+    return source
+
+
+def _whole_weights(checkpoint: Path) -> Path:
+    """The folder with the checkpoint's whole weights, put together if need be."""
     folder = checkpoint / "huggingface"
     if not list(folder.glob("*.safetensors")):
         merge_shards(checkpoint, folder / "model.safetensors")
     return folder
 
 
-def base_directory(base: str) -> Path:
-    """The local directory of a model, downloaded from the hub where `base` is a hub name."""
-    if Path(base).is_dir():
-        return Path(base)
-    from huggingface_hub import snapshot_download
-
-    return Path(snapshot_download(base, ignore_patterns=list(WEIGHTS)))
-
-
-def export(checkpoints: Path, out: Path, base: str) -> Path:
-    """Writes the newest checkpoint as a Hugging Face directory, whole or not at all.
-
-    Args:
-        checkpoints: a stage's folder of checkpoints, verl's `trainer.default_local_dir`.
-        out: the directory to write; one that is there is replaced.
-        base: the model that training started from, a directory or the name of a model on the hub.
-
-    Returns:
-        The checkpoint's folder of weights.
-
-    Raises:
-        ValueError: no complete checkpoint, or weights that do not match the architecture.
-    """
+def _trained_model(source: Path, origin: Path, base: str) -> Any:
     from transformers import AutoConfig, AutoModelForImageTextToText
 
-    source, origin = latest_weights(checkpoints), base_directory(base)
     config = AutoConfig.from_pretrained(origin)
     loaded: Any = AutoModelForImageTextToText.from_pretrained(
         source, config=config, dtype=config.dtype, output_loading_info=True, ignore_mismatched_sizes=True
@@ -69,14 +92,22 @@ def export(checkpoints: Path, out: Path, base: str) -> Path:
     faults = {name: sorted(keys)[:5] for name, keys in report.items() if keys and name in wrong}
     if faults:
         raise ValueError(f"{source} does not match the architecture of {base}: {faults}")
-    for stale in out.parent.glob(f".{glob.escape(out.name)}.*.tmp"):  # an export that was killed left its weights
-        shutil.rmtree(stale, ignore_errors=True)
+    return model
+
+
+def _base_model(origin: Path) -> Any:
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    return AutoModelForImageTextToText.from_pretrained(origin, dtype=AutoConfig.from_pretrained(origin).dtype)
+
+
+def _write(model: Any, origin: Path, out: Path) -> None:
+    """The model's weights and configuration, and every other file of the base model."""
     with replacing(out) as partial:
         model.save_pretrained(partial)
         for file in origin.iterdir():
             if file.is_file() and file.name != "config.json" and not any(file.match(pattern) for pattern in WEIGHTS):
                 shutil.copyfile(file, partial / file.name)
-    return source
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -84,9 +115,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("checkpoints", type=Path, help="trainer.default_local_dir of the stage")
     parser.add_argument("out", type=Path, help="directory to write")
     parser.add_argument("--base", required=True, help="model that training started from: directory or hub name")
+    parser.add_argument(
+        "--adapter-only",
+        action="store_true",
+        help="of a LoRA stage: write the adapter alone, in PEFT's format",
+    )
     arguments = parser.parse_args(argv)
     try:
-        source = export(arguments.checkpoints, arguments.out, arguments.base)
+        source = export(arguments.checkpoints, arguments.out, arguments.base, adapter_only=arguments.adapter_only)
     except (OSError, ValueError) as error:
         print(f"avar export: {error}", file=sys.stderr)
         return 2

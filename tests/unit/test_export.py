@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from avar_rl.export import export, latest_weights, main
+from avar_rl.adapters import fingerprint, write_adapter
+from avar_rl.export import export, latest_checkpoint, main
 
 
 def make_checkpoint(checkpoints: Path, base: Path, step: int, *, stage: str = "sft", shift: float = 0.0) -> Path:
@@ -107,10 +108,10 @@ def test_an_export_replaces_an_earlier_one_and_what_a_killed_one_left(tiny_world
     assert not (out / "old.txt").exists() and not killed.exists()
 
 
-def refused(capsys, tmp_path: Path, base: Path) -> str:
+def refused(capsys, tmp_path: Path, base: Path, *options: str) -> str:
     """The one sentence of an export that fails, and nothing written."""
     before = sorted(tmp_path.rglob("*"))
-    assert main([str(tmp_path / "checkpoints"), str(tmp_path / "model"), "--base", str(base)]) == 2
+    assert main([str(tmp_path / "checkpoints"), str(tmp_path / "model"), "--base", str(base), *options]) == 2
     assert sorted(tmp_path.rglob("*")) == before
     return capsys.readouterr().err
 
@@ -177,6 +178,187 @@ def test_weights_of_another_size_are_refused(tiny_world, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
 
 
-def test_latest_weights_prefers_the_actor(tiny_world, tmp_path):
+def test_the_actor_is_what_is_exported_of_a_grpo_checkpoint(tiny_world, tmp_path):
     actor = make_checkpoint(tmp_path / "checkpoints", tiny_world / "base", 5, stage="grpo")
-    assert latest_weights(tmp_path / "checkpoints") == actor
+    assert latest_checkpoint(tmp_path / "checkpoints") == actor.parent
+
+
+def make_adapter_checkpoint(checkpoints: Path, base: Path, *, stage: str = "sft", exclude: str | None = ".*visual.*"):
+    """A finished checkpoint of a LoRA stage over `base`, with adapters that change the model a lot: PEFT's model."""
+    from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+    from transformers import AutoModelForImageTextToText
+
+    network = get_peft_model(
+        AutoModelForImageTextToText.from_pretrained(base, dtype=torch.float32),
+        LoraConfig(r=4, lora_alpha=12, target_modules="all-linear", exclude_modules=exclude),
+    )
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in network.named_parameters():
+        if "lora_B" in name:
+            parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
+    folder = checkpoints / "global_step_3" / ("actor" if stage == "grpo" else "")
+    weights, config = get_peft_model_state_dict(network), network.peft_config["default"]
+    write_adapter(folder / "lora_adapter", weights, config, base="elsewhere/base", base_fingerprint=fingerprint(base))
+    (folder / "huggingface").mkdir()
+    (folder / "huggingface" / "config.json").write_text("{}")
+    (checkpoints / "latest_checkpointed_iteration.txt").write_text("3")
+    return network.eval()
+
+
+def logits(network, base: Path, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    from PIL import Image
+    from transformers import AutoProcessor
+
+    processor = AutoProcessor.from_pretrained(base)
+    talk = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "how many red shapes ?"}]}]
+    text = processor.apply_chat_template(talk, tokenize=False, add_generation_prompt=True)
+    inputs = processor(text=[text], images=[Image.new("RGB", (84, 84), "red")], return_tensors="pt")
+    with torch.no_grad():
+        return network(**inputs.to(dtype)).logits.float()
+
+
+@pytest.mark.parametrize("stage", ["sft", "grpo"])
+def test_adapters_are_merged_into_the_model_that_they_were_trained_on(stage, tiny_world, tmp_path):
+    from transformers import AutoModelForImageTextToText
+
+    base, out = tiny_world / "base", tmp_path / "model"
+    network = make_adapter_checkpoint(tmp_path / "checkpoints", base, stage=stage)
+    source = export(tmp_path / "checkpoints", out, str(base))
+    assert source.name == "lora_adapter"
+    written, before = load_file(out / "model.safetensors"), load_file(base / "model.safetensors")
+    assert written.keys() == before.keys()
+    changed = {name for name in before if not torch.equal(written[name], before[name])}
+    layers = {name for name in before if name.startswith("model.layers.") and name.endswith("_proj.weight")}
+    assert changed == layers and len(layers) == 4 * 7
+    assert {file.name for file in out.iterdir()} == {file.name for file in base.iterdir()}
+    merged = AutoModelForImageTextToText.from_pretrained(out).eval()
+    expected = logits(network, base)
+    with network.disable_adapter():
+        assert float((logits(network, base) - expected).abs().max()) > 0.5
+    # measured: 1.9e-6 where logits reach 2.4
+    torch.testing.assert_close(logits(merged, out), expected, rtol=0, atol=1e-4)
+
+
+def test_merged_weights_are_rounded_once_to_the_base_models_dtype(tiny_world, tmp_path):
+    from transformers import AutoModelForImageTextToText
+
+    base = in_bfloat16(tiny_world / "base", tmp_path / "base")
+    network = make_adapter_checkpoint(tmp_path / "checkpoints", base)
+    export(tmp_path / "checkpoints", tmp_path / "model", str(base))
+    assert {tensor.dtype for tensor in load_file(tmp_path / "model" / "model.safetensors").values()} == {torch.bfloat16}
+    written = AutoModelForImageTextToText.from_pretrained(tmp_path / "model").state_dict()
+    exact = network.merge_and_unload().state_dict()  # in float32
+    for name, tensor in written.items():
+        assert torch.equal(tensor, exact[name].to(torch.bfloat16)), name
+
+
+def in_bfloat16(base: Path, out: Path) -> Path:
+    shutil.copytree(base, out)
+    weights = {name: tensor.bfloat16() for name, tensor in load_file(base / "model.safetensors").items()}
+    save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((out / "config.json").read_text())
+    for part in (config, config["text_config"], config["vision_config"]):
+        part["dtype"] = "bfloat16"
+    (out / "config.json").write_text(json.dumps(config))
+    return out
+
+
+def test_the_adapter_alone_is_what_peft_loads(tiny_world, tmp_path):
+    from peft import PeftModel
+    from transformers import AutoModelForImageTextToText
+
+    base, out = tiny_world / "base", tmp_path / "adapter"
+    network = make_adapter_checkpoint(tmp_path / "checkpoints", base)
+    assert main([str(tmp_path / "checkpoints"), str(out), "--base", str(base), "--adapter-only"]) == 0
+    files = ["README.md", "adapter_config.json", "adapter_model.safetensors", "trained_over.json"]
+    assert [name for name in sorted(file.name for file in out.iterdir()) if name != "README.md"] == files[1:]
+    assert json.loads((out / "adapter_config.json").read_text())["base_model_name_or_path"] == str(base.resolve())
+    loaded = PeftModel.from_pretrained(AutoModelForImageTextToText.from_pretrained(base), str(out)).eval()
+    assert torch.equal(logits(loaded, base), logits(network, base))
+
+
+def test_adapters_in_the_vision_tower_are_merged_too(tiny_world, tmp_path):
+    from transformers import AutoModelForImageTextToText
+
+    base = tiny_world / "base"
+    network = make_adapter_checkpoint(tmp_path / "checkpoints", base, exclude=None)
+    export(tmp_path / "checkpoints", tmp_path / "model", str(base))
+    merged = AutoModelForImageTextToText.from_pretrained(tmp_path / "model").eval()
+    torch.testing.assert_close(logits(merged, base), logits(network, base), rtol=0, atol=1e-4)
+
+
+def another_model(base: Path, out: Path) -> Path:
+    """`base` with one weight of one layer moved a little."""
+    shutil.copytree(base, out)
+    weights = load_file(out / "model.safetensors")
+    name = next(name for name in weights if name.endswith("3.mlp.up_proj.weight"))
+    weights[name] = weights[name] + 1e-3
+    save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+    return out
+
+
+@pytest.mark.parametrize("option", [[], ["--adapter-only"]])
+def test_an_adapter_is_not_merged_into_another_model(option, tiny_world, tmp_path, capsys):
+    other = another_model(tiny_world / "base", tmp_path / "other")
+    make_adapter_checkpoint(tmp_path / "checkpoints", tiny_world / "base")
+    message = refused(capsys, tmp_path, other, *option)
+    assert f"was trained on other weights than those of {other} and elsewhere/base: give the model" in message
+
+
+def test_where_the_base_is_an_earlier_model_the_checkpoint_tells_which_one_the_stage_started_from(tiny_world, tmp_path):
+    """As in a recipe: GRPO starts from the merged model of the cold start, and every export names the first model."""
+    from transformers import AutoModelForImageTextToText
+
+    first, started_from = another_model(tiny_world / "base", tmp_path / "first"), tiny_world / "base"
+    network = make_adapter_checkpoint(tmp_path / "checkpoints", started_from)
+    told = tmp_path / "checkpoints" / "global_step_3" / "lora_adapter" / "trained_over.json"
+    told.write_text(told.read_text().replace("elsewhere/base", str(started_from)))
+    export(tmp_path / "checkpoints", tmp_path / "model", str(first))
+    merged = AutoModelForImageTextToText.from_pretrained(tmp_path / "model").eval()
+    torch.testing.assert_close(logits(merged, first), logits(network, first), rtol=0, atol=1e-4)
+    export(tmp_path / "checkpoints", tmp_path / "adapter", str(first), adapter_only=True)
+    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(started_from.resolve())
+
+
+@pytest.mark.parametrize("fault", ["missing", "unexpected", "of another size"])
+def test_an_adapter_that_does_not_fit_is_refused(fault, tiny_world, tmp_path, capsys):
+    make_adapter_checkpoint(tmp_path / "checkpoints", tiny_world / "base")
+    file = tmp_path / "checkpoints" / "global_step_3" / "lora_adapter" / "adapter_model.safetensors"
+    weights = load_file(file)
+    name = next(name for name in weights if "q_proj.lora_A" in name)
+    tensor = weights.pop(name)
+    if fault != "missing":
+        other = name.replace("q_proj", "r_proj") if fault == "unexpected" else name
+        weights |= {other: tensor[:2].clone() if fault == "of another size" else tensor}
+    save_file(weights, file, metadata={"format": "pt"})
+    assert "does not match the architecture of the model" in refused(capsys, tmp_path, tiny_world / "base")
+
+
+def test_an_adapter_with_a_weight_that_is_not_a_number_is_refused(tiny_world, tmp_path, capsys):
+    make_adapter_checkpoint(tmp_path / "checkpoints", tiny_world / "base")
+    file = tmp_path / "checkpoints" / "global_step_3" / "lora_adapter" / "adapter_model.safetensors"
+    weights = load_file(file)
+    next(iter(weights.values()))[0, 0] = float("nan")
+    save_file(weights, file, metadata={"format": "pt"})
+    assert "NaN" in refused(capsys, tmp_path, tiny_world / "base")
+
+
+def test_whole_weights_have_no_adapter_to_write(tiny_world, tmp_path, capsys):
+    make_checkpoint(tmp_path / "checkpoints", tiny_world / "base", 1)
+    assert "has no adapter: the stage trained whole weights; leave --adapter-only out" in refused(
+        capsys, tmp_path, tiny_world / "base", "--adapter-only"
+    )
+
+
+def test_a_fingerprint_is_of_the_weights_whatever_files_they_are_in(tiny_world, tmp_path):
+    whole, first, second = tiny_world / "base", tmp_path / "first", tmp_path / "second"
+    weights = sorted(load_file(whole / "model.safetensors").items())
+    for folder, cut in ((first, 10), (second, 30)):
+        folder.mkdir()
+        save_file(dict(weights[:cut]), folder / "model-1.safetensors")
+        save_file(dict(weights[cut:]), folder / "model-2.safetensors")
+    assert fingerprint(first) == fingerprint(second) == fingerprint(whole)
+    assert fingerprint(in_bfloat16(whole, tmp_path / "other")) != fingerprint(whole)
+    with pytest.raises(ValueError, match="has no weights as"):
+        fingerprint(tmp_path)
