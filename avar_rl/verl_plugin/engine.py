@@ -21,6 +21,7 @@ from verl.workers.engine import EngineRegistry
 from avar_rl.attention.recorder import SpanMassRecorder
 from avar_rl.attention.roles import Markup, Role, query_positions, role_counts, role_spans, token_roles
 from avar_rl.guidance import GUIDED_ROLES, GuidanceConfig, guidance_terms
+from avar_rl.verl_plugin.adapters import AdapterCheckpoint, in_float32, without_input_gradients
 from avar_rl.verl_plugin.checkpoints import earlier_checkpoints
 from avar_rl.verl_plugin.config.model_checks import check_ulysses
 from avar_rl.verl_plugin.config.settings import AttentionSettings
@@ -50,6 +51,21 @@ class SpanMassEngine(LanguageModelEngine):
     _recorder: SpanMassRecorder | None = None
     _markup: Markup | None = None
     _layout: _Layout | None = None
+    _adapters: AdapterCheckpoint | None = None
+
+    def _build_lora_module(self, module):
+        module = super()._build_lora_module(without_input_gradients(module))
+        return in_float32(module) if self.engine_config.strategy == "fsdp2" else module
+
+    def initialize(self):
+        super().initialize()
+        if self.model_config.lora_rank > 0 and not self.engine_config.forward_only:
+            self._adapters = AdapterCheckpoint(self)
+
+    def save_checkpoint(self, local_path: str, *args, **kwargs) -> None:
+        super().save_checkpoint(local_path, *args, **kwargs)
+        if self._adapters is not None:
+            self._adapters.write(Path(local_path))
 
     def load_checkpoint(self, local_path: str | None, *args, **kwargs) -> None:
         """verl's own, which forgets what is on the disk: `max_ckpt_to_keep` more would be kept at each resume."""

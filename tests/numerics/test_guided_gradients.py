@@ -162,6 +162,7 @@ def test_lora(tiny_world, rows, reference, tmp_path):
         weight = name.removeprefix("base_model.model.").replace(".lora_A.default", "")
         expected[name.replace("lora_A", "lora_B")] = 8 / 4 * reference[0][weight] @ lora_A.T
     assert len(expected) > 4 and any(float(gradient.norm()) > 1e-4 for gradient in expected.values())
+    assert all("lora_" in name for name in engine["gradients"])  # the frozen weights get none
     assert_equal(engine["gradients"], expected)
 
 
