@@ -22,7 +22,8 @@ _KEYS = (
     "trainer.validation_data_dir",
     "avar.rollouts.dir",
 )
-_MODELS = ("model.path", "actor_rollout_ref.model.path")
+_NODES = ("model", "actor_rollout_ref.model")
+_MODELS = tuple(f"{node}.{key}" for node in _NODES for key in ("path", "lora_adapter_path"))
 
 
 def make_absolute(config: DictConfig) -> None:

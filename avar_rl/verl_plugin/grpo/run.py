@@ -52,7 +52,7 @@ def checked(recipe_path: str, overrides: list[str]) -> tuple[DictConfig, GRPOSet
     Raises:
         ValueError: one sentence that names the setting at fault.
     """
-    from avar_rl.verl_plugin.config import paths, recipe, settings
+    from avar_rl.verl_plugin.config import lora, paths, recipe, settings
 
     config = recipe.load(recipe_path, overrides, stage="grpo")
     paths.make_absolute(config)
@@ -62,6 +62,7 @@ def checked(recipe_path: str, overrides: list[str]) -> tuple[DictConfig, GRPOSet
         recipe.refuse_lost_masses(config)
     recipe.check_grpo(config)
     recipe.check_groups(config, ours.groups, rewards.weights)
+    lora.check_lora(config.actor_rollout_ref.model, rollout=True)
     return config, ours
 
 

@@ -66,13 +66,14 @@ def checked(recipe_path: str, overrides: list[str]) -> tuple[DictConfig, SFTSett
     Raises:
         ValueError: one sentence that names the setting at fault.
     """
-    from avar_rl.verl_plugin.config import paths, recipe, settings
+    from avar_rl.verl_plugin.config import lora, paths, recipe, settings
 
     config = recipe.load(recipe_path, overrides, stage="sft")
     paths.make_absolute(config)
     ours = settings.parse(settings.SFTSettings, config)
     if _LAUNCHED not in os.environ:
         recipe.check_sft(config)
+        lora.check_lora(config.model, rollout=False)
     return config, ours
 
 
