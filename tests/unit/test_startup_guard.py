@@ -1,4 +1,4 @@
-"""The start-up guard: rollout and actor must agree at the first step."""
+"""The start-up guard: rollout and actor must agree at the first steps."""
 
 import math
 
@@ -17,14 +17,14 @@ def metrics(correlation: float, difference: float) -> dict[str, float]:
 
 @pytest.mark.parametrize("dtype", ["float32", "fp32", "bfloat16"])
 def test_agreement_passes_and_says_so(dtype, capsys):
-    check_agreement(metrics(0.9999, 5e-4), GUARD, dtype)
-    assert "agree (correlation 0.999900, largest 0.0005)" in capsys.readouterr().out
+    check_agreement(metrics(0.9999, 5e-4), GUARD, dtype, 1)
+    assert "agree at step 1 (correlation 0.999900, largest 0.0005)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("correlation", [0.99, 0.5, -1.0])  # 0.99 itself is not above 0.99
 def test_a_low_correlation_is_refused_with_the_likely_causes(correlation):
-    with pytest.raises(RuntimeError, match="disagree at the first step") as error:
-        check_agreement(metrics(correlation, 0.0), GUARD, "bfloat16")
+    with pytest.raises(RuntimeError, match="disagree at step 1") as error:
+        check_agreement(metrics(correlation, 0.0), GUARD, "bfloat16", 1)
     assert "load_format=dummy" in str(error.value) and f"correlation {correlation:.4f}" in str(error.value)
 
 
@@ -32,20 +32,20 @@ def test_a_difference_is_refused_in_fp32_only():
     apart = metrics(0.9999, 1e-3)  # the limit itself is too much
     for dtype in ("float32", "fp32"):
         with pytest.raises(RuntimeError, match="largest difference of a token's probability 0.001"):
-            check_agreement(apart, GUARD, dtype)
-    check_agreement(apart, GUARD, "bfloat16")
+            check_agreement(apart, GUARD, dtype, 1)
+    check_agreement(apart, GUARD, "bfloat16", 1)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_an_undefined_correlation_is_no_agreement(dtype):
     # verl logs NaN where no response has a valid token
     with pytest.raises(RuntimeError, match="correlation nan"):
-        check_agreement(metrics(math.nan, 0.0), GUARD, dtype)
+        check_agreement(metrics(math.nan, 0.0), GUARD, dtype, 1)
 
 
 def test_an_undefined_difference_is_no_agreement_in_fp32():
     with pytest.raises(RuntimeError, match="probability nan"):
-        check_agreement(metrics(1.0, math.nan), GUARD, "float32")
+        check_agreement(metrics(1.0, math.nan), GUARD, "float32", 1)
 
 
 @pytest.mark.parametrize("absent", [CORRELATION, DIFFERENCE])
@@ -53,4 +53,4 @@ def test_a_missing_metric_names_the_setting_that_makes_it(absent):
     measured = metrics(1.0, 0.0)
     del measured[absent]
     with pytest.raises(RuntimeError, match=f"verl logged no {absent}.*rollout.calculate_log_probs=True"):
-        check_agreement(measured, GUARD, "float32")
+        check_agreement(measured, GUARD, "float32", 1)

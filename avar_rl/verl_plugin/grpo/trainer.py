@@ -18,7 +18,7 @@ from avar_rl.verl_plugin.config.settings import GRPOSettings, parse
 from avar_rl.verl_plugin.engine import MASS_REQUEST
 from avar_rl.verl_plugin.grpo.advantage_step import compute_advantages
 from avar_rl.verl_plugin.grpo.arrivals import require_all_responses
-from avar_rl.verl_plugin.grpo.guard import check_agreement
+from avar_rl.verl_plugin.grpo.guard import CHECKED_STEPS, check_agreement
 from avar_rl.verl_plugin.grpo.watchdog import Watchdog
 from avar_rl.verl_plugin.watch import console
 from avar_rl.verl_plugin.watch.constant_parts import ConstantParts
@@ -36,7 +36,7 @@ class AnchoredGRPOTrainer(PPOTrainerSync):
         self.recorder = RolloutRecorder(self.settings.rollouts)
         self.constant_parts = ConstantParts(self.rewards.weights, self.rewards.gates)
         self.exporter = MetricsExporter(run=config.trainer.experiment_name)
-        self._agreement_checked = False
+        self._agreements = 0  # steps of this run in which rollout and actor were compared
         super().__init__(config)
 
     def _build_replay_buffer(self) -> ReplayBuffer:
@@ -72,9 +72,10 @@ class AnchoredGRPOTrainer(PPOTrainerSync):
             _extra_info(batch)[MASS_REQUEST] = self.settings.attention
         batch = super()._compute_old_log_prob(batch, metrics)
         _extra_info(batch).pop(MASS_REQUEST, None)
-        if not self._agreement_checked:
-            check_agreement(metrics, self.settings.guard, self.config.actor_rollout_ref.rollout.dtype)
-            self._agreement_checked = True
+        if self._agreements < CHECKED_STEPS:
+            dtype = self.config.actor_rollout_ref.rollout.dtype
+            check_agreement(metrics, self.settings.guard, dtype, self.global_steps)
+            self._agreements += 1
         return batch
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
