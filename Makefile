@@ -26,9 +26,11 @@ test-fast: setup  ## units and numerics alone, without verl, Ray or vLLM: under 
 	$(AVAR_VENV)/bin/python -m pytest tests/unit tests/numerics -m "not gpu and not e2e and not slow" --durations=5
 
 # The tests that start vLLM's engine (e2e) need its CPU build, and those marked gpu a card.
+test-gpu-profile: export AVAR_PROFILE = gpu
+test-gpu-profile: export AVAR_VENV = $(CURDIR)/.venv-gpu
 test-gpu-profile:  ## the GPU profile's versions, tested without a GPU, in .venv-gpu
-	AVAR_PROFILE=gpu AVAR_VENV=$(CURDIR)/.venv-gpu recipes/setup.sh
-	.venv-gpu/bin/python -m pytest tests/unit tests/numerics tests/contracts -m "not gpu and not e2e" --durations=15
+	recipes/setup.sh
+	$(AVAR_VENV)/bin/python -m pytest tests/unit tests/numerics tests/contracts -m "not gpu and not e2e" --durations=15
 
 docs: setup  ## build the documentation as a site in site/; a dead link fails
 	$(AVAR_VENV)/bin/mkdocs build --strict

