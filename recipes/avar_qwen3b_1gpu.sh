@@ -16,7 +16,7 @@ OUT=${OUT:-outputs/$NAME}
 CONFIG=qwen3b # recipes/config/qwen3b_{sft,grpo}.yaml
 MODEL=${MODEL:-Qwen/Qwen2.5-VL-3B-Instruct}
 NGPUS=${NGPUS:-1}
-LORA_RANK=${LORA_RANK:-64}               # 0: full fine-tuning, which needs OFFLOAD=1 on one card
+LORA_RANK=${LORA_RANK-64}                # 0: full fine-tuning, which needs OFFLOAD=1 on one card
 MAX_PIXELS=${MAX_PIXELS:-602112}         # 768 image tokens of Qwen2.5-VL
 MAX_SFT=${MAX_SFT:-4096}                 # tokens of a whole conversation of the cold start
 TOKENS_PER_GPU=${TOKENS_PER_GPU:-8192}   # of one micro-batch; raised to the longest sequence

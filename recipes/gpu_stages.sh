@@ -13,6 +13,7 @@ MAX_PROMPT=${MAX_PROMPT:-2048}         # tokens of a question, its images includ
 MAX_RESPONSE=${MAX_RESPONSE:-2048}
 MIN_PIXELS=${MIN_PIXELS:-}             # of an image, in all stages; "": the model's own
 SYSTEM_PROMPT=${SYSTEM_PROMPT:-You are a helpful assistant.} # where a question has none, nor the model's chat template
+LORA_RANK=${LORA_RANK:-0}
 LORA_ALPHA=${LORA_ALPHA:-$((2 * LORA_RANK))}
 OFFLOAD=${OFFLOAD:-0}                  # 1: parameters, gradients and optimizer stay on the host while training, too
 OVERLONG=${OVERLONG:-error}
