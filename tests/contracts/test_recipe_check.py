@@ -120,6 +120,10 @@ def test_a_rollout_that_cannot_hold_its_weights(checked, model):
         ({"NGPUS": "16"}, "16 GPUs a node are wanted, and this machine has 8: set NGPUS=8"),
         ({"MAX_PIXELS": "1605632"}, "lets images of 2048 tokens through, and a whole prompt has MAX_PROMPT=2048"),
         ({"RL_DATA": "/nowhere/rl.parquet"}, "stage rl_data: /nowhere/rl.parquet: no such data file"),
+        (
+            {"LORA_RANK": "8", "SFT_ARGS": "model.target_modules=[no_such]"},
+            "target_modules=['no_such'] names no linear",
+        ),
         ({"SFT_ROWS": "/nowhere/rows.parquet"}, "/nowhere/rows.parquet: no such file"),
     ],
 )

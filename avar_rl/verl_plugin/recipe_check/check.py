@@ -59,7 +59,8 @@ def check(stages: Sequence[Stage], out: Path, profile: str, *, verbose: bool) ->
         _check_files(stage, config, out, found)
         _check_family(stage, config, stages, found)
     models = _Models(stages, found)
-    trained = [_numbers(stage, config, models, stages) for stage, config in configs.items()]
+    numbered = [found.attempt(_numbers, stage, config, models, stages) for stage, config in configs.items()]
+    trained = [stage for stage in numbered if stage is not None]
     for stage in trained:
         _check_limits(stage, plan.pixel_cap(stages), found)
     here = found.attempt(machine.look)

@@ -73,6 +73,9 @@ def adapter_parameters(model: Any, rank: int, target: str | Sequence[str], exclu
     Args:
         target: peft's `target_modules`: "all-linear" (all but the output layer), names, or a regular expression.
         exclude: peft's `exclude_modules`: names or a regular expression.
+
+    Raises:
+        ValueError: there is no such layer.
     """
     output = model.get_output_embeddings()
     chosen = [
@@ -81,6 +84,8 @@ def adapter_parameters(model: Any, rank: int, target: str | Sequence[str], exclu
         if (linear is not output if target == "all-linear" else _names(name, target))
         and not (exclude and _names(name, exclude))
     ]
+    if not chosen:
+        raise ValueError(f"model.target_modules={target} names no linear layer of the model; all-linear takes them all")
     return rank * sum(linear.in_features + linear.out_features for linear in chosen)
 
 
