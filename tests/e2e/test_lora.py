@@ -18,7 +18,11 @@ LORA = {"lora_rank": 8, "lora_alpha": 16}
 SFT = ["data.train_batch_size=8", "data.micro_batch_size_per_gpu=4", "data.num_workers=0", "data.val_files=null"]
 GRPO = ["data.train_batch_size=4", "actor_rollout_ref.actor.ppo_mini_batch_size=4", "actor_rollout_ref.rollout.n=2"]
 GRPO += [f"actor_rollout_ref.{p}_micro_batch_size_per_gpu=8" for p in ("actor.ppo", "rollout.log_prob", "ref.log_prob")]
-GRPO += ["actor_rollout_ref.rollout.load_format=safetensors", "actor_rollout_ref.rollout.layered_summon=true"]
+GRPO += [
+    "avar.guard.step_minutes=15",
+    "actor_rollout_ref.rollout.load_format=safetensors",
+    "actor_rollout_ref.rollout.layered_summon=true",
+]
 # large enough a step that a rollout without the adapters would differ by more than the guard allows
 GRPO += ["actor_rollout_ref.actor.optim.lr=1.0e-2", "actor_rollout_ref.actor.optim.lr_warmup_steps=0"]
 
