@@ -6,7 +6,7 @@ Prints one JSON line: {seam: "ok" or the error}
 
 import ast
 import dataclasses
-import importlib
+import importlib.util
 import inspect
 import json
 import textwrap
@@ -45,7 +45,9 @@ def every_name_that_we_import_of_the_stack_is_there():
 
 
 def has(module: str, name: str) -> bool:
-    return hasattr(importlib.import_module(module), name)
+    if hasattr(importlib.import_module(module), name):
+        return True
+    return importlib.util.find_spec(f"{module}.{name}") is not None  # a module of its own
 
 
 def the_logits_processor_is_found_by_its_name():
