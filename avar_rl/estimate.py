@@ -166,11 +166,15 @@ def training_parts(model: ModelSizes, run: Training) -> list[Part]:
 
 
 def _gathered(model: ModelSizes, run: Training) -> float:
-    """Unsharded parameters in the compute dtype; of what is trained, the unsharded gradient and its copy in fp32."""
-    parameters = run.compute * (model.root + model.unit + model.layer)
+    """Unsharded parameters in the compute dtype; of what is trained, the unsharded gradient and its copy in fp32.
+
+    Fused kernels read the output matrix, which then belongs to the root and stays gathered (compat/patches.py).
+    """
+    root = model.root + (model.vocabulary * model.hidden if run.fused and not model.tied else 0)
+    parameters = run.compute * (root + model.unit + model.layer)
     if model.adapters:
         return parameters
-    return parameters + (run.compute + FP32) * (max(model.root, model.unit) + model.layer)
+    return parameters + (run.compute + FP32) * (max(root, model.unit) + model.layer)
 
 
 def _logits(model: ModelSizes, run: Training) -> float:
