@@ -52,8 +52,8 @@ def test_seven_billion_on_eight_cards_as_worked_by_hand(seven):
     fused = sizes_of(estimate.training_parts(seven, Training(gpus=8, tokens=16384, fused=True)))
     # 512 tokens x 152,064 words x 12 B, and the gradient of the output matrix, 152,064 x 3,584 x 2 B
     assert fused["logits"] == pytest.approx(0.934 + 1.090, abs=0.001)
-    # the output matrix belongs to the root: 152,064 x 3,584 x 2 B more of parameters; the root is now the largest unit, and
-    # the gradients of its other weights count, too
+    # the output matrix belongs to the root, 152,064 x 3,584 x 2 B more of parameters; the root is now the largest unit,
+    # and the gradients of its other weights count, too
     more = 1.089922 + seven.root * 6 / 1e9
     assert fused["gather and reduce"] - parts["gather and reduce"] == pytest.approx(more, abs=0.001)
 
