@@ -23,6 +23,8 @@ GRPO += [
     "actor_rollout_ref.rollout.load_format=safetensors",
     "actor_rollout_ref.rollout.layered_summon=true",
 ]
+# a reward that differs between any two responses, right or wrong: there is something to learn in every step
+GRPO += ["avar.rewards.visual.gate=null", "algorithm.norm_adv_by_std_in_grpo=true"]
 # large enough a step that a rollout without the adapters would differ by more than the guard allows
 GRPO += ["actor_rollout_ref.actor.optim.lr=1.0e-2", "actor_rollout_ref.actor.optim.lr_warmup_steps=0"]
 
