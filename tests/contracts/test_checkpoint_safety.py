@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForImageTextToText
 
 from avar_rl.estimate import FP32, checkpoint_bytes, states
 from avar_rl.export import export
@@ -116,7 +117,9 @@ def test_shards_of_two_ranks_are_what_verl_merges_and_as_large_as_estimated(tiny
 
     step = training.checkpoints / "global_step_1"
     merge_shards(step, tmp_path / "merged.safetensors")
-    ours, verls = load_file(tmp_path / "merged.safetensors"), load_file(step / "huggingface" / "model.safetensors")
+    ours = load_file(tmp_path / "merged.safetensors")
+    # transformers writes some names otherwise than its modules have them, and reads both
+    verls = AutoModelForImageTextToText.from_pretrained(step / "huggingface", dtype=torch.float32).state_dict()
     assert ours.keys() == verls.keys() and all(ours[name].equal(verls[name]) for name in ours)
 
     sizes, _ = model_sizes(str(training.base))
