@@ -126,7 +126,8 @@ MINIATURES = {
         dict(depth=3, intermediate_size=128, out_hidden_size=HIDDEN)
         | dict(deepstack_visual_indexes=[0, 1], num_position_embeddings=64),
         # Published ones name no architecture here, and with them vLLM 0.28 fails on a CPU.
-        text=dict(head_dim=HIDDEN // HEADS, architectures=["Qwen3ForCausalLM"]) | _rope(6, 5, 5, mrope_interleaved=True),
+        text=dict(head_dim=HIDDEN // HEADS, architectures=["Qwen3ForCausalLM"])
+        | _rope(6, 5, 5, mrope_interleaved=True),
         patch=16,
         pixels=dict(image_mean=[0.5] * 3, image_std=[0.5] * 3),
         tied=True,
