@@ -19,6 +19,7 @@ from typing import Any
 
 from avar_rl.runtime.chat_template import with_system_turn, writes_system_turn
 from avar_rl.runtime.files import replacing, write_json
+from avar_rl.runtime.hub import model_directory
 from avar_rl.runtime.pixels import PixelLimits
 
 # Where an image processor's settings stand: under `image_processor` as transformers 5 writes them, or at the top of a
@@ -85,14 +86,10 @@ def _write_system_turn(folder: Path, text: str) -> None:
 
 
 def _directory(model: str) -> Path:
-    folder = Path(model)
-    if not folder.is_dir():
-        from huggingface_hub import snapshot_download
-
-        try:
-            folder = Path(snapshot_download(model))
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{model}: neither a directory nor a model that the hub gives ({error})") from error
+    try:
+        folder = model_directory(model)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{model}: neither a directory nor a model that the hub gives ({error})") from error
     if not (folder / "config.json").is_file():
         raise ValueError(f"{model}: no model (config.json is missing)")
     return folder.absolute()
@@ -144,12 +141,9 @@ def _with_limits(file: Path, limits: PixelLimits) -> dict[str, Any] | None:
     if images is None:
         return None
     images["size"] = {"shortest_edge": limits.least, "longest_edge": limits.most}
-    images |= {name: value for name, value in _older_names(limits).items() if name in images}
+    older = {"min_pixels": limits.least, "max_pixels": limits.most}
+    images |= {name: value for name, value in older.items() if name in images}
     return settings
-
-
-def _older_names(limits: PixelLimits) -> dict[str, int]:
-    return {"min_pixels": limits.least, "max_pixels": limits.most}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -93,7 +93,6 @@ def _from_torch(query: Tensor, flash_attn_varlen_func) -> bool:
 
 def recording_padded(stock, flash_attn_varlen_func):
     """transformers' function of (B, T, H, D), which verl calls for a batch that it does not take for a packed one."""
-    flash_attn_varlen_func = qwen2_vl.flash_attn_varlen_func  # flash-attn's own
 
     @functools.wraps(stock)
     def flash_attention_forward(query_states: Tensor, key_states: Tensor, value_states: Tensor, mask, *args, **kwargs):

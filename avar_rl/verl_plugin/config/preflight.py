@@ -1,7 +1,10 @@
 """Checks of a stage's inputs before any worker starts: data files, the model, and whether span masses can be had."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
@@ -9,20 +12,8 @@ from avar_rl.attention.families import require_supported
 from avar_rl.attention.roles import Markup
 from avar_rl.verl_plugin.config import model_checks, settings
 
-
-def check_inputs(data: DictConfig, model_path: str) -> None:
-    """Checks the data files and the model of a training stage.
-
-    Args:
-        data: verl's `data` node, with `train_files` and `val_files` (a path, several, or none).
-        model_path: a model directory, or a name on the hub.
-
-    Raises:
-        ValueError: see `check_files` and `check_model`.
-    """
-    check_files(data.train_files, "data.train_files")
-    check_files(data.val_files, "data.val_files")
-    check_model(model_path)
+if TYPE_CHECKING:
+    from transformers import ProcessorMixin
 
 
 def check_files(paths: str | Sequence[str] | None, what: str) -> None:
@@ -48,10 +39,12 @@ def check_files(paths: str | Sequence[str] | None, what: str) -> None:
             raise ValueError(f"{what}={path} has no rows")
 
 
-def check_model(path: str) -> None:
+def check_model(path: str) -> ProcessorMixin | None:
     """Checks that a model directory has a processor and belongs to a family whose chat markup gives span roles.
 
     A name on the hub is left to transformers.
+
+    Returns: the processor; None for a name on the hub.
 
     Raises:
         ValueError: there is no such directory, it is not a whole model, its family is not supported, or its processor
@@ -63,15 +56,17 @@ def check_model(path: str) -> None:
     if not folder.is_dir():
         if path.startswith((".", "/", "~")) or path.count("/") != 1:
             raise ValueError(f"model.path={path}: no such directory")
-        return  # a hub name: transformers downloads it, and fails with its own clear message
+        return None  # a hub name: transformers downloads it, and fails with its own clear message
     if not (folder / "config.json").is_file():
         raise ValueError(f"model.path={path} has no config.json: not a Hugging Face model directory")
     if not any((folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")):
         raise ValueError(f"model.path={path} has no processor (preprocessor_config.json); copy it from the base model")
     config = AutoConfig.from_pretrained(path)
     require_supported(config.model_type)
-    model_checks.check_processor(path, config, AutoProcessor.from_pretrained(path))
+    processor: ProcessorMixin = AutoProcessor.from_pretrained(path)
+    model_checks.check_processor(path, config, processor)
     Markup.from_tokenizer(AutoTokenizer.from_pretrained(path))
+    return processor
 
 
 def check_family(config: DictConfig, stage: str, model: str) -> None:
@@ -106,17 +101,16 @@ def check_stage(config: DictConfig, stage: str) -> None:
     """Checks the data files and the model of a stage, "sft" or "grpo", against each other.
 
     Raises:
-        ValueError: see `check_inputs`, `check_family` and `model_checks`.
+        ValueError: see `check_files`, `check_model`, `check_family` and `model_checks`.
     """
-    from transformers import AutoProcessor
-
     data, options = config.data, config.data.get("apply_chat_template_kwargs") or {}
     path = config.model.path if stage == "sft" else config.actor_rollout_ref.model.path
-    check_inputs(data, path)
-    if not Path(path).is_dir():
+    check_files(data.train_files, "data.train_files")
+    check_files(data.val_files, "data.val_files")
+    processor = check_model(path)
+    if processor is None:
         return  # a hub name, which the recipes' stage `base` makes a directory of
     check_family(config, stage, path)
-    processor = AutoProcessor.from_pretrained(path)
     files, column = _listed(data.train_files), data.get("prompt_key")
     if stage == "sft":  # whose validation records masses, too
         model_checks.check_turns_add_up(path, processor, options)
