@@ -75,7 +75,7 @@ def planned(script: str, *overrides: str, **knobs: str) -> str:
 def test_seven_billion_fits_eight_cards(checked, model):
     status, out, err = checked("avar_qwen7b.sh", EIGHT, MODEL=model("Qwen2.5-VL-7B-Instruct"))
     assert status == 0, err
-    assert "stage sft, training, each of 8 GPUs 38." in out and "stage grpo, rollout, each of 8 GPUs" in out
+    assert "stage sft, training, each of 8 GPUs 39." in out and "stage grpo, rollout, each of 8 GPUs" in out
     assert "note:" not in err
 
 
