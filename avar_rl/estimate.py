@@ -88,7 +88,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Rollout:
+class RolloutEngine:
     """A vLLM engine beside the actor.
 
     share: of the card that the engine takes, its `gpu_memory_utilization`. length: of the longest sequence, in tokens.
@@ -186,12 +186,12 @@ def _logits(model: ModelSizes, run: Training) -> float:
     return 3 * FP32 * min(_FUSED_CHUNK, run.tokens) * model.vocabulary + weights
 
 
-def key_value_bytes(model: ModelSizes, rollout: Rollout) -> float:
+def key_value_bytes(model: ModelSizes, rollout: RolloutEngine) -> float:
     """Bytes of the KV cache for one token on each of the engine's cards: a key and a value for every layer."""
     return 2 * model.layers * model.key_value * rollout.dtype / rollout.tensor_parallel
 
 
-def rollout_parts(model: ModelSizes, rollout: Rollout, run: Training, card: float) -> list[Part]:
+def rollout_parts(model: ModelSizes, rollout: RolloutEngine, run: Training, card: float) -> list[Part]:
     """Memory of one card of `card` bytes while vLLM answers. The KV cache is what the engine's share leaves over; it is
     negative where the weights alone take more."""
     weights = (model.parameters + model.adapters) * rollout.dtype / rollout.tensor_parallel
@@ -214,7 +214,7 @@ def pixel_bytes(model: ModelSizes, image_tokens: int, number: int = FP32) -> int
     return image_tokens * model.patches_per_token * model.patch_values * number
 
 
-def process_part(ranks: int, rollout: Rollout | None) -> Part:
+def process_part(ranks: int, rollout: RolloutEngine | None) -> Part:
     """Memory of the processes of a node with that many ranks, without the model."""
     if rollout is None:
         return Part("processes", ranks * _SFT_RANK, f"ranks: {ranks}", rough=True)
@@ -223,7 +223,7 @@ def process_part(ranks: int, rollout: Rollout | None) -> Part:
 
 
 def host_parts(
-    model: ModelSizes, run: Training, *, nodes: int, rollout: Rollout | None = None, pixels: float = 0.0
+    model: ModelSizes, run: Training, *, nodes: int, rollout: RolloutEngine | None = None, pixels: float = 0.0
 ) -> list[Part]:
     """Memory of a node's host. `pixels`: pixel values that the queue of a step holds, in bytes."""
     ranks = run.gpus // nodes

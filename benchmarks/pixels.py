@@ -25,7 +25,7 @@ from avar_rl.verl_plugin.config import environment
 environment.prepare("cpu")  # before anything imports verl
 
 from avar_rl.base_model import make_base  # noqa: E402
-from benchmarks.rolled_images import QUESTION, Rollout, as_verl_ships_it, png, write_rows_of  # noqa: E402
+from benchmarks.rolled_images import QUESTION, AgentLoopRun, as_verl_ships_it, png, write_rows_of  # noqa: E402
 
 STEP_PROMPTS, STEP_RESPONSES = 256, 2048
 VARIANTS = ("verl", "cached, fp32", "cached, bf16")
@@ -111,7 +111,7 @@ def measure(variant: str, base: Path, data: Path, responses: int) -> Cost:
         stack.enter_context(contextlib.redirect_stdout(None))
         if variant == "verl":
             stack.enter_context(as_verl_ships_it())
-        rollout = Rollout(base, data, *(IN_BF16 if variant.endswith("bf16") else []))
+        rollout = AgentLoopRun(base, data, *(IN_BF16 if variant.endswith("bf16") else []))
         stack.enter_context(counted(cost))
         started = process_time()
         rolled = rollout.run(responses)

@@ -55,7 +55,7 @@ def configuration(stage: str, base: Path, data: Path, *overrides: str) -> Any:
     return recipe.load(str(ROOT / f"recipes/config/tiny_{stage}"), given, stage=stage)
 
 
-class Server:
+class AnsweringServer:
     """In the place of vLLM's: answers three tokens and keeps what it was asked."""
 
     def __init__(self):
@@ -85,7 +85,7 @@ class Rolled:
     outputs: list[list[Any]]
 
 
-class Rollout:
+class AgentLoopRun:
     """verl's agent-loop worker, with the rows of a file as they reach it."""
 
     def __init__(self, base: Path, data: Path, *overrides: str):
@@ -93,7 +93,7 @@ class Rollout:
         from verl.utils.dataset.rl_dataset import RLHFDataset
 
         config = configuration("grpo", base, data, "data.max_prompt_length=2000", *overrides)
-        self.server: Any = Server()
+        self.server: Any = AnsweringServer()
         rewards: list[Any] = [RewardWorker()]
         self.worker = AgentLoopWorker(config, self.server, reward_loop_worker_handles=rewards)
         rows = RLHFDataset([str(data)], self.worker.tokenizer, config.data, self.worker.processor)

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu_check import engine, small_qwen
-from benchmarks.gpu_check.results import Findings, Setting
+from benchmarks.gpu_check.results import PartFindings, Setting
 
 STEPS = 8  # until what they change stands well above the rounding of bfloat16
 OVERRIDES = ["model.lora_rank=16", "model.lora_alpha=32", "optim.lr=1e-3", "optim.lr_warmup_steps_ratio=0"]
 
 
-def run(findings: Findings, setting: Setting) -> None:
+def run(findings: PartFindings, setting: Setting) -> None:
     from avar_rl.export import export
 
     tokenizer, sizes = engine.prepare(setting)

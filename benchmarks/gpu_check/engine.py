@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.gpu_check import small_qwen, stand_ins
 from benchmarks.gpu_check.parts import ROOT
-from benchmarks.gpu_check.results import Findings, Setting
+from benchmarks.gpu_check.results import PartFindings, Setting
 
 STAND_INS = stand_ins.install()
 
@@ -39,7 +39,7 @@ def prepare(setting: Setting) -> tuple[Any, small_qwen.Sizes]:
     return AutoTokenizer.from_pretrained(setting.work / "model"), sizes
 
 
-def start(findings: Findings, setting: Setting, overrides: list[str]):
+def start(findings: PartFindings, setting: Setting, overrides: list[str]):
     """verl's trainer of the cold start, on the recipe's settings and `overrides`, with its engine built.
 
     Packed batches, activation checkpointing, bfloat16 under autocast, one rank of FSDP2. `prepare` goes before it.
@@ -120,7 +120,7 @@ def batch(trainer, rows: list[dict[str, Any]], masses: bool = False):
 
 
 def compare(
-    findings: Findings, setting: Setting, name: str, steps: dict[str, Callable[[], Any]]
+    findings: PartFindings, setting: Setting, name: str, steps: dict[str, Callable[[], Any]]
 ) -> tuple[float, float]:
     """Times two ways of doing a step, plain first, turn by turn after one warm-up; notes all figures.
 

@@ -14,14 +14,14 @@ from torch import Tensor
 
 from benchmarks.gpu_check import engine, small_qwen
 from benchmarks.gpu_check.eager import response_masses
-from benchmarks.gpu_check.results import Findings, Setting
+from benchmarks.gpu_check.results import PartFindings, Setting
 
 # Shapes: N rows, L layers, S = 2 spans (image, system), Q queries.
 
 TOKENS = (4096, 8192, 16384)
 
 
-def run(findings: Findings, setting: Setting) -> None:
+def run(findings: PartFindings, setting: Setting) -> None:
     tokenizer, sizes = engine.prepare(setting)
     rows = small_qwen.rows(tokenizer, sizes, 2)
     if not setting.miniature:  # whole maps of 28 heads
@@ -36,7 +36,7 @@ def run(findings: Findings, setting: Setting) -> None:
     _check_cost(findings, setting, trainer, sizes)
 
 
-def check_masses(findings: Findings, recorded: list[Tensor], maps: dict[torch.dtype, list[Tensor]]) -> None:
+def check_masses(findings: PartFindings, recorded: list[Tensor], maps: dict[torch.dtype, list[Tensor]]) -> None:
     """The engine's masses against those of eager float32, and how far eager bfloat16 is from them; each (S, L, Q)."""
     for span, name in enumerate(("image", "system")):
         ours, torchs = (
@@ -62,7 +62,7 @@ def recorded_masses(trainer, rows: list[dict[str, Any]]) -> list[Tensor]:
     return found
 
 
-def _check_hidden_states(findings: Findings, trainer, rows: list[dict[str, Any]]) -> None:
+def _check_hidden_states(findings: PartFindings, trainer, rows: list[dict[str, Any]]) -> None:
     """The last hidden states, whose fixed function the logits are, and the loss of language, in a training pass."""
     seen: list[Tensor] = []
     norm = trainer.engine.module.model.language_model.norm
@@ -80,7 +80,7 @@ def _check_hidden_states(findings: Findings, trainer, rows: list[dict[str, Any]]
     findings.note("training pass: loss of language", {way: float(loss) for way, loss in losses.items()})
 
 
-def _check_cost(findings: Findings, setting: Setting, trainer, sizes: small_qwen.Sizes) -> None:
+def _check_cost(findings: PartFindings, setting: Setting, trainer, sizes: small_qwen.Sizes) -> None:
     for tokens in (2 * sizes.tokens,) if setting.miniature else TOKENS:
         rows = small_qwen.rows(trainer.model_config.tokenizer, sizes, tokens // sizes.tokens)
         steps = {way: partial(_step, trainer, engine.batch(trainer, rows), way) for way in ("plain", "guided")}

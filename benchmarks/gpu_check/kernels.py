@@ -26,7 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from avar_rl.attention.kernel_lse import CatchLogSumExp
 from avar_rl.attention.varlen import flash_attn_varlen_func
 from benchmarks.accuracy import log_sum_exp
-from benchmarks.gpu_check.results import Findings, Setting
+from benchmarks.gpu_check.results import PartFindings, Setting
 
 # Shapes: B batch, H heads, T tokens, D head dim.
 
@@ -52,7 +52,7 @@ class Inputs:
     borders: Tensor
 
 
-def run(findings: Findings, setting: Setting) -> None:
+def run(findings: PartFindings, setting: Setting) -> None:
     findings.note("versions", versions(setting))
     torch.manual_seed(0)
     H, T, D = (4, 70, 32) if setting.miniature else (28, 1000, 128)
@@ -133,7 +133,7 @@ class _Operations(TorchDispatchMode):
         return output
 
 
-def _check(findings: Findings, name: str, kernel, inputs: Inputs, expected: Tensor, gradients: bool) -> None:
+def _check(findings: PartFindings, name: str, kernel, inputs: Inputs, expected: Tensor, gradients: bool) -> None:
     how = f"{name}, {'with' if gradients else 'without'} gradients"
     query, key, value = (x.detach().requires_grad_(gradients) for x in (inputs.query, inputs.key, inputs.value))
     mine = Inputs(query, key, value, inputs.borders)

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
-from benchmarks.gpu_check.results import DONE, FAILED, TIMED_OUT, Findings, Setting
+from benchmarks.gpu_check.results import DONE, FAILED, TIMED_OUT, PartFindings, Setting
 
 ROOT = Path(__file__).parents[2]
 NO_DEVICE = 2  # exit status of a part that needs a CUDA device and finds none
 
 
 @dataclass(frozen=True)
-class Part:
+class CheckPart:
     """number: as on the command line. module: of this package, with `run(findings, setting)`. seconds: its limit."""
 
     number: str
@@ -29,27 +29,27 @@ class Part:
 
 
 PARTS = (
-    Part("1", "kernels", "versions; the log-sum-exp of every attention kernel", 60),
-    Part("2", "span_mass", "span mass in Triton against float64", 90, interprets=True),
-    Part("3", "guided_step", "verl's engine: guided SFT step", 210),
-    Part("4", "policy_update", "verl's engine: old log-probs with masses, policy update", 150),
-    Part("5", "recording", "what recording costs at Qwen2.5-VL-7B's shape", 240),
-    Part("6", "adapters", "LoRA: step, export, reload", 90),
+    CheckPart("1", "kernels", "versions; the log-sum-exp of every attention kernel", 60),
+    CheckPart("2", "span_mass", "span mass in Triton against float64", 90, interprets=True),
+    CheckPart("3", "guided_step", "verl's engine: guided SFT step", 210),
+    CheckPart("4", "policy_update", "verl's engine: old log-probs with masses, policy update", 150),
+    CheckPart("5", "recording", "what recording costs at Qwen2.5-VL-7B's shape", 240),
+    CheckPart("6", "adapters", "LoRA: step, export, reload", 90),
 )
 
 
-def run_here(part: Part, path: Path, setting: Setting) -> int:
+def run_here(part: CheckPart, path: Path, setting: Setting) -> int:
     """Runs a part in this process. Returns the exit status; whatever goes wrong ends the process with its traceback."""
     import torch
 
     if not setting.miniature and not torch.cuda.is_available():
         print("no CUDA device: --miniature runs every part in a small shape on the CPU", file=sys.stderr)
         return NO_DEVICE
-    importlib.import_module(f"benchmarks.gpu_check.{part.module}").run(Findings(path, part.number), setting)
+    importlib.import_module(f"benchmarks.gpu_check.{part.module}").run(PartFindings(path, part.number), setting)
     return 0
 
 
-def run_apart(part: Part, path: Path, setting: Setting, factor: float) -> int:
+def run_apart(part: CheckPart, path: Path, setting: Setting, factor: float) -> int:
     """Runs a part in a process of its own, with all its output in a log; says in the file how it went.
 
     Args:
@@ -60,7 +60,7 @@ def run_apart(part: Part, path: Path, setting: Setting, factor: float) -> int:
     log = setting.work / f"part{part.number}.log"
     command = [sys.executable, "-m", "benchmarks.gpu_check", "--part", part.number, "--out", str(path)]
     command += ["--work", str(setting.work), *(["--miniature"] if setting.miniature else [])]
-    findings, begun, limit = Findings(path, part.number), monotonic(), part.seconds * factor
+    findings, begun, limit = PartFindings(path, part.number), monotonic(), part.seconds * factor
     with log.open("w") as output:
         process = subprocess.Popen(
             command, cwd=ROOT, env=_environment(part, setting), stdout=output, stderr=output, start_new_session=True
@@ -81,7 +81,7 @@ def run_apart(part: Part, path: Path, setting: Setting, factor: float) -> int:
     return NO_DEVICE if status == NO_DEVICE else 0
 
 
-def _environment(part: Part, setting: Setting) -> dict[str, str]:
+def _environment(part: CheckPart, setting: Setting) -> dict[str, str]:
     found = dict(os.environ)
     found["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [found.get("PYTHONPATH")])])
     found["HF_HUB_OFFLINE"] = "1"

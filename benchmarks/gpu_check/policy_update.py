@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu_check import engine, small_qwen
-from benchmarks.gpu_check.results import Findings, Setting
+from benchmarks.gpu_check.results import PartFindings, Setting
 
 TOKENS = (4096, 16384)
 
 
-def run(findings: Findings, setting: Setting) -> None:
+def run(findings: PartFindings, setting: Setting) -> None:
     tokenizer, sizes = engine.prepare(setting)
     rows = small_qwen.rows(tokenizer, sizes, 4)
     for fused in (False, True):
@@ -36,7 +36,7 @@ def run(findings: Findings, setting: Setting) -> None:
             torch.cuda.empty_cache()
 
 
-def _check_recording(findings: Findings, trainer, rows: list[dict], name: str, fused: bool) -> list[Tensor]:
+def _check_recording(findings: PartFindings, trainer, rows: list[dict], name: str, fused: bool) -> list[Tensor]:
     """That recording changes nothing. Returns the log-probabilities of each row's tokens."""
     logits: list[Tensor] = []
     head = trainer.engine.module.get_output_embeddings()
@@ -57,7 +57,7 @@ def _log_probs(trainer, rows: list[dict[str, Any]], masses: bool) -> list[Tensor
     return list(output["log_probs"].unbind())
 
 
-def _check_update(findings: Findings, trainer, rows: list[dict], before: list[Tensor], name: str) -> None:
+def _check_update(findings: PartFindings, trainer, rows: list[dict], before: list[Tensor], name: str) -> None:
     """One step of verl's policy loss must make what has a positive advantage likelier, and the rest less likely."""
     from verl.workers.config import FSDPActorConfig
     from verl.workers.utils.losses import ppo_loss
@@ -92,7 +92,7 @@ def _sampled(row: dict[str, Any], log_probs: Tensor, advantage: float) -> dict[s
     }
 
 
-def _check_cost(findings: Findings, setting: Setting, trainer, sizes: small_qwen.Sizes) -> None:
+def _check_cost(findings: PartFindings, setting: Setting, trainer, sizes: small_qwen.Sizes) -> None:
     infer = trainer.training_client.infer_batch
     for tokens in (2 * sizes.tokens,) if setting.miniature else TOKENS:
         rows = small_qwen.rows(trainer.model_config.tokenizer, sizes, tokens // sizes.tokens)

@@ -6,13 +6,13 @@ import dataclasses
 from typing import Any
 
 from benchmarks import cases, gpu
-from benchmarks.gpu_check.results import Findings, Setting
+from benchmarks.gpu_check.results import PartFindings, Setting
 
 TOKENS = (4096, 8192, 16384)
 REPEATS = 5
 
 
-def run(findings: Findings, setting: Setting) -> None:
+def run(findings: PartFindings, setting: Setting) -> None:
     small, device = setting.miniature, setting.device
     lengths, repeats = ((512,), 1) if small else (TOKENS, REPEATS)
     model, attention = gpu.make_model(gpu.MINIATURE if small else gpu.QWEN_7B, max(lengths), device)
@@ -30,7 +30,7 @@ def run(findings: Findings, setting: Setting) -> None:
             findings.note(f"span mass of a layer, {tokens:,} tokens: {what}", dataclasses.asdict(operation))
 
 
-def _keep(findings: Findings, name: str, timings: dict[str, Any], counts: bool) -> None:
+def _keep(findings: PartFindings, name: str, timings: dict[str, Any], counts: bool) -> None:
     found = timings["recording"]
     findings.note(name, {variant: dataclasses.asdict(timing) for variant, timing in timings.items()})
     findings.at_most(f"{name}: time with masses over without", 1.03, found.ratio, counts)

@@ -29,7 +29,7 @@ class Setting:
         return self.device == "cpu"
 
 
-class Findings:
+class PartFindings:
     """One part's share of the file. Only one process writes at a time: the part that runs."""
 
     def __init__(self, path: Path, part: str) -> None:

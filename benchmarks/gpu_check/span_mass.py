@@ -12,12 +12,12 @@ import torch
 
 from avar_rl.attention.span_mass.select import VARIABLE
 from benchmarks.accuracy import errors, log_sum_exp, ours
-from benchmarks.gpu_check.results import Findings, Setting
+from benchmarks.gpu_check.results import PartFindings, Setting
 
 # Shapes: H query heads, G key heads, T tokens, D head dim, S spans, Q queries.
 
 
-def run(findings: Findings, setting: Setting) -> None:
+def run(findings: PartFindings, setting: Setting) -> None:
     os.environ[VARIABLE] = "triton"  # an error where it cannot run
     H, G, D, lengths, queries = (7, 1, 32, (1, 20, 32), 40) if setting.miniature else (28, 4, 128, (1, 639, 1920), 768)
     query, key, spans, weight, where = _case(H, G, D, lengths, queries, setting.device)

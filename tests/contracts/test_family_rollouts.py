@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from avar_rl.verl_plugin.config import environment
-from benchmarks.rolled_images import Rollout, png, write_rows_of
+from benchmarks.rolled_images import AgentLoopRun, png, write_rows_of
 from data_tools.miniature.model import MINIATURES, corpus, save
 
 environment.prepare("cpu")  # before anything imports verl
@@ -16,7 +16,7 @@ def test_the_inputs_of_a_response_give_the_logits_of_the_plain_model(family, tin
 
     save(tmp_path / "model", corpus(tiny_world / "data"), 0, family)
     write_rows_of(tmp_path, [png(84, 84), png(200, 100)])
-    rolled = Rollout(tmp_path / "model", tmp_path / "rl.parquet").run()
+    rolled = AgentLoopRun(tmp_path / "model", tmp_path / "rl.parquet").run()
     network = AutoModelForImageTextToText.from_pretrained(tmp_path / "model").eval()
     token = AutoProcessor.from_pretrained(tmp_path / "model").image_token_id
     for (output,) in rolled.outputs:

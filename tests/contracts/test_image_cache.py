@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from avar_rl.verl_plugin.config import environment
-from benchmarks.rolled_images import Rolled, Rollout, as_verl_ships_it, configuration, png, write_rows_of
+from benchmarks.rolled_images import AgentLoopRun, Rolled, as_verl_ships_it, configuration, png, write_rows_of
 
 environment.prepare("cpu")  # before anything imports verl
 
@@ -68,11 +68,11 @@ def assert_same_outputs(one: Rolled, other: Rolled) -> None:
 
 def test_a_prompts_images_are_processed_once_and_nothing_else_changes(tiny_world, images, calls):
     with as_verl_ships_it():
-        stock = Rollout(tiny_world / "base", images).run(responses=4)
+        stock = AgentLoopRun(tiny_world / "base", images).run(responses=4)
     # for the tokens, for the reward's batch and for the actor's inputs, of each response; two rows have the same image
     assert calls == {((84, 84),): 2 * 3 * 4, ((196, 168),): 3 * 4}
     calls.clear()
-    shared = Rollout(tiny_world / "base", images).run(responses=4)
+    shared = AgentLoopRun(tiny_world / "base", images).run(responses=4)
     assert calls == {((84, 84),): 1, ((196, 168),): 1}
     assert_same_outputs(stock, shared)
     assert [request["prompt_ids"] for request in stock.asked] == [request["prompt_ids"] for request in shared.asked]
@@ -81,16 +81,16 @@ def test_a_prompts_images_are_processed_once_and_nothing_else_changes(tiny_world
 
 
 def test_without_a_cache_the_outputs_are_the_same(tiny_world, images, calls):
-    kept = Rollout(tiny_world / "base", images).run(responses=2)
+    kept = AgentLoopRun(tiny_world / "base", images).run(responses=2)
     calls.clear()
-    none = Rollout(tiny_world / "base", images, "avar.images.cache_mb=0").run(responses=2)
+    none = AgentLoopRun(tiny_world / "base", images, "avar.images.cache_mb=0").run(responses=2)
     assert calls[((196, 168),)] > 1
     assert_same_outputs(kept, none)
 
 
 def test_pixels_travel_in_the_precision_of_the_actor(tiny_world, images):
-    exact = Rollout(tiny_world / "base", images).run().outputs
-    half = Rollout(tiny_world / "base", images, *IN_BF16).run().outputs
+    exact = AgentLoopRun(tiny_world / "base", images).run().outputs
+    half = AgentLoopRun(tiny_world / "base", images, *IN_BF16).run().outputs
     for (one,), (other,) in zip(exact, half, strict=True):
         expected = tensors(one)
         assert expected["pixel_values"].dtype == torch.float32

@@ -12,7 +12,7 @@ from PIL import Image
 
 from avar_rl.base_model import make_base
 from avar_rl.verl_plugin.config import environment
-from benchmarks.rolled_images import QUESTION, Rollout, as_verl_ships_it, configuration, png, write_rows_of
+from benchmarks.rolled_images import QUESTION, AgentLoopRun, as_verl_ships_it, configuration, png, write_rows_of
 
 environment.prepare("cpu")  # before anything imports verl
 
@@ -58,7 +58,7 @@ def test_rollout_vllm_evaluation_and_probe_agree_with_the_check(base, odd_images
     from data_tools.validate import load_processor
 
     data, processor = odd_images / "rl.parquet", load_processor(base)
-    rolled = Rollout(base, data).run()
+    rolled = AgentLoopRun(base, data).run()
     samples = load_samples(data, "user")
     questions: list[Any] = [SimpleNamespace(conversation=sample) for sample in samples]
     prompts = vllm_prompts(questions, processor)
@@ -127,9 +127,9 @@ def test_verls_filter_of_long_prompts_agrees_with_the_check(base, odd_images):
 
 def test_verl_itself_resizes_twice(tiny_world, odd_images):
     data = odd_images / "rl.parquet"
-    ours = Rollout(tiny_world / "base", data).run()
+    ours = AgentLoopRun(tiny_world / "base", data).run()
     with as_verl_ships_it():
-        verls = Rollout(tiny_world / "base", data).run()
+        verls = AgentLoopRun(tiny_world / "base", data).run()
     pairs = zip(SIZES, ours.asked, verls.asked, strict=True)
     differ = [size for size, own, other in pairs if len(own["prompt_ids"]) != len(other["prompt_ids"])]
     # 1000 x 100 under 50,176 pixels: 100 / sqrt(100000 / 50176) / 28 = 2.53 by 25.3 tokens, so 2 x 25; but 1008 x 112,
@@ -142,7 +142,7 @@ def test_transparent_images_are_on_white_everywhere(tiny_world, tmp_path):
     from data_tools.validate import load_processor
 
     write_rows_of(tmp_path, [png(84, 84, "RGBA")])
-    ((output,),) = Rollout(tiny_world / "base", tmp_path / "rl.parquet").run().outputs
+    ((output,),) = AgentLoopRun(tiny_world / "base", tmp_path / "rl.parquet").run().outputs
     (sample,) = load_samples(tmp_path / "rl.parquet", "user")
     processor = load_processor(tiny_world / "base")
     pixels = processor.image_processor(images=sample.pictures(), return_tensors="pt")["pixel_values"]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from avar_rl import estimate
-from avar_rl.estimate import GB, Rollout, Training
+from avar_rl.estimate import GB, RolloutEngine, Training
 from avar_rl.verl_plugin.config import environment
 
 environment.prepare("cpu")  # before anything imports verl
@@ -60,7 +60,7 @@ def test_seven_billion_on_eight_cards_as_worked_by_hand(seven):
 
 def test_the_rollout_of_seven_billion(seven):
     run = Training(gpus=8, tokens=16384)
-    rollout = Rollout(share=0.6, tensor_parallel=1, length=4096, host_parameters=True, host_optimizer=True)
+    rollout = RolloutEngine(share=0.6, tensor_parallel=1, length=4096, host_parameters=True, host_optimizer=True)
     parts = estimate.rollout_parts(seven, rollout, run, 80 * GB)
     assert estimate.total(parts[:3]) == pytest.approx(48 * GB)  # weights, KV cache, process: the engine's share
     # a token: key and value, 28 layers, 4 heads of 128, bf16

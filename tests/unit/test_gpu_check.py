@@ -34,7 +34,7 @@ def goals(file, part="1"):
 
 
 def test_a_goal_is_met_missed_or_not_applicable(file):
-    findings = results.Findings(file, "1")
+    findings = results.PartFindings(file, "1")
     for measured in (1.03, 1.0301, math.nan, None):
         findings.at_most("time", 1.03, measured)
     findings.at_most("time on a CPU", 1.03, 2.0, applies=False)
@@ -49,7 +49,7 @@ def test_a_goal_is_met_missed_or_not_applicable(file):
     ("status", "met", "whole"), [("done", True, True), ("done", False, False), ("failed", True, False)]
 )
 def test_the_check_is_complete_where_all_is_done_and_nothing_missed(file, status, met, whole):
-    findings = results.Findings(file, "1")
+    findings = results.PartFindings(file, "1")
     findings.holds("bits", met)
     findings.holds("not here", False, applies=False)
     findings.status(status)
@@ -57,7 +57,7 @@ def test_the_check_is_complete_where_all_is_done_and_nothing_missed(file, status
 
 
 def test_a_part_that_begins_anew_forgets_itself_and_nothing_else(file):
-    results.Findings(file, "1").holds("bits", True)
+    results.PartFindings(file, "1").holds("bits", True)
     found = results.read(file)
     results.begin(found, "3")
     results.begin(found, "2")
@@ -67,7 +67,7 @@ def test_a_part_that_begins_anew_forgets_itself_and_nothing_else(file):
 
 
 def test_the_table_in_markdown(file):
-    findings = results.Findings(file, "1")
+    findings = results.PartFindings(file, "1")
     findings.note("versions", {"card": "NVIDIA H100", "driver": "580", "torch": "2.11.0"})
     findings.at_most("time", 1.03, 1.0123456)
     findings.status("timed out", seconds=60, error="stopped at its limit of 60 s")
@@ -147,7 +147,7 @@ def test_a_part_that_hangs_is_stopped_at_its_limit_with_all_it_started(file, tmp
 
 
 def test_a_check_that_is_ended_keeps_what_it_has_and_leaves_nothing_behind(file):
-    results.Findings(file, "1").status("done", seconds=1)
+    results.PartFindings(file, "1").status("done", seconds=1)
     command = [sys.executable, "-m", "benchmarks.gpu_check", "--miniature", "--out", str(file), "--parts", "2"]
     check = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert check.stdout and check.stdout.readline().startswith("part 2")

@@ -16,11 +16,11 @@ from avar_rl.verl_plugin.config.command_line import parse_arguments
 from avar_rl.verl_plugin.grpo import run as grpo
 from avar_rl.verl_plugin.recipe_check import machine, needs, numbers, plan, report
 from avar_rl.verl_plugin.recipe_check.model_sizes import model_sizes
-from avar_rl.verl_plugin.recipe_check.plan import Stage
+from avar_rl.verl_plugin.recipe_check.plan import RecipeStage
 from avar_rl.verl_plugin.sft import run as sft
 
 
-class Findings:
+class FaultsAndNotes:
     """What is at fault, and what is worth knowing: sentences, each once."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Findings:
             return None
 
 
-def check(stages: Sequence[Stage], out: Path, profile: str, *, verbose: bool) -> int:
+def check(stages: Sequence[RecipeStage], out: Path, profile: str, *, verbose: bool) -> int:
     """Prints what is at fault. `verbose`: also the commands, the training stages' configurations and the estimates.
 
     Args:
@@ -51,7 +51,7 @@ def check(stages: Sequence[Stage], out: Path, profile: str, *, verbose: bool) ->
 
     Returns: the exit status, 0 or 2.
     """
-    found = Findings()
+    found = FaultsAndNotes()
     configs = _configurations(stages, found, verbose)
     for sentence in plan.missing_files(stages, out):
         found.fault(sentence)
@@ -80,7 +80,7 @@ def check(stages: Sequence[Stage], out: Path, profile: str, *, verbose: bool) ->
     return 2 if found.faults else 0
 
 
-def _say(found: Findings, listed: Sequence[needs.Need], verbose: bool) -> None:
+def _say(found: FaultsAndNotes, listed: Sequence[needs.Need], verbose: bool) -> None:
     sys.stdout.flush()
     for note in found.notes:
         print(f"avar recipe: note: {note}", file=sys.stderr)
@@ -91,7 +91,9 @@ def _say(found: Findings, listed: Sequence[needs.Need], verbose: bool) -> None:
         print(f"== checked before the first stage: {sizes}", flush=True)
 
 
-def _configurations(stages: Sequence[Stage], found: Findings, verbose: bool) -> dict[Stage, DictConfig]:
+def _configurations(
+    stages: Sequence[RecipeStage], found: FaultsAndNotes, verbose: bool
+) -> dict[RecipeStage, DictConfig]:
     """The training stages' configurations, without those that are at fault."""
     configs = {}
     for stage in stages:
@@ -109,7 +111,7 @@ def _configurations(stages: Sequence[Stage], found: Findings, verbose: bool) -> 
     return configs
 
 
-def _check_files(stage: Stage, config: DictConfig, out: Path, found: Findings) -> None:
+def _check_files(stage: RecipeStage, config: DictConfig, out: Path, found: FaultsAndNotes) -> None:
     """Data files that are there, or that no earlier stage makes."""
     for key in ("train_files", "val_files"):
         value = config.data[key]
@@ -118,7 +120,7 @@ def _check_files(stage: Stage, config: DictConfig, out: Path, found: Findings) -
         found.attempt(preflight.check_files, paths, f"stage {stage.name}: data.{key}")
 
 
-def _check_family(stage: Stage, config: DictConfig, stages: Sequence[Stage], found: Findings) -> None:
+def _check_family(stage: RecipeStage, config: DictConfig, stages: Sequence[RecipeStage], found: FaultsAndNotes) -> None:
     """Whether the family of the model that a stage starts from can do what it asks, where that model is there."""
     kind = plan.TRAINERS[stage.module]
     path = config.model.path if kind == "sft" else config.actor_rollout_ref.model.path
@@ -130,7 +132,7 @@ def _check_family(stage: Stage, config: DictConfig, stages: Sequence[Stage], fou
 class _Models:
     """The sizes of the models that stages start from, each built once; (None, None) for one that is not known yet."""
 
-    def __init__(self, stages: Sequence[Stage], found: Findings):
+    def __init__(self, stages: Sequence[RecipeStage], found: FaultsAndNotes):
         self.stages, self.found = stages, found
         self._known: dict[str | None, tuple[ModelSizes | None, Any]] = {None: (None, None)}
 
@@ -156,7 +158,9 @@ def _on_the_hub(name: str) -> bool:
     return not name.startswith(("/", ".", "~")) and name.count("/") == 1 and not Path(name).exists()
 
 
-def _numbers(stage: Stage, config: DictConfig, models: _Models, stages: Sequence[Stage]) -> numbers.StageNumbers:
+def _numbers(
+    stage: RecipeStage, config: DictConfig, models: _Models, stages: Sequence[RecipeStage]
+) -> numbers.StageNumbers:
     if plan.TRAINERS[stage.module] == "sft":
         return numbers.sft_numbers(stage.name, config, *models.of(config.model.path))
     path = config.actor_rollout_ref.model.path
@@ -164,7 +168,7 @@ def _numbers(stage: Stage, config: DictConfig, models: _Models, stages: Sequence
 
 
 def _needs(
-    trained: Sequence[numbers.StageNumbers], here: machine.Machine, profile: str, out: Path, found: Findings
+    trained: Sequence[numbers.StageNumbers], here: machine.Machine, profile: str, out: Path, found: FaultsAndNotes
 ) -> list[needs.Need]:
     listed = [need for stage in trained for need in needs.card_needs(stage, here)] if profile == "gpu" else []
     listed += needs.host_needs(trained, here)
@@ -181,7 +185,7 @@ def _needs(
     return listed
 
 
-def _check_limits(stage: numbers.StageNumbers, pixel_cap: int | None, found: Findings) -> None:
+def _check_limits(stage: numbers.StageNumbers, pixel_cap: int | None, found: FaultsAndNotes) -> None:
     """Heads over the cards of a rollout engine, and the largest image within a prompt."""
     if stage.rollout is None or stage.model is None:
         return
@@ -202,7 +206,7 @@ def _check_limits(stage: numbers.StageNumbers, pixel_cap: int | None, found: Fin
 def _check_cards(
     trained: Sequence[numbers.StageNumbers],
     here: machine.Machine,
-    found: Findings,
+    found: FaultsAndNotes,
     *,
     running: bool,
     environment: Mapping[str, str] = os.environ,

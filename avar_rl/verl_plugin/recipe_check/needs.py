@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from avar_rl import estimate
-from avar_rl.estimate import GB, NEAR, ModelSizes, Part, Rollout, Training
+from avar_rl.estimate import GB, NEAR, ModelSizes, Part, RolloutEngine, Training
 from avar_rl.verl_plugin.recipe_check.machine import Machine, used_disk
 from avar_rl.verl_plugin.recipe_check.numbers import StageNumbers
 
@@ -71,7 +71,7 @@ def card_needs(stage: StageNumbers, machine: Machine) -> list[Need]:
     return needs
 
 
-def _rollout_need(stage: StageNumbers, model: ModelSizes, rollout: Rollout, card: float) -> Need:
+def _rollout_need(stage: StageNumbers, model: ModelSizes, rollout: RolloutEngine, card: float) -> Need:
     """The engine takes its share of the card, and its KV cache must hold at least one sequence."""
     parts = estimate.rollout_parts(model, rollout, stage.training, card)
     least = estimate.key_value_bytes(model, rollout) * rollout.length

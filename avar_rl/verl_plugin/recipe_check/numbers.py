@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from avar_rl import estimate
-from avar_rl.estimate import ModelSizes, Rollout, Training
+from avar_rl.estimate import ModelSizes, RolloutEngine, Training
 from avar_rl.verl_plugin.recipe_check.model_sizes import adapter_parameters
 
 _BYTES = {"fp32": 4, "float32": 4, "float": 4, "bf16": 2, "bfloat16": 2, "fp16": 2, "float16": 2, "half": 2}
@@ -32,7 +32,7 @@ class StageNumbers:
     sequences: int
     kept: int
     checkpoints: Path
-    rollout: Rollout | None = None
+    rollout: RolloutEngine | None = None
     pixels: float = 0.0
     recorded: float | None = 0.0
     prompt: int = 0
@@ -75,7 +75,7 @@ def grpo_numbers(
         sequences=responses,
         kept=_kept(trainer.max_actor_ckpt_to_keep),
         checkpoints=Path(trainer.default_local_dir),
-        rollout=Rollout(
+        rollout=RolloutEngine(
             share=rollout.gpu_memory_utilization,
             tensor_parallel=rollout.tensor_model_parallel_size,
             length=rollout.max_model_len or longest,

@@ -14,7 +14,7 @@ _DATA = re.compile(r".*\.(parquet|jsonl?)")
 
 
 @dataclass(frozen=True)
-class Stage:
+class RecipeStage:
     """One stage: its name and the words of its command, `PYTHON -m MODULE …`."""
 
     name: str
@@ -36,18 +36,18 @@ class Stage:
         return self.arguments[places[-1] + 1] if places else None
 
 
-def read_plan(text: str) -> list[Stage]:
+def read_plan(text: str) -> list[RecipeStage]:
     """The stages as recipes/stages.sh writes them, separated by NUL: name, number of words, words, name, …"""
     items = text.split("\0")[:-1]
     stages = []
     while items:
         name, count, *rest = items
-        stages.append(Stage(name, tuple(rest[: int(count)])))
+        stages.append(RecipeStage(name, tuple(rest[: int(count)])))
         items = rest[int(count) :]
     return stages
 
 
-def origin(path: str, stages: Sequence[Stage]) -> str | None:
+def origin(path: str, stages: Sequence[RecipeStage]) -> str | None:
     """The model that a stage's model comes from: a base model's MODEL, an export's --base; None where a stage makes it
     from scratch. A model that no stage makes is its own origin."""
     for stage in stages:
@@ -61,13 +61,13 @@ def origin(path: str, stages: Sequence[Stage]) -> str | None:
     return path
 
 
-def pixel_cap(stages: Sequence[Stage]) -> int | None:
+def pixel_cap(stages: Sequence[RecipeStage]) -> int | None:
     """The largest image that the recipe's base model lets through, in pixels; None where the recipe sets none."""
     caps = [stage.option("--max-pixels") for stage in stages if stage.module == _BASE]
     return next((int(cap) for cap in caps if cap is not None), None)
 
 
-def missing_files(stages: Sequence[Stage], out: Path) -> list[str]:
+def missing_files(stages: Sequence[RecipeStage], out: Path) -> list[str]:
     """Sentences on data files that commands name, that are not there, and that no stage makes (outside of `out`)."""
     named = [(stage, word) for stage in stages if stage.module not in TRAINERS for word in stage.arguments]
     return [
