@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -67,15 +67,18 @@ def make(folder: Path, sizes: Sizes, device: str) -> None:
     from transformers import Qwen2_5_VLForConditionalGeneration
 
     tokenizer = make_tokenizer(["How many red shapes?"])
-    config: Any = make_config(tokenizer, MINIATURES["qwen2_5_vl"])
-    for part, changes in ((config.text_config, sizes.text), (config.vision_config, sizes.vision)):
-        for name, value in changes.items():
-            setattr(part, name, value)
     torch.manual_seed(0)
     with torch.device(device):
-        model = Qwen2_5_VLForConditionalGeneration._from_config(config, dtype=torch.bfloat16)
+        model = Qwen2_5_VLForConditionalGeneration._from_config(config(tokenizer, sizes), dtype=torch.bfloat16)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def config(tokenizer, sizes: Sizes) -> Any:
+    """The model's configuration, made with its sizes: transformers derives some settings from them only then."""
+    family = MINIATURES["qwen2_5_vl"]
+    text, vision = {**family.text, **sizes.text}, {**family.vision, **sizes.vision}
+    return make_config(tokenizer, replace(family, text=text, vision=vision))
 
 
 def rows(tokenizer, sizes: Sizes, count: int, seed: int = 0) -> list[dict[str, Any]]:

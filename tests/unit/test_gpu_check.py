@@ -210,3 +210,23 @@ def test_the_bare_machine_gets_the_versions_of_the_locks():
     assert {name for name, version in wanted.items() if lock[name] != version} == {"transformers", "torchvision"}
     assert {name for name, version in wanted.items() if pins("gpu.lock")[name] != version} == set()
     assert not set(wanted) & {"torch", "triton", "vllm", "ray", "wandb", "datasets"}
+
+
+def test_the_models_for_a_card_can_be_built():
+    """On no device: 7B width, of parts 3, 4 and 6, and the whole language model of part 5."""
+    torch = pytest.importorskip("torch")
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
+    from benchmarks import gpu
+    from benchmarks.gpu_check import small_qwen
+    from data_tools.miniature.model import make_tokenizer
+
+    config = small_qwen.config(make_tokenizer(["How many red shapes?"]), small_qwen.WIDE)
+    with torch.device("meta"):
+        model = Qwen2_5_VLForConditionalGeneration(config)
+    # A layer: q and o 2 x 3584², k and v 2 x 3584 x 512, their biases 3584 + 2 x 512, SwiGLU 3 x 3584 x 18944, 2 norms.
+    layer = 2 * 3584**2 + 2 * 3584 * 512 + 3584 + 2 * 512 + 3 * 3584 * 18944 + 2 * 3584
+    assert sum(p.numel() for p in model.model.language_model.parameters()) == 8 * layer + 32768 * 3584 + 3584
+    assert len(model.model.visual.blocks) == 4 and config.text_config.layer_types == ["full_attention"] * 8
+    whole, _ = gpu.make_model(gpu.QWEN_7B, 16384, "meta")
+    assert sum(p.numel() for p in whole.parameters()) == 28 * layer + 2 * 152064 * 3584 + 3584
