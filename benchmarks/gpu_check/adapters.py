@@ -66,7 +66,10 @@ def _log_probs_of(folder, rows: list[dict[str, Any]], device: str) -> Tensor:
     for row in rows:
         inputs = {"input_ids": row["input_ids"][None], "position_ids": row["position_ids"][:, None]}
         inputs = {name: value.to(device) for name, value in (inputs | row["multi_modal_inputs"]).items()}
-        logits = model(**inputs, use_cache=False).logits[0, :-1].float()
+        hidden = model.model(**inputs, use_cache=False)[0][
+            0, :-1
+        ]  # with fused kernels verl's model class makes no logits
+        logits = model.lm_head(hidden).float()
         labels = inputs["input_ids"][0, 1:, None]
         found.append(logits.log_softmax(-1).gather(-1, labels)[:, 0].cpu())
     return torch.cat(found)

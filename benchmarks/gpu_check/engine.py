@@ -47,7 +47,7 @@ def start(findings: PartFindings, setting: Setting, overrides: list[str]):
     from torchdata.stateful_dataloader import StatefulDataLoader
     from verl.utils.distributed import initialize_global_process_group
 
-    from avar_rl.verl_plugin.config import recipe, settings
+    from avar_rl.verl_plugin.config import settings
     from avar_rl.verl_plugin.sft.trainer import GuidedSFTTrainer
 
     class Trainer(GuidedSFTTrainer):
@@ -61,8 +61,7 @@ def start(findings: PartFindings, setting: Setting, overrides: list[str]):
             self.train_dataloader, self.val_dataloader = StatefulDataLoader(nothing), None
 
     begun = perf_counter()
-    name = "tiny_sft" if setting.miniature else "qwen7b_sft"
-    config = recipe.load(str(ROOT / "recipes" / "config" / name), [*_overrides(setting.work), *overrides], stage="sft")
+    config = compose(setting, overrides)
     if not torch.distributed.is_initialized():
         initialize_global_process_group()
     trainer = Trainer(config, settings.parse(settings.SFTSettings, config).guidance)
@@ -70,6 +69,15 @@ def start(findings: PartFindings, setting: Setting, overrides: list[str]):
     findings.note("attention", config.model.override_config.attn_implementation)
     findings.note("seconds to build", round(perf_counter() - begun, 1))
     return trainer
+
+
+def compose(setting: Setting, overrides: list[str]) -> Any:
+    """The cold start of the 7B recipe on one device; a miniature differs in the profile alone."""
+    from avar_rl.verl_plugin.config import recipe
+
+    profile = ["profile=cpu_sft"] if setting.miniature else []
+    overrides = [*profile, *_overrides(setting.work), *overrides]
+    return recipe.load(str(ROOT / "recipes" / "config" / "qwen7b_sft"), overrides, stage="sft")
 
 
 def _overrides(work: Path) -> list[str]:
@@ -83,7 +91,7 @@ def _overrides(work: Path) -> list[str]:
         "model.use_remove_padding=true",
         "model.enable_gradient_checkpointing=true",
         "engine.use_torch_compile=false",  # of the entropy; minutes of compiling
-        "engine.mixed_precision={param_dtype: bf16, reduce_dtype: fp32, buffer_dtype: fp32}",
+        "++engine.mixed_precision={param_dtype: bf16, reduce_dtype: fp32, buffer_dtype: fp32}",
         "data.use_dynamic_bsz=true",
     ]
 

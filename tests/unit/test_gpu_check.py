@@ -212,6 +212,16 @@ def test_the_bare_machine_gets_the_versions_of_the_locks():
     assert not set(wanted) & {"torch", "triton", "vllm", "ray", "wandb", "datasets"}
 
 
+def test_the_settings_for_a_card_compose(tmp_path):
+    engine = pytest.importorskip("benchmarks.gpu_check.engine")
+    from benchmarks.gpu_check.adapters import OVERRIDES
+
+    card, cpu = (engine.compose(results.Setting(device, tmp_path), OVERRIDES) for device in ("cuda", "cpu"))
+    assert (card.trainer.device, cpu.trainer.device) == ("cuda", "cpu")
+    assert card.model.use_fused_kernels and cpu.model.use_fused_kernels and card.model.lora_rank == 16
+    assert card.engine.mixed_precision == cpu.engine.mixed_precision
+
+
 def test_the_models_for_a_card_can_be_built():
     """On no device: 7B width, of parts 3, 4 and 6, and the whole language model of part 5."""
     torch = pytest.importorskip("torch")
