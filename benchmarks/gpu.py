@@ -186,7 +186,7 @@ def measure_operation(what: str, shape: ModelShape, config, device: str, repeats
     """One of `OPERATIONS`. Queries: the response without gradients, the question with."""
     import torch
 
-    from avar_rl.attention.span_mass import span_mass
+    from avar_rl.attention.span_mass import Problem, solve
 
     H, G, T = config.num_attention_heads, config.num_key_value_heads, shape.tokens
     D = config.hidden_size // H
@@ -198,13 +198,14 @@ def measure_operation(what: str, shape: ModelShape, config, device: str, repeats
     first = half - shape.question if what == "gradients" else half
     positions = torch.arange(first, half if what == "gradients" else T, device=device)[None]
     lse = torch.zeros(1, H, T, device=device) if what == "masses, known lse" else None
-    masses = span_mass(query, key, spans, query_positions=positions, lse=lse)
+    problem = Problem.build(spans, positions)  # once for all layers
+    masses = solve(problem, query, key, lse=lse)
 
     def run():
         if what == "gradients":
             torch.autograd.grad(masses.sum(), (query, key), retain_graph=True)
         else:
-            span_mass(query, key, spans, query_positions=positions, lse=lse)
+            solve(problem, query, key, lse=lse)
 
     run()
     time = median(timed(run)[0] for _ in range(5 * repeats))

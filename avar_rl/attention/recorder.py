@@ -28,9 +28,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from avar_rl.attention import varlen
 from avar_rl.attention.kernel_lse import CatchLogSumExp
 from avar_rl.attention.replay import replay_under_checkpointing, replayed
-from avar_rl.attention.span_mass import span_mass
+from avar_rl.attention.span_mass import Problem, solve
 
 # Shapes: L layers, B batch, S spans, H query heads, H_kv key heads, Q queries, T tokens, D head dim.
 
@@ -66,7 +67,8 @@ class SpanMassRecorder:
 
     def __init__(self, model: nn.Module) -> None:
         """For `model`, a transformers model. ValueError: its self-attention layers cannot be found."""
-        self._model, self._modules = model, language_attention_modules(model)
+        self._modules = language_attention_modules(model)
+        self._checkpointable = [module for module in model.modules() if hasattr(module, "gradient_checkpointing")]
         self._now: _Recording | None = None
 
     @property
@@ -107,7 +109,8 @@ class SpanMassRecorder:
             raise ValueError(f"layers {busy} are being recorded by another recorder: stop it first")
         for module in layer_of:
             install_recording(module)
-        replay_under_checkpointing(self._model, _to_replay)
+        if torch.is_grad_enabled():
+            replay_under_checkpointing(self._checkpointable, _to_replay)
         record = SpanMassRecord(tuple(chosen))
         wanted = _Wanted(spans, query_positions, cu_seqlens, valid)
         self._now = _Recording(record, layer_of, wanted, torch.is_grad_enabled())
@@ -140,10 +143,13 @@ class _Wanted:
     cu_seqlens: Tensor | None
     valid: Tensor | None
 
+    @functools.cached_property
+    def problem(self) -> Problem:
+        return Problem.build(self.spans, self.query_positions, self.cu_seqlens, self.valid)
+
     def masses(self, query: Tensor, key: Tensor, scale: float | None, kernel: CatchLogSumExp | None) -> Tensor:
         lse = None if kernel is None else kernel.per_query(query, self.valid)
-        where = dict(query_positions=self.query_positions, cu_seqlens=self.cu_seqlens, valid=self.valid)
-        return span_mass(query, key, self.spans, scale=scale, lse=lse, **where)
+        return solve(self.problem, query, key, scale=scale, lse=lse)
 
 
 @dataclass(frozen=True)
@@ -258,8 +264,9 @@ def observe(
         _RECORDING[module].observe(module, query, key, scale, kernel)
 
 
-def wrap_attention_function(stock: Callable) -> Callable:
-    """A function of transformers' attention signature that records, then calls `stock` with unchanged arguments."""
+def wrap_attention_function(stock: Callable, name: str) -> Callable:
+    """A function of transformers' attention signature that calls `stock`, which is registered as `name`, with unchanged
+    arguments, and records."""
 
     @functools.wraps(stock)
     def recording(module, query, key, value, attention_mask, *args, **kwargs):
@@ -268,7 +275,9 @@ def wrap_attention_function(stock: Callable) -> Callable:
         window = kwargs.get("sliding_window")
         if window is not None and window < key.shape[2]:
             raise ValueError(f"cannot record {key.shape[2]} tokens under a sliding window of {window}")
-        with CatchLogSumExp() as kernel:
+        kernel = CatchLogSumExp()
+        # Every operation under it passes through Python, and a fast GPU waits for that.
+        with varlen.around_the_kernel(kernel) if name == varlen.NAME else kernel:
             output = stock(module, query, key, value, attention_mask, *args, **kwargs)
         observe(module, query, key, kwargs.get("scaling"), kernel)
         return output
@@ -290,7 +299,7 @@ def install_recording(module: nn.Module) -> None:
             f"attention implementation {name!r} is not in transformers' registry: cannot record span masses"
         )
     if not hasattr(stock, "records_span_mass"):
-        ALL_ATTENTION_FUNCTIONS[name] = wrap_attention_function(stock)
+        ALL_ATTENTION_FUNCTIONS[name] = wrap_attention_function(stock, name)
 
 
 def _model_eager(module, *args, **kwargs):

@@ -11,7 +11,7 @@ again).
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -30,10 +30,10 @@ def replayed(module: nn.Module) -> Any | None:
     return (_REPLAYED.get() or {}).get(module)
 
 
-def replay_under_checkpointing(model: nn.Module, now: Callable[[], dict[nn.Module, Any]]) -> None:
-    """Sets the contexts of every layer that transformers checkpoints without reentrance. `now` gives the recordings
-    that are on: attention module → recording."""
-    for module in model.modules():
+def replay_under_checkpointing(modules: Iterable[nn.Module], now: Callable[[], dict[nn.Module, Any]]) -> None:
+    """Sets the contexts of those of `modules` that transformers checkpoints without reentrance. `now` gives the
+    recordings that are on: attention module → recording."""
+    for module in modules:
         function = getattr(module, "_gradient_checkpointing_func", None)
         if not isinstance(function, functools.partial) or function.func is not checkpoint:
             continue

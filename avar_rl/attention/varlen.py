@@ -10,6 +10,9 @@ in half precision. For a CPU, where torch has none, one is registered under the 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -22,6 +25,19 @@ from avar_rl.attention import varlen_cpu  # noqa: F401 (registers the kernel)
 
 # "flash" in a name is how transformers knows an implementation that takes packed batches.
 NAME = "torch_flash_varlen"
+
+
+_AROUND: ContextVar[AbstractContextManager | None] = ContextVar("avar_varlen_around", default=None)
+
+
+@contextmanager
+def around_the_kernel(context: AbstractContextManager) -> Iterator[None]:
+    """Inside the block, `context` is entered for the kernel alone, not for what transformers does around it."""
+    token = _AROUND.set(context)
+    try:
+        yield
+    finally:
+        _AROUND.reset(token)
 
 
 def flash_attn_varlen_func(
@@ -72,7 +88,10 @@ def flash_attn_varlen_func(
     left, right = window_size
     window = (left, 0 if causal else right)
     longest = int(max_seqlen_q), int(max_seqlen_k)
-    output: Any = varlen.varlen_attn(q, k, v, borders_q, borders_k, *longest, scale=softmax_scale, window_size=window)
+    with _AROUND.get() or nullcontext():
+        output: Any = varlen.varlen_attn(
+            q, k, v, borders_q, borders_k, *longest, scale=softmax_scale, window_size=window
+        )
     return output
 
 

@@ -27,7 +27,7 @@ from avar_rl.attention import varlen  # noqa: E402
 from avar_rl.attention.families import FAMILIES  # noqa: E402
 from avar_rl.attention.recorder import record_span_mass  # noqa: E402
 from avar_rl.attention.roles import query_positions  # noqa: E402
-from avar_rl.attention.span_mass import span_mass  # noqa: E402
+from avar_rl.attention.span_mass import solve  # noqa: E402
 from avar_rl.verl_plugin import register  # noqa: E402, F401 (as verl imports it)
 from avar_rl.verl_plugin.compat import patched_attention  # noqa: E402
 from tests.numerics.tiny_qwen import (  # noqa: E402
@@ -150,9 +150,9 @@ def test_the_kernels_lse_is_used(case, monkeypatch):
 
     def spy(*args, lse, **kwargs):
         seen.append(lse.shape)
-        return span_mass(*args, lse=lse, **kwargs)
+        return solve(*args, lse=lse, **kwargs)
 
-    monkeypatch.setattr("avar_rl.attention.recorder.span_mass", spy)
+    monkeypatch.setattr("avar_rl.attention.recorder.solve", spy)
     inputs, roles, cu_seqlens = packed(model, three_sequences())
     with torch.no_grad(), record_span_mass(model, spans_of(roles), cu_seqlens=cu_seqlens):
         model(**inputs)

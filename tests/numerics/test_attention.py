@@ -9,7 +9,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from avar_rl.attention.recorder import SpanMassRecorder, language_attention_modules, record_span_mass
 from avar_rl.attention.roles import query_positions
-from avar_rl.attention.span_mass import span_mass
+from avar_rl.attention.span_mass import solve
 from avar_rl.guidance import GuidanceConfig, guidance_terms
 from tests.numerics.tiny_qwen import LAYERS, eager_masses, make_batch, make_batch_of_one, make_model, spans_of
 
@@ -106,11 +106,11 @@ def test_gradients_under_checkpointing_and_micro_batches(backward):
 def test_checkpointing_drops_query_and_key_until_the_backward_pass(checkpointed, monkeypatch):
     kept = []
 
-    def spy(query, key, *args, **kwargs):
+    def spy(problem, query, key, **kwargs):
         kept.extend(weakref.ref(x.untyped_storage()) for x in (query, key))
-        return span_mass(query, key, *args, **kwargs)
+        return solve(problem, query, key, **kwargs)
 
-    monkeypatch.setattr("avar_rl.attention.recorder.span_mass", spy)
+    monkeypatch.setattr("avar_rl.attention.recorder.solve", spy)
     inputs, roles = make_batch()
     model = make_model("sdpa").train()
     if checkpointed:
@@ -280,9 +280,9 @@ def test_the_cpu_kernels_lse_is_used(monkeypatch):
 
     def spy(*args, lse, **kwargs):
         seen.append(lse)
-        return span_mass(*args, lse=lse, **kwargs)
+        return solve(*args, lse=lse, **kwargs)
 
-    monkeypatch.setattr("avar_rl.attention.recorder.span_mass", spy)
+    monkeypatch.setattr("avar_rl.attention.recorder.solve", spy)
     inputs, roles = make_batch()
     run(make_model("sdpa"), inputs, roles)
     assert [lse.shape for lse in seen] == [(3, 4, 30)] * LAYERS

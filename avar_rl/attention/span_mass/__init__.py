@@ -5,6 +5,7 @@
 A is the post-softmax attention, LSE a log-sum-exp of scaled scores over the keys of X, or over all visible keys.
 """
 
-from avar_rl.attention.span_mass.select import VARIABLE, span_mass
+from avar_rl.attention.span_mass.problem import Problem
+from avar_rl.attention.span_mass.select import VARIABLE, solve, span_mass
 
-__all__ = ["VARIABLE", "span_mass"]
+__all__ = ["VARIABLE", "Problem", "solve", "span_mass"]

@@ -21,12 +21,14 @@ _CHUNK_SCORES = {"cpu": 1 << 20}
 _CHUNK_SCORES_ELSEWHERE = 1 << 26
 
 
-def masses(query: Tensor, key: Tensor, problem: Problem) -> tuple[Tensor, Tensor | None]:
+def masses(
+    query: Tensor, key: Tensor, problem: Problem, scale: float, lse_BHT: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
     """The masses (B, H, Q, S) of query (B, H, T, D) and key (B, G, T, D), and the queries' log-sum-exp (B, H, Q) where
-    the problem gives one."""
-    query_BHQD, key, spans_BST = _upcast(problem.take_queries(query)) * problem.scale, _upcast(key), problem.spans_BST
+    that of all positions is given."""
+    query_BHQD, key, spans_BST = _upcast(problem.take_queries(query)) * scale, _upcast(key), problem.spans_BST
     position_K = torch.arange(key.shape[2], device=key.device)
-    lse_BHQ = problem.lse_of_queries()
+    lse_BHQ = None if lse_BHT is None else problem.lse_of_queries(lse_BHT)
     if lse_BHQ is not None:
         # The normaliser is known, so only keys of a span (in any sequence of the batch) need a score.
         lse_BHQ = lse_BHQ.to(key.dtype)
@@ -42,12 +44,14 @@ def masses(query: Tensor, key: Tensor, problem: Problem) -> tuple[Tensor, Tensor
     return mass_BHQS.masked_fill_(~problem.alive_BQ[:, None, :, None], 0.0), lse_BHQ
 
 
-def gradients(grad_BHQS, mass_BHQS, lse_BHQ, query: Tensor, key: Tensor, problem: Problem) -> tuple[Tensor, Tensor]:
+def gradients(
+    grad_BHQS, mass_BHQS, lse_BHQ, query: Tensor, key: Tensor, problem: Problem, scale: float
+) -> tuple[Tensor, Tensor]:
     """Gradients of the wanted queries (B, H, Q, D) and of the key (B, G, T, D), from those of the masses (B, H, Q, S).
 
     With A the attention weight of a query and M_s its mass on span s:  ∂M_s / ∂score_k = A_k · (1[k ∈ s] − M_s).
     """
-    query_BHQD, key = _upcast(problem.take_queries(query)) * problem.scale, _upcast(key)
+    query_BHQD, key = _upcast(problem.take_queries(query)) * scale, _upcast(key)
     B, H, _, D = query_BHQD.shape
     G = key.shape[1]
     position_K = torch.arange(key.shape[2], device=key.device)
@@ -64,7 +68,7 @@ def gradients(grad_BHQS, mass_BHQS, lse_BHQ, query: Tensor, key: Tensor, problem
         on_score = on_weight.sub_(baseline_BHQ1[:, :, queries]).mul_(weight).view(B, G, -1, k)
         grad_query[:, :, queries] = (on_score @ key_part).view(B, H, q, D)
         grad_key[:, :, keys] += on_score.transpose(2, 3) @ query_part.reshape(B, G, -1, D)
-    return grad_query.mul_(problem.scale), grad_key
+    return grad_query.mul_(scale), grad_key
 
 
 def _chunks(problem: Problem, heads: int, position_K: Tensor) -> Iterator[tuple[slice, slice]]:

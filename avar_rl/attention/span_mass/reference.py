@@ -15,11 +15,11 @@ from avar_rl.attention.span_mass.problem import Problem
 # Shapes: B batch, H query heads, T tokens, D head dim, S spans, Q queries.
 
 
-def span_mass(query: Tensor, key: Tensor, problem: Problem) -> Tensor:
-    """The masses (B, S, H, Q) of query (B, H, T, D) and key (B, G, T, D). A given log-sum-exp is not used."""
+def span_mass(query: Tensor, key: Tensor, problem: Problem, scale: float) -> Tensor:
+    """The masses (B, S, H, Q) of query (B, H, T, D) and key (B, G, T, D)."""
     dtype = torch.float64 if query.dtype == torch.float64 else torch.float32
     key_BHTD = key.to(dtype).repeat_interleave(query.shape[1] // key.shape[1], dim=1)
-    scores_BHQT = problem.take_queries(query).to(dtype) @ key_BHTD.transpose(2, 3) * problem.scale
+    scores_BHQT = problem.take_queries(query).to(dtype) @ key_BHTD.transpose(2, 3) * scale
     seen_BQT = _seen(problem, key.shape[2])
     weight_BHQT = scores_BHQT.masked_fill(~seen_BQT[:, None], -math.inf).softmax(-1)
     weight_BHQT = weight_BHQT.masked_fill(~seen_BQT[:, None], 0.0)  # also where a query sees nothing and softmax is NaN

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from avar_rl.attention.span_mass import chunked, reference
-from avar_rl.attention.span_mass.autograd import SpanMass
+from avar_rl.attention.span_mass.autograd import differentiable
 from avar_rl.attention.span_mass.problem import Problem
 
 VARIABLE = "AVAR_SPAN_MASS"
@@ -54,17 +54,33 @@ def span_mass(
     Raises:
         ValueError: shapes that do not fit, or an implementation asked for by AVAR_SPAN_MASS that cannot run here.
     """
-    problem = Problem.build(query, key, spans, query_positions, scale, cu_seqlens, lse, valid)
+    problem = Problem.build(spans, query_positions, cu_seqlens, valid)
+    return solve(problem, query, key, scale=scale, lse=lse)
+
+
+def solve(
+    problem: Problem, query: Tensor, key: Tensor, *, scale: float | None = None, lse: Tensor | None = None
+) -> Tensor:
+    """`span_mass` of one layer; arguments of these names are its. What layers have in common, `problem`, is built once.
+
+    ValueError: shapes that do not fit, or an implementation asked for by AVAR_SPAN_MASS that cannot run here.
+    """
+    problem.check(query, key, lse)
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    lse = None if lse is None else lse.detach()  # a function of query and key, whose gradient is accounted for
     name = implementation(query)
     if name == "reference":
-        return reference.span_mass(query, key, problem)
+        return reference.span_mass(query, key, problem, scale)
     if name == "torch":
-        return SpanMass.apply(query, key, problem, chunked)
+        return differentiable(chunked, query, key, problem, scale, lse)
     from avar_rl.attention.span_mass import triton_launch
 
-    passes = [slice(start, start + SPANS_PER_PASS) for start in range(0, max(1, spans.shape[1]), SPANS_PER_PASS)]
-    parts = [SpanMass.apply(query, key, problem.with_spans(part), triton_launch) for part in passes]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+    S = problem.spans_BST.shape[1]
+    if S <= SPANS_PER_PASS:
+        return differentiable(triton_launch, query, key, problem, scale, lse)
+    passes = [slice(start, start + SPANS_PER_PASS) for start in range(0, S, SPANS_PER_PASS)]
+    parts = [differentiable(triton_launch, query, key, problem.with_spans(part), scale, lse) for part in passes]
+    return torch.cat(parts, dim=1)
 
 
 def implementation(query: Tensor) -> str:

@@ -1,4 +1,8 @@
-"""Launches the Triton kernels of span mass. Same routines as `avar_rl.attention.span_mass.chunked`."""
+"""Launches the Triton kernels of span mass. Same routines as `avar_rl.attention.span_mass.chunked`.
+
+A layer's masses are one launch, or two where the log-sum-exp is not known; what layers have in common is computed once
+(`_Shared`, kept on the problem).
+"""
 
 from __future__ import annotations
 
@@ -13,101 +17,142 @@ from torch import Tensor
 from avar_rl.attention.span_mass import triton_kernel
 from avar_rl.attention.span_mass.problem import Problem
 
-# Shapes: B batch, H query heads, G key-value heads, T tokens, D head dim, S spans, Q queries, N key blocks.
+# Shapes: B batch, H query heads, G key-value heads, T tokens, D head dim, S spans, Q queries, N key blocks, P pairs of
+# spans.
 
 
 @dataclass(frozen=True)
-class _Launch:
-    """Tensors and sizes that all kernels share."""
+class _Tile:
+    """Queries and keys of a tile, warps that compute it, and stages of the pipeline that loads keys."""
 
-    query: Tensor
-    key: Tensor
+    queries: int
+    keys: int
+    warps: int
+    stages: int
+
+
+# Of half precision, for head dimensions up to 128: ptxas spills nothing (sm_90). A warp holds whole rows in the first
+# two, so that no sum crosses warps. With 4 warps the backward pass spills where the head dimension is over 64.
+_MASSES, _LOG_SUM_EXP = _Tile(128, 64, 4, 3), _Tile(128, 32, 4, 3)
+_BACKWARD, _BACKWARD_NARROW = _Tile(64, 64, 8, 2), _Tile(64, 64, 4, 2)
+_FLOAT32 = _Tile(32, 32, 4, 2)
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What the kernels read of a problem, the same for all layers."""
+
     problem: Problem
 
-    @property
-    def block(self) -> int:
-        """Queries and keys of a tile. With these and the warps below ptxas spills hardly a register in half precision
-        (sm_90); products of float32 are plain multiplications, which take more."""
-        return 32 if self.query.dtype == torch.float32 else 64
-
-    @property
-    def sizes(self) -> dict:
-        """Compile-time constants."""
-        D = self.query.shape[-1]
-        blocks = dict(BLOCK_D=max(16, triton.next_power_of_2(D)), BLOCK_Q=self.block, BLOCK_K=self.block)
-        warps = 8 if self.block == 64 and D > 64 else 4
-        widen = self.query.device.type == "cpu" and self.query.dtype == torch.bfloat16
-        return dict(S=self.problem.spans_BST.shape[1], D=D, **blocks, WIDEN=widen, num_warps=warps, num_stages=2)
+    @classmethod
+    def of(cls, problem: Problem) -> _Shared:
+        kept: dict = vars(problem)
+        return kept.setdefault("triton_shared", cls(problem))
 
     @cached_property
     def inputs(self) -> tuple[Tensor, ...]:
-        """Query, key, and as int32: the bits of each key (B, T), positions and first keys of the queries (B, Q)."""
+        """int32: the bits of each key (B, T), positions (-1: none) and first keys of the queries (B, Q)."""
         problem = self.problem
-        B, S, T = problem.spans_BST.shape
-        place_S = torch.arange(S, device=self.key.device, dtype=torch.int32)
+        S = problem.spans_BST.shape[1]
+        place_S = torch.arange(S, device=problem.spans_BST.device, dtype=torch.int32)
         bits = (problem.spans_BST.int() << place_S[:, None]).sum(1, dtype=torch.int32)
-        valid = torch.ones(B, T, dtype=torch.bool, device=bits.device) if problem.valid_BT is None else problem.valid_BT
-        bits |= valid.int() << triton_kernel.VALID.value
+        valid = torch.ones_like(bits) if problem.valid_BT is None else problem.valid_BT.int()
+        bits |= valid << triton_kernel.VALID.value
         positions = problem.positions_BQ.masked_fill(~problem.alive_BQ, -1).int().contiguous()
         first = torch.zeros_like(positions) if problem.first_BQ is None else problem.first_BQ.int().contiguous()
-        return self.query, self.key, bits, positions, first
+        return bits, positions, first
 
-    @property
-    def numbers(self) -> tuple:
+    @cached_property
+    def members(self) -> Tensor:
+        """float32 (P, B, 2, T): 1 for keys of a pair's two spans that are no padding, else 0; an odd span's partner is
+        empty."""
+        spans_BST, valid_BT = self.problem.spans_BST, self.problem.valid_BT
+        if valid_BT is not None:
+            spans_BST = spans_BST & valid_BT.bool()[:, None]
+        padded = torch.nn.functional.pad(spans_BST, (0, 0, 0, spans_BST.shape[1] % 2))
+        return padded.unflatten(1, (-1, 2)).transpose(0, 1).float().contiguous()
+
+    @cached_property
+    def _blocks(self) -> dict[int, tuple[Tensor, Tensor]]:
+        return {}
+
+    def span_blocks(self, block: int) -> tuple[Tensor, Tensor]:
+        """Of each pair of spans, int32 (P, B, N): its key blocks, those with a key of the pair first, ascending; int32
+        (P, B, N + 1): how many of these come before block 0, 1, …, N."""
+        if block not in self._blocks:
+            spanned_PBT = self.members.any(2)
+            padded = torch.nn.functional.pad(spanned_PBT, (0, -spanned_PBT.shape[2] % block))
+            spanned_PBN = padded.unflatten(2, (-1, block)).any(3)
+            order_PBN = (~spanned_PBN).to(torch.int8).argsort(dim=2, stable=True)
+            ranks_PBN = torch.nn.functional.pad(spanned_PBN.cumsum(2), (1, 0))
+            self._blocks[block] = order_PBN.int().contiguous(), ranks_PBN.int().contiguous()
+        return self._blocks[block]
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """Query and key of one layer, and how the kernels run on them."""
+
+    query: Tensor
+    key: Tensor
+    scale: float
+
+    def sizes(self, tile: _Tile) -> dict:
+        """Compile-time constants of half precision; products of float32 are plain multiplications, which take more
+        registers."""
+        D = self.query.shape[-1]
+        if self.query.dtype == torch.float32:
+            tile = _FLOAT32
+        blocks = dict(BLOCK_D=max(16, triton.next_power_of_2(D)), BLOCK_Q=tile.queries, BLOCK_K=tile.keys)
+        widen = self.query.device.type == "cpu" and self.query.dtype == torch.bfloat16
+        return dict(D=D, **blocks, WIDEN=widen, num_warps=tile.warps, num_stages=tile.stages)
+
+    def numbers(self, Q: int) -> tuple:
         """Strides of query and key, the scale, H, heads per group, T, Q."""
         H, T = self.query.shape[1:3]
-        group, Q = H // self.key.shape[1], self.problem.positions_BQ.shape[1]
-        return *self.query.stride(), *self.key.stride(), self.problem.scale, H, group, T, Q
-
-    def span_blocks(self) -> tuple[Tensor, Tensor]:
-        """int32 (B, N): the key blocks with a key of any span, first; int32 (B,): how many those are."""
-        spanned_BT = self.problem.spans_BST.any(1)
-        missing = -spanned_BT.shape[1] % self.block
-        block_BN = torch.nn.functional.pad(spanned_BT, (0, missing)).unflatten(1, (-1, self.block)).any(-1)
-        order_BN = (~block_BN).to(torch.int8).argsort(dim=1, stable=True)
-        return order_BN.int().contiguous(), block_BN.sum(1, dtype=torch.int32)
+        return *self.query.stride(), *self.key.stride(), self.scale, H, H // self.key.shape[1], T, Q
 
 
-def masses(query: Tensor, key: Tensor, problem: Problem) -> tuple[Tensor, Tensor]:
+def masses(query: Tensor, key: Tensor, problem: Problem, scale: float, lse_BHT: Tensor | None) -> tuple[Tensor, Tensor]:
     """The masses (B, H, Q, S) and the queries' log-sum-exp (B, H, Q), the latter in units of log 2."""
-    launch = _Launch(query, key, problem)
+    shared, layer = _Shared.of(problem), _Layer(query, key, scale)
     B, H = query.shape[:2]
     Q, S = problem.positions_BQ.shape[1], problem.spans_BST.shape[1]
-    mass_BHQS = torch.zeros(B, H, Q, S, device=query.device)
-    lse_BHQ = problem.lse_of_queries()
-    known = lse_BHQ is not None
-    if known:
-        lse_BHQ = (lse_BHQ.float() * triton_kernel.LOG2E.value).contiguous()
-    else:
-        lse_BHQ = torch.empty(B, H, Q, device=query.device)
+    mass_BHQS = torch.empty(B, H, Q, S, device=query.device)
+    lse_BHQ = torch.empty(B, H, Q, device=query.device)
     if mass_BHQS.numel() == 0:
         return mass_BHQS, lse_BHQ.zero_()
-    blocks, counts = launch.span_blocks() if known else (lse_BHQ, lse_BHQ)  # not read where the softmax is computed
-    numbers = list(launch.numbers)
-    numbers[8] *= triton_kernel.LOG2E.value
-    grid = (triton.cdiv(Q, launch.block), B * H)
-    forward: Any = triton_kernel.forward  # Triton types a launch as a call of the function itself
-    forward[grid](
-        *launch.inputs, lse_BHQ, mass_BHQS, blocks, counts, *numbers,
-        COLUMNS=triton.next_power_of_2(S), KNOWN_LSE=known, **launch.sizes,
+    numbers = layer.numbers(Q)
+    log_sum_exp: Any = triton_kernel.log_sum_exp  # Triton types a launch as a call of the function itself
+    kernel: Any = triton_kernel.masses
+    if lse_BHT is None:
+        sizes = layer.sizes(_LOG_SUM_EXP)
+        log_sum_exp[triton.cdiv(Q, sizes["BLOCK_Q"]), B * H](query, key, *shared.inputs, lse_BHQ, *numbers, **sizes)
+    lse, strides = (lse_BHQ, (0, 0, 0)) if lse_BHT is None else (lse_BHT, lse_BHT.stride())
+    sizes = layer.sizes(_MASSES)
+    _, positions, first = shared.inputs
+    kernel[triton.cdiv(Q, sizes["BLOCK_Q"]), B * H, triton.cdiv(S, 2)](
+        query, key, shared.members, positions, first, lse, lse_BHQ, mass_BHQS, *shared.span_blocks(sizes["BLOCK_K"]),
+        *numbers, *strides, S=S, KNOWN_LSE=lse_BHT is not None, **sizes,
     )  # fmt: skip
     return mass_BHQS, lse_BHQ
 
 
-def gradients(grad_BHQS, mass_BHQS, lse_BHQ, query: Tensor, key: Tensor, problem: Problem) -> tuple[Tensor, Tensor]:
+def gradients(
+    grad_BHQS, mass_BHQS, lse_BHQ, query: Tensor, key: Tensor, problem: Problem, scale: float
+) -> tuple[Tensor, Tensor]:
     """Gradients of the wanted queries (B, H, Q, D) in float32 and of the key (B, G, T, D) in its own type."""
-    launch = _Launch(query, key, problem)
-    (B, H, _, D), Q = query.shape, problem.positions_BQ.shape[1]
-    grad_query = torch.zeros(B, H, Q, D, device=query.device)
-    grad_key = torch.zeros(key.shape, dtype=key.dtype, device=key.device)
+    layer = _Layer(query, key, scale)
+    (B, H, _, D), Q, S = query.shape, problem.positions_BQ.shape[1], problem.spans_BST.shape[1]
+    grad_query = torch.empty(B, H, Q, D, device=query.device)
+    grad_key = torch.empty(key.shape, dtype=key.dtype, device=key.device)
     if mass_BHQS.numel() == 0:
-        return grad_query, grad_key
-    grad_BHQS = grad_BHQS.float().contiguous()
-    baseline_BHQ = (grad_BHQS * mass_BHQS).sum(-1)
-    given = (*launch.inputs, lse_BHQ, grad_BHQS, baseline_BHQ)
-    queries, keys = triton.cdiv(Q, launch.block), triton.cdiv(key.shape[2], launch.block)
+        return grad_query, grad_key.zero_()
+    sizes, numbers = layer.sizes(_BACKWARD if D > 64 else _BACKWARD_NARROW), layer.numbers(Q)
+    given = (query, key, *_Shared.of(problem).inputs, lse_BHQ, grad_BHQS.float().contiguous(), mass_BHQS)
     backward_query: Any = triton_kernel.backward_query
     backward_key: Any = triton_kernel.backward_key
-    backward_query[queries, B * H](*given, grad_query, *launch.numbers, **launch.sizes)
-    backward_key[keys, B * key.shape[1]](*given, grad_key, *launch.numbers, **launch.sizes)
+    tiles = triton.cdiv(Q, sizes["BLOCK_Q"]), triton.cdiv(key.shape[2], sizes["BLOCK_K"])
+    backward_query[tiles[0], B * H](*given, grad_query, *numbers, S=S, **sizes)
+    backward_key[tiles[1], B * key.shape[1]](*given, grad_key, *numbers, S=S, **sizes)
     return grad_query, grad_key
