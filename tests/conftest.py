@@ -15,6 +15,13 @@ if not torch.cuda.is_available():
         import triton.language  # noqa: F401
 
 
+def pytest_collection_modifyitems(items):
+    """Where tests run side by side: one trainer, Ray or vLLM at a time, and a file's tests in one process."""
+    for item in items:
+        group = "processes" if item.get_closest_marker("e2e") else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def tiny_world(tmp_path_factory):
     """Folder with `data/*.parquet` of a small miniature world and `base/`, an untrained miniature Qwen2.5-VL."""
