@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from avar_rl.verl_plugin import cluster
 from avar_rl.verl_plugin.config.command_line import parse_arguments
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.dry_run:
             print(OmegaConf.to_yaml(config, resolve=True))
             return 0
+        cluster.refuse_nodes_without_ray(config.trainer.nnodes)
         preflight.check_stage(config, "grpo")
         for note in tags.tag_notes(config.actor_rollout_ref.model.path, config.data.apply_chat_template_kwargs):
             print(f"avar grpo: note: {note}", file=sys.stderr)
@@ -94,6 +95,9 @@ def _train(config: DictConfig, ours: GRPOSettings, variables: dict[str, str]) ->
     except TimeoutError as error:
         print(f"{error}; run the same command again to resume from the last checkpoint", file=sys.stderr)
         return 124
+    except cluster.CannotJoinError as error:
+        print(f"avar grpo: {error}", file=sys.stderr)
+        return 2
     except ray.exceptions.RayError as error:
         print(f"{error}\n\nThe cause, last line of the above: {_root_cause(error)}", file=sys.stderr)
         return 1
@@ -104,20 +108,16 @@ def _train(config: DictConfig, ours: GRPOSettings, variables: dict[str, str]) ->
 
 def _start_ray(config: DictConfig, variables: dict[str, str]) -> Any:
     """A local Ray with dashboard, or the cluster of RAY_ADDRESS; every worker gets our environment variables."""
-    import ray
     from omegaconf import OmegaConf
     from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
 
     wanted: Any = OmegaConf.to_container(config.ray_kwargs.ray_init, resolve=True)  # keyword arguments of ray.init
     environment = get_ppo_ray_runtime_env(config)
     environment["env_vars"] = environment["env_vars"] | variables | {"TRANSFER_QUEUE_ENABLE": "1"}
-    environment |= {key: value for key, value in wanted.pop("runtime_env", {}).items() if value is not None}
-    if os.environ.get("RAY_ADDRESS"):
-        wanted.pop("num_cpus", None)
-        wanted.pop("num_gpus", None)
-    else:
-        wanted["address"] = "local"  # never somebody else's cluster that happens to run on this machine
-    return ray.init(**{**wanted, "runtime_env": environment})
+    context = cluster.start(wanted, environment)
+    if cluster.address():
+        cluster.wait_for_devices(config.trainer.nnodes, config.trainer.n_gpus_per_node)
+    return context
 
 
 def _root_cause(error: BaseException) -> str:

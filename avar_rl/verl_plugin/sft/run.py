@@ -1,7 +1,7 @@
 """Cold start: `avar sft RECIPE [key=value …]`, verl's SFT trainer with the guided loss.
 
-Starts torchrun by itself where the recipe asks for more than one rank (trainer.n_gpus_per_node, trainer.nnodes); on
-several nodes run the same command on each, with MASTER_ADDR, MASTER_PORT and NODE_RANK set.
+Where RAY_ADDRESS names a cluster, the ranks run there (avar_rl/verl_plugin/sft/on_ray.py); else torchrun starts those
+of this machine where the recipe asks for more than one (trainer.n_gpus_per_node).
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from avar_rl.verl_plugin import cluster
 from avar_rl.verl_plugin.config.command_line import parse_arguments
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from avar_rl.verl_plugin.config.settings import SFTSettings
 
 DESCRIPTION = (
-    "Cold start: supervised fine-tuning with the attention-guided loss, by verl's trainer. Starts its ranks by itself; "
-    "on several nodes run the same command on each, with MASTER_ADDR, MASTER_PORT and NODE_RANK set."
+    "Cold start: supervised fine-tuning with the attention-guided loss, by verl's trainer. Starts its ranks by itself, "
+    "on this machine or on the Ray cluster that RAY_ADDRESS names."
 )
 _LAUNCHED = "AVAR_SFT_LAUNCHED"  # set in ranks whose launcher has checked the configuration
 
@@ -45,8 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(OmegaConf.to_yaml(config, resolve=True))
             return 0
         if _LAUNCHED not in os.environ:
+            cluster.refuse_nodes_without_ray(config.trainer.nnodes)
             preflight.check_stage(config, "sft")
             paths.prepare_logs(config, "sft")
+        if "RANK" not in os.environ and cluster.address():
+            from avar_rl.verl_plugin.sft import on_ray
+
+            return on_ray.train(config, ours, environment.forwarded())
         if "RANK" not in os.environ and config.trainer.n_gpus_per_node * config.trainer.nnodes > 1:
             return _launch_ranks(config, sys.argv[1:] if argv is None else argv)
     except ValueError as error:
@@ -78,16 +84,8 @@ def checked(recipe_path: str, overrides: list[str]) -> tuple[DictConfig, SFTSett
 
 
 def _launch_ranks(config: DictConfig, argv: Sequence[str]) -> int:
-    """Starts the ranks of this node by torchrun; what was checked here is not checked again in each."""
-    nodes = config.trainer.nnodes
-    where = ["--standalone"]
-    if nodes > 1:
-        absent = [name for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK") if name not in os.environ]
-        if absent:
-            raise ValueError(f"{nodes} nodes need {', '.join(absent)} in the environment of each")
-        where = [f"--master_addr={os.environ['MASTER_ADDR']}", f"--master_port={os.environ['MASTER_PORT']}"]
-        where += [f"--node_rank={os.environ['NODE_RANK']}"]
-    command = [sys.executable, "-m", "torch.distributed.run", *where, f"--nnodes={nodes}"]
+    """Starts the ranks of this machine by torchrun; what was checked here is not checked again in each."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += [f"--nproc_per_node={config.trainer.n_gpus_per_node}", "-m", "avar_rl.verl_plugin.sft", *argv]
     return subprocess.call(command, env=os.environ | {_LAUNCHED: "1"})
 
@@ -101,9 +99,24 @@ def _free_port() -> int:
 def _train(config: DictConfig, ours: SFTSettings) -> int:
     from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group
 
+    initialize_global_process_group()
+    try:
+        return train_rank({"config": config, "ours": ours})
+    finally:
+        destroy_global_process_group()
+
+
+def train_rank(stage: dict[str, Any]) -> int:
+    """Trains as one rank of a process group that is there already.
+
+    Args:
+        stage: `config` and `ours`, as `checked` returns them.
+
+    Returns: an exit status, as `main` does.
+    """
     from avar_rl.verl_plugin.sft.trainer import GuidedSFTTrainer
 
-    initialize_global_process_group()
+    config, ours = stage["config"], stage["ours"]
     try:
         GuidedSFTTrainer(config=config, guidance=ours.guidance).fit()
     except KeyboardInterrupt:
@@ -118,8 +131,6 @@ def _train(config: DictConfig, ours: SFTSettings) -> int:
             file=sys.stderr,
         )
         return 1
-    finally:
-        destroy_global_process_group()
     return 0
 
 
