@@ -101,9 +101,8 @@ def test_launchers_are_sound_shell_and_name_the_pinned_ray():
     for script in (task["setup"], task["run"]):
         subprocess.run(["bash", "-n"], input=script, text=True, check=True)
     job = yaml.safe_load((LAUNCHERS / "kuberay.yaml").read_text())["spec"]["rayClusterSpec"]
-    pinned = re.findall(
-        r"^ray(?:\[.*\])?==(\S+)", (LAUNCHERS.parents[1] / "requirements/gpu.lock").read_text(), re.MULTILINE
-    )
+    lock = (LAUNCHERS.parents[1] / "requirements" / "gpu.lock").read_text()
+    pinned = re.findall(r"^ray(?:\[.*\])?==(\S+)", lock, re.MULTILINE)
     assert [job["rayVersion"]] == pinned
     assert job["authOptions"] == {"mode": "token"}
     (container,) = job["headGroupSpec"]["template"]["spec"]["containers"]
