@@ -63,7 +63,8 @@ def test_a_warning_of_a_library_is_shown_once(tmp_path):
 
 def test_the_log_keeps_what_came_before(tmp_path):
     for _ in range(2):
-        it, _, log = console(tmp_path)
+        it, _, _ = console(tmp_path)
         it.write(b"once more\n")
         it.close()
+    log = tmp_path / "logs" / "grpo.log"
     assert log.read_text() == "once more\n" * 2
