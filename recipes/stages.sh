@@ -4,8 +4,9 @@
 #   DRY_RUN=1          print every command, the resolved, checked configuration of the training stages and the estimate of
 #                      memory and disk; run nothing
 #   STAGE_LIMIT=90m    wall-clock limit of one stage (long runs hang more often than they crash)
-#   NOTICE=30s         what is left between SIGTERM and the end of this machine, where it is preempted: after it everything
-#                      ends, finished or not (default: a stage takes the time that it needs)
+#   NOTICE=30          seconds from SIGTERM to the end of this machine, where it is preempted: a step of GRPO that would not
+#                      be saved by then is given up for the one before it; after NOTICE everything ends, finished or not
+#                      (default: a stage takes the time that it needs)
 #   PROFILE=cpu|gpu    hardware profile (default: gpu where nvidia-smi works, else cpu)
 #
 # A recipe puts its `stage` lines into a function, recipe_stages, and ends with `run_recipe "$@"`: the lines are read once
@@ -19,6 +20,7 @@ if [ "${DRY_RUN:-0}" != 1 ] || [ ! -f "${AVAR_VENV:-$PWD/.venv}/.avar-stamp" ]; 
 fi
 export HF_HUB_OFFLINE=${HF_HUB_OFFLINE:-1} WANDB_MODE=${WANDB_MODE:-offline} PYTHONUNBUFFERED=1
 OUT=$(realpath -m "$OUT")
+export AVAR_NOTICE_SECONDS=${NOTICE:-0} # recipes/config/grpo.yaml
 export AVAR_RUN=$OUT # the training stages keep their logs there (avar_rl/verl_plugin/config/paths.py)
 
 # One recipe at a time in $OUT. Descriptor 8 holds the lock as long as this shell lives, or what attends to its stage; no
