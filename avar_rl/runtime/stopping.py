@@ -63,6 +63,17 @@ class StopSignals:
             self._second()
 
 
+def is_in_time(notice: float, since_asked: float, since_begun: float, step: float, save: float) -> bool:
+    """Whether the step in flight can be finished and saved before the machine goes away. All in seconds.
+
+    Args:
+        notice: from the request to stop to the machine's end.
+        since_asked, since_begun: since that request; since the step began.
+        step, save: that a step, and the saving of a checkpoint, take.
+    """
+    return max(0.0, step - since_begun) + save <= notice - since_asked
+
+
 def say(text: str) -> None:
     """A line on standard error, from a signal handler: print() fails there where it interrupts another print()."""
     os.write(sys.stderr.fileno(), f"{text}\n".encode())

@@ -14,7 +14,7 @@ from verl.experimental.agent_loop import AgentLoopManager
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
-from avar_rl.runtime.stopping import Stopped
+from avar_rl.runtime.stopping import Stopped, is_in_time
 from avar_rl.verl_plugin import checkpoints
 from avar_rl.verl_plugin.grpo import stop_request
 
@@ -31,7 +31,7 @@ class StoppableTrainer(PPOTrainerSync):
         self._saved_step = self._tracked_step = 0  # of the newest checkpoint; of that which the tracker names
         self._asked_at: float | None = None
         self._began_at: float | None = None  # the step in flight
-        self._step_seconds = self._save_seconds = float("inf")  # that the last ones took
+        self._step_seconds, self._save_seconds = float("inf"), 0.0  # that the last ones took; none was saved yet
         self._place_in_data: Any = None  # as it was when the step in flight began
         super().__init__(config)
 
@@ -82,9 +82,8 @@ class StoppableTrainer(PPOTrainerSync):
             return
         assert self._asked_at is not None and self._began_at is not None
         now = time.monotonic()
-        left = self._notice - (now - self._asked_at)
-        needed = max(0.0, self._step_seconds - (now - self._began_at)) + self._save_seconds
-        if needed > left:
+        since = now - self._asked_at, now - self._began_at
+        if not is_in_time(self._notice, *since, self._step_seconds, self._save_seconds):
             self._stop(self._place_in_data)
 
     def _stop(self, place_in_data: Any = None) -> None:
