@@ -4,6 +4,9 @@
 #   DRY_RUN=1          print every command, the resolved, checked configuration of the training stages and the estimate of
 #                      memory and disk; run nothing
 #   STAGE_LIMIT=90m    wall-clock limit of one stage (long runs hang more often than they crash)
+#   NOTICE=30          seconds from SIGTERM to the end of this machine, where it is preempted: a step of GRPO that would not
+#                      be saved by then is given up for the one before it; after NOTICE everything ends, finished or not
+#                      (default: a stage takes the time that it needs)
 #   PROFILE=cpu|gpu    hardware profile (default: gpu where nvidia-smi works, else cpu)
 #
 # A recipe puts its `stage` lines into a function, recipe_stages, and ends with `run_recipe "$@"`: the lines are read once
@@ -17,18 +20,59 @@ if [ "${DRY_RUN:-0}" != 1 ] || [ ! -f "${AVAR_VENV:-$PWD/.venv}/.avar-stamp" ]; 
 fi
 export HF_HUB_OFFLINE=${HF_HUB_OFFLINE:-1} WANDB_MODE=${WANDB_MODE:-offline} PYTHONUNBUFFERED=1
 OUT=$(realpath -m "$OUT")
+export AVAR_NOTICE_SECONDS=${NOTICE:-0} # recipes/config/grpo.yaml
 export AVAR_RUN=$OUT # the training stages keep their logs there (avar_rl/verl_plugin/config/paths.py)
 
-# One recipe at a time in $OUT. Descriptor 8 holds the lock as long as this shell lives; what it starts must not inherit it
-# (8>&-), else an orphan would hold it on.
+# One recipe at a time in $OUT. Descriptor 8 holds the lock as long as this shell lives, or what attends to its stage; no
+# stage inherits it, so none can hold it on. Where a file system does not carry locks from node to node, the holder's sign of
+# life does: the file is touched every 20 seconds (avar_rl/runtime/attend.py).
+SIGN_OF_LIFE=90 # seconds without one after which a holder on another node is taken for dead
+
 lock_out() {
   mkdir -p "$OUT" && : >>"$OUT/.lock" || { echo "cannot write to $OUT: choose another OUT" >&2; exit 2; }
   exec 8<>"$OUT/.lock"
-  if ! flock -n 8; then
-    echo "another recipe ($(cat "$OUT/.lock")) is at work in $OUT: wait for it, or choose another NAME" >&2
+  local holder
+  holder=$(cat "$OUT/.lock")
+  if ! flock -n 8 || held_elsewhere "$holder"; then
+    echo "another recipe ($holder) is at work in $OUT: wait for it, or choose another NAME. If it died on another node, \
+this is possible $SIGN_OF_LIFE s after its death." >&2
     exit 2
   fi
   echo "process $$ on $(hostname)" >"$OUT/.lock"
+  trap unlock_out EXIT
+}
+
+unlock_out() { : >"$OUT/.lock"; }
+
+# Both times are those of the file system: clocks of nodes differ.
+held_elsewhere() {
+  [ -n "$1" ] && [ "${1##* on }" != "$(hostname)" ] || return 1
+  local probe=$OUT/.now.$$ now
+  : >"$probe"
+  now=$(stat -c %Y "$probe")
+  rm -f "$probe"
+  [ $((now - $(stat -c %Y "$OUT/.lock"))) -lt $SIGN_OF_LIFE ]
+}
+
+# A signal to this shell is passed on to the stage, which finishes in good order; then the recipe ends. A second one, two
+# seconds later or more, ends everything at once.
+ATTENDANT=
+STOPPED=
+stop() {
+  STOPPED=1
+  [ -z "$ATTENDANT" ] || kill -s TERM "$ATTENDANT" 2>/dev/null || true
+}
+if [ "${DRY_RUN:-0}" != 1 ]; then trap stop TERM INT HUP; fi
+
+# attended [OPTIONS of avar_rl.runtime.attend] -- COMMAND…: runs a command whose processes end when this shell does.
+attended() {
+  local status=0
+  "$PYTHON" -m avar_rl.runtime.attend --parent $$ --alive "$OUT/.lock" ${NOTICE:+--notice "$NOTICE"} "$@" &
+  ATTENDANT=$!
+  while kill -0 "$ATTENDANT" 2>/dev/null; do wait "$ATTENDANT" || true; done # a signal ends `wait`
+  wait "$ATTENDANT" || status=$?
+  ATTENDANT=
+  return "$status"
 }
 
 if [ "${DRY_RUN:-0}" != 1 ]; then
@@ -48,6 +92,7 @@ run_recipe() {
     return
   fi
   PLAN=1 recipe_stages "$@" | "${check[@]}" 8>&-
+  [ -z "$STOPPED" ] || exit 130
   recipe_stages "$@"
 }
 
@@ -71,12 +116,14 @@ stage() {
   fi
   mkdir -p "$OUT/stages" "$OUT/logs"
   echo "== $name"
-  # tee ignores Ctrl-C, so that what the stage says on its way out is still seen
-  timeout --foreground -k 60 "${STAGE_LIMIT:-90m}" "$@" 2>&1 8>&- | tee -ia "$OUT/logs/$name.log" 8>&- || status=${PIPESTATUS[0]}
+  attended --limit "${STAGE_LIMIT:-90m}" --log "$OUT/logs/$name.log" -- "$@" || status=$?
   if [ "$status" != 0 ]; then
-    [ "$status" = 124 ] && echo "stage $name reached its limit of ${STAGE_LIMIT:-90m} (STAGE_LIMIT)" >&2
     echo "stage $name stopped with status $status; log: $OUT/logs/$name.log. The same command resumes it." >&2
     exit "$status"
   fi
   printf '%s\n%s\n' $((SECONDS - started)) "$*" >"$done_file.new" && mv "$done_file.new" "$done_file"
+  if [ -n "$STOPPED" ]; then
+    echo "stopped by a signal after stage $name. The same command goes on." >&2
+    exit 130
+  fi
 }

@@ -20,5 +20,5 @@ HF_HUB_OFFLINE=${HF_HUB_OFFLINE:-0}
 source recipes/stages.sh
 
 if [ "${DRY_RUN:-0}" = 1 ]; then exec "$PYTHON" -m data_tools.synthesis "$RECIPE" "$@" --dry-run; fi
-"$PYTHON" -m data_tools.synthesis "$RECIPE" "$@" --out "$OUT/data" ${RAY:+--ray "$RAY"} 8>&-
+attended -- "$PYTHON" -m data_tools.synthesis "$RECIPE" "$@" --out "$OUT/data" ${RAY:+--ray "$RAY"}
 echo "cold start from it: SFT_ROWS=$OUT/data/train.parquet bash recipes/avar_qwen7b.sh"

@@ -33,11 +33,11 @@ URL_FILE=$OUT/teacher.url
 rm -f "$URL_FILE"
 "$PYTHON" -m data_tools.miniature.teacher --seed "$SEED" --rows "$ROWS" --url-file "$URL_FILE" $TEACHER_ARGS 8>&- &
 TEACHER=$!
-trap 'kill "$TEACHER" 2>/dev/null || true' EXIT
+trap 'kill "$TEACHER" 2>/dev/null || true; unlock_out' EXIT
 until [ -f "$URL_FILE" ]; do
   kill -0 "$TEACHER" 2>/dev/null || { echo "the offline teacher did not start" >&2; exit 1; }
   sleep 0.1
 done
 # Not a `stage`: its journal knows what is done, and the teacher's port differs from run to run.
-"$PYTHON" -m data_tools.synthesis "${RECIPE[@]}" --out "$OUT/data" "endpoints.offline.base_url=$(cat "$URL_FILE")" 8>&-
+attended -- "$PYTHON" -m data_tools.synthesis "${RECIPE[@]}" --out "$OUT/data" "endpoints.offline.base_url=$(cat "$URL_FILE")"
 echo "cold start from it: SFT_ROWS=$OUT/data/train.parquet bash recipes/avar_tiny.sh"

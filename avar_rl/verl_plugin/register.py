@@ -26,6 +26,10 @@ _after("transformers.modeling_utils", "avar_rl.attention.varlen", "register")
 _after("verl.models.transformers.qwen2_vl", "avar_rl.verl_plugin.compat.patched_attention", "install")
 
 
+def _log_to_one_file(tracking) -> None:
+    importlib.import_module("avar_rl.verl_plugin.watch.metrics_file").add_to_the_file(tracking)
+
+
 def _read_images_unresized(rl_dataset) -> None:
     sizes = importlib.import_module("avar_rl.verl_plugin.compat.image_sizes")
     wrapt.wrap_function_wrapper(rl_dataset, "RLHFDataset._process_multi_modal_info", sizes.read_unresized)
@@ -38,6 +42,7 @@ def _share_images(agent_loop) -> None:
     wrapt.wrap_function_wrapper(agent_loop, "AgentLoopWorker.__init__", cache.share_images)
 
 
+wrapt.register_post_import_hook(_log_to_one_file, "verl.utils.tracking")
 wrapt.register_post_import_hook(_read_images_unresized, "verl.utils.dataset.rl_dataset")
 wrapt.register_post_import_hook(_share_images, "verl.experimental.agent_loop.agent_loop")
 

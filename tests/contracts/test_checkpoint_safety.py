@@ -1,10 +1,11 @@
-"""A full disk while saving, and Ctrl-C: nothing that was saved is lost, and the same command carries on."""
+"""A full disk while saving, and signals: nothing that was saved is lost, and the same command carries on."""
 
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -48,9 +49,10 @@ class Training:
         return int((self.checkpoints / "latest_checkpointed_iteration.txt").read_text())
 
     def steps_logged(self) -> list[int]:
-        """Steps of the last start, each of which has a metrics file of its own."""
-        last = max((self.checkpoints / "logs").glob("sft.metrics*.jsonl"), key=lambda path: path.stat().st_mtime_ns)
-        return [json.loads(line)["step"] for line in last.read_text().splitlines()]
+        """Steps of all starts, in the order of the one metrics file."""
+        files = list((self.checkpoints / "logs").glob("*"))
+        assert len(files) <= 1
+        return [json.loads(line)["step"] for file in files for line in file.read_text().splitlines()]
 
     def export(self, out: Path) -> dict:
         export(self.checkpoints, out, str(self.base))
@@ -72,7 +74,7 @@ def test_a_full_disk_and_ctrl_c_lose_nothing_and_the_same_command_carries_on(tin
 
     status, stderr = finish(training.start(full_at="global_step_16/optim"))
     assert status == 1 and "No space left on device" in stderr
-    assert training.tracked() == 8 and training.steps_logged()[-1] == 16
+    assert training.tracked() == 8 and training.steps_logged() == list(range(1, 17))
     of_step_8 = training.export(tmp_path / "model")
 
     process = training.start()
@@ -83,18 +85,20 @@ def test_a_full_disk_and_ctrl_c_lose_nothing_and_the_same_command_carries_on(tin
     os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to every process of the group
     status, stderr = finish(process)
     assert status == 130, stderr[-4000:]
-    assert stderr.count("interrupted; run the same command again to resume from the last checkpoint") == 1
+    assert f"removed {training.checkpoints}/global_step_16, which an interrupted saving has left" in stderr
+    stopped_at = training.tracked()
+    assert stderr.count(f"stopped by a signal after step {stopped_at}, whose checkpoint is saved") == 1
     assert "Traceback" not in stderr
-    assert training.tracked() == 16 and training.steps_logged()[0] == 9
+    assert stopped_at > 16 and training.steps_logged() == list(range(1, stopped_at + 1))
 
     status, stderr = finish(training.start())
     assert status == 0, stderr[-4000:]
-    assert training.tracked() == 24 and training.steps_logged() == list(range(17, 25))
+    assert training.tracked() == 24 and training.steps_logged() == list(range(1, 25))
     of_step_24 = training.export(tmp_path / "model")
     assert any(not of_step_8[name].equal(of_step_24[name]) for name in of_step_8)
     # also those of earlier starts count: two are kept
     assert {folder.name for folder in training.checkpoints.glob("global_step_*")} == {
-        "global_step_16",
+        f"global_step_{stopped_at}",
         "global_step_24",
     }
 
@@ -108,14 +112,45 @@ def test_a_disk_full_at_the_last_file_of_a_checkpoint_leaves_the_previous_one(ti
     assert not list(training.cwd.iterdir())  # no log, no checkpoint lands in the current directory
 
 
-def test_shards_of_two_ranks_are_what_verl_merges_and_as_large_as_estimated(tiny_world, tmp_path):
-    training = Training(tiny_world, tmp_path, steps=1, save=1)
-    training.arguments += ["trainer.n_gpus_per_node=2", "data.micro_batch_size_per_gpu=4"]
-    training.arguments += ["checkpoint.save_contents=[model,optimizer,extra,hf_model]"]
+TWO_RANKS = ["trainer.n_gpus_per_node=2", "data.micro_batch_size_per_gpu=4"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny_world, tmp_path_factory):
+    """Twenty steps of two ranks, of which the whole model is saved, too."""
+    training = Training(tiny_world, tmp_path_factory.mktemp("undisturbed"), steps=20, save=20)
+    training.arguments += [*TWO_RANKS, "checkpoint.save_contents=[model,optimizer,extra,hf_model]"]
     status, stderr = finish(training.start())
     assert status == 0, stderr[-4000:]
+    return training
 
-    step = training.checkpoints / "global_step_1"
+
+def test_sigterm_to_the_launcher_of_two_ranks_saves_and_the_rest_ends_in_the_same_weights(
+    undisturbed, tiny_world, tmp_path
+):
+    training = Training(tiny_world, tmp_path, steps=20, save=20)
+    training.arguments += TWO_RANKS
+    process = training.start()
+    deadline = time.monotonic() + 180
+    while not training.steps_logged() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    status, stderr = finish(process)
+    assert status == 130, stderr[-4000:]
+    stopped_at = training.tracked()
+    assert stderr.count(f"stopped by a signal after step {stopped_at}, whose checkpoint is saved") == 1
+    assert training.steps_logged() == list(range(1, stopped_at + 1)) and stopped_at < 20
+
+    status, stderr = finish(training.start())
+    assert status == 0, stderr[-4000:]
+    assert training.steps_logged() == list(range(1, 21))
+    resumed, whole = training.export(tmp_path / "model"), undisturbed.export(tmp_path / "undisturbed")
+    assert all(resumed[name].equal(whole[name]) for name in whole)
+
+
+def test_shards_of_two_ranks_are_what_verl_merges_and_as_large_as_estimated(undisturbed, tmp_path):
+    training = undisturbed
+    step = training.checkpoints / "global_step_20"
     merge_shards(step, tmp_path / "merged.safetensors")
     ours = load_file(tmp_path / "merged.safetensors")
     # transformers writes some names otherwise than its modules have them, and reads both

@@ -276,36 +276,34 @@ def questions_table(sft_rows: Path, out: Path) -> Path:
 @pytest.mark.e2e
 @pytest.mark.slow
 @pytest.mark.timeout(500)
-def test_interrupted_grpo_shuts_ray_down_and_resumes(tiny, tmp_path):
-    """Ctrl-C after the first checkpoint; the same command goes on from it."""
+def test_sigterm_to_grpo_saves_the_step_in_flight_and_the_same_command_goes_on(tiny, tmp_path):
+    """No step of it would be saved by itself. What is logged, saved and resumed is each step once."""
     out, _, _ = tiny
     command = [sys.executable, "-m", "avar_rl.verl_plugin.grpo", "recipes/config/tiny_grpo", "--profile", "cpu"]
     command += [f"data.train_files={out}/data/rl_train.parquet", f"data.val_files={out}/data/rl_val.parquet"]
     command += [f"actor_rollout_ref.model.path={out}/sft", f"trainer.default_local_dir={tmp_path}/checkpoints"]
-    command += [*SMALL_GRPO, *SMALL_MICRO, "trainer.save_freq=1", "avar.rewards.visual=0"]
-    log = (tmp_path / "log").open("w+")
-    environment = {
-        **os.environ,
-        "VERL_FILE_LOGGER_PATH": str(tmp_path / "metrics.jsonl"),
-        "TENSORBOARD_DIR": str(tmp_path),
-    }
+    command += [*SMALL_GRPO, *SMALL_MICRO, "trainer.save_freq=100", "avar.rewards.visual=0"]
+    log, logged = (tmp_path / "log").open("w+"), tmp_path / "metrics.jsonl"
+    environment = {**os.environ, "VERL_FILE_LOGGER_PATH": str(logged), "TENSORBOARD_DIR": str(tmp_path)}
     first = subprocess.Popen(
         [*command, "trainer.total_training_steps=50"], cwd=ROOT, env=environment, stdout=log, stderr=log
     )
-    tracker = tmp_path / "checkpoints" / "latest_checkpointed_iteration.txt"
     deadline = time.monotonic() + 240
-    while not tracker.is_file() and first.poll() is None and time.monotonic() < deadline:
+    while not (logged.is_file() and metrics(logged)) and first.poll() is None and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert tracker.is_file(), Path(log.name).read_text()[-4000:]
-    first.send_signal(signal.SIGINT)
-    assert first.wait(timeout=90) == 130
-    assert "run the same command again to resume" in Path(log.name).read_text()
-    step = int(tracker.read_text())
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(timeout=120) == 130, Path(log.name).read_text()[-4000:]
+    step = int((tmp_path / "checkpoints" / "latest_checkpointed_iteration.txt").read_text())
+    said = Path(log.name).read_text()
+    assert f"stopped by a signal after step {step}, whose checkpoint is saved" in said.splitlines()[-1]
+    assert [line["training/global_step"] for line in metrics(logged)] == list(range(1, step + 1))
     resumed = subprocess.run(
         [*command, f"trainer.total_training_steps={step + 1}"],
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert resumed.returncode == 0, resumed.stdout[-3000:] + resumed.stderr[-3000:]
-    last = metrics(tmp_path / "metrics.jsonl")[-1]
-    assert last["training/global_step"] == step + 1
+    assert [line["training/global_step"] for line in metrics(logged)] == list(range(1, step + 2))
+    last = metrics(logged)[-1]
     assert "reward/visual" not in last and "attention/image_mass" not in last  # no weight, no recording
+    saved = {path.name for path in (tmp_path / "checkpoints").glob("global_step_*")}
+    assert saved == {f"global_step_{step}", f"global_step_{step + 1}"}

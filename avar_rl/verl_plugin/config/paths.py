@@ -55,9 +55,8 @@ def prepare_logs(config: DictConfig, stage: str) -> None:
     """Points every tracker to an absolute place, for this process and those that it starts, and makes the folders.
 
     The run's folder is `AVAR_RUN`, else `trainer.default_local_dir` (absolute, see `make_absolute`). In it,
-    `logs/STAGE.metrics.jsonl` holds the metrics (verl starts its file anew, so a resumed run gets
-    `STAGE.metrics.1.jsonl`), `tensorboard/STAGE` the event files, `wandb` and `swanlog` what those write. A variable
-    that the caller has set (see `LOG_VARIABLES`) stands.
+    `logs/STAGE.metrics.jsonl` holds the metrics of all starts, `tensorboard/STAGE` the event files, `wandb` and
+    `swanlog` what those write. A variable that the caller has set (see `LOG_VARIABLES`) stands.
 
     Args:
         config: the stage's configuration.
@@ -66,19 +65,10 @@ def prepare_logs(config: DictConfig, stage: str) -> None:
     run = Path(_absolute(os.environ.get(RUN_FOLDER) or config.trainer.default_local_dir))
     chosen = {"TENSORBOARD_DIR": run / "tensorboard" / stage, "WANDB_DIR": run, "SWANLAB_LOG_DIR": run / "swanlog"}
     if not os.environ.get("VERL_FILE_LOGGER_ROOT"):
-        chosen["VERL_FILE_LOGGER_PATH"] = _unused(run / "logs", f"{stage}.metrics")
+        chosen["VERL_FILE_LOGGER_PATH"] = run / "logs" / f"{stage}.metrics.jsonl"
     for name in LOG_VARIABLES:
         if path := os.environ.get(name) or str(chosen.get(name, "")):
             os.environ[name] = _absolute(path)
     Path(os.environ["WANDB_DIR"]).mkdir(parents=True, exist_ok=True)  # else wandb takes a temporary folder
     if metrics := os.environ.get("VERL_FILE_LOGGER_PATH"):  # verl opens it without making its folder
         Path(metrics).parent.mkdir(parents=True, exist_ok=True)
-
-
-def _unused(folder: Path, stem: str) -> Path:
-    """STEM.jsonl, or STEM.1.jsonl, … where earlier starts have written."""
-    path, number = folder / f"{stem}.jsonl", 0
-    while path.exists():
-        number += 1
-        path = folder / f"{stem}.{number}.jsonl"
-    return path

@@ -80,12 +80,15 @@ class GuardSettings:
     max_difference_fp32: no probability may differ by this much where the rollout runs in float32.
     step_minutes: a step (or the start-up) that takes longer is a hang, and the run stops; 0 for no limit.
     total_minutes: wall-clock limit of the whole stage; 0 for no limit.
+    notice_seconds: what is left from a first SIGTERM or SIGINT to the end of the machine. A step that would not be
+        finished and saved by then is given up, and the one before it saved at once; 0: the step is always finished.
     """
 
     min_correlation: Annotated[Number, Field(ge=-1, le=1)] = 0.99
     max_difference_fp32: Positive = 1e-3
     step_minutes: NotNegative = 30.0
     total_minutes: NotNegative = 0.0
+    notice_seconds: NotNegative = 0.0
 
 
 @settings

@@ -1,5 +1,6 @@
 """The check of a run's first steps: do the rollout engine and the actor compute the same policy?"""
 
+from avar_rl.runtime.console import tell
 from avar_rl.verl_plugin.config.settings import GuardSettings
 
 # The first rollout shows whether both run the same model; the second, whether the first update has reached vLLM. Fresh
@@ -32,7 +33,7 @@ def check_agreement(metrics: dict[str, float], guard: GuardSettings, rollout_dty
     fp32 = str(rollout_dtype) in ("float32", "fp32")
     if correlation > guard.min_correlation and (not fp32 or difference < guard.max_difference_fp32):
         figures = f"correlation {correlation:.6f}, largest {difference:.2g}"
-        print(f"start-up guard: rollout and actor agree at step {step} ({figures})")
+        tell(f"start-up guard: rollout and actor agree at step {step} ({figures})")
         return
     raise RuntimeError(
         f"rollout and actor disagree at step {step}: correlation {correlation:.4f} "

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from avar_rl.runtime.stopping import INTERRUPTED, Stopped, StopSignals, leave, say
 from avar_rl.verl_plugin import cluster
 from avar_rl.verl_plugin.config.command_line import parse_arguments
 
@@ -29,7 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     environment.prepare(arguments.profile)
     from omegaconf import OmegaConf
 
+    from avar_rl.verl_plugin import resume
     from avar_rl.verl_plugin.config import paths, preflight, tags
+    from avar_rl.verl_plugin.watch.metrics_file import keep_until, metrics_path
 
     try:
         config, ours = checked(arguments.recipe, arguments.overrides)
@@ -40,7 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         preflight.check_stage(config, "grpo")
         for note in tags.tag_notes(config.actor_rollout_ref.model.path, config.data.apply_chat_template_kwargs):
             print(f"avar grpo: note: {note}", file=sys.stderr)
+        step = resume.prepare(config, "grpo")
         paths.prepare_logs(config, "grpo")
+        keep_until(metrics_path(config.trainer.project_name, config.trainer.experiment_name), step)
     except ValueError as error:
         print(f"avar grpo: {error}", file=sys.stderr)
         return 2
@@ -73,17 +78,24 @@ def _train(config: DictConfig, ours: GRPOSettings, variables: dict[str, str]) ->
     import ray.exceptions
     from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
 
+    from avar_rl.verl_plugin.grpo import stop_request
+
     def out_of_time(signum, frame):
         raise TimeoutError(f"avar.guard.total_minutes={ours.guard.total_minutes} are over")
 
-    def terminated(signum, frame):
-        raise KeyboardInterrupt
+    def stop(name: str) -> None:
+        if not (ray.is_initialized() and stop_request.training_has_begun()):
+            raise KeyboardInterrupt  # there is no step to be finished
+        stop_request.make()
+        say(f"{name}: the step in flight is finished and a checkpoint saved; a second signal leaves at once")
 
     signal.signal(signal.SIGALRM, out_of_time)
-    signal.signal(signal.SIGTERM, terminated)
+    signals = StopSignals(stop, leave)
+    signals.install()
     signal.setitimer(signal.ITIMER_REAL, ours.guard.total_minutes * 60)
     try:
         context = _start_ray(config, variables)
+        signals.install()  # ray.init has put a handler of its own in place
         print(f"Ray dashboard: {f'http://{context.dashboard_url}' if context.dashboard_url else 'off'}", flush=True)
         for node in ray.nodes():
             print(f"Ray metrics: http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics", flush=True)
@@ -91,7 +103,7 @@ def _train(config: DictConfig, ours: GRPOSettings, variables: dict[str, str]) ->
         return 0
     except KeyboardInterrupt:
         print("interrupted; run the same command again to resume from the last checkpoint", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except TimeoutError as error:
         print(f"{error}; run the same command again to resume from the last checkpoint", file=sys.stderr)
         return 124
@@ -99,6 +111,9 @@ def _train(config: DictConfig, ours: GRPOSettings, variables: dict[str, str]) ->
         print(f"avar grpo: {error}", file=sys.stderr)
         return 2
     except ray.exceptions.RayError as error:
+        if isinstance(cause := getattr(error, "cause", None), Stopped):
+            print(cause, file=sys.stderr)
+            return INTERRUPTED
         print(f"{error}\n\nThe cause, last line of the above: {_root_cause(error)}", file=sys.stderr)
         return 1
     finally:

@@ -6,19 +6,19 @@ prompt and response, in the old-log-prob pass: the engine records there, and the
 with the text rewards and written to `rm_scores` before the advantage.
 """
 
-import sys
 from typing import Any
 
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
-from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
+from avar_rl.runtime.console import tell
 from avar_rl.verl_plugin.config.settings import GRPOSettings, parse
 from avar_rl.verl_plugin.engine import MASS_REQUEST
 from avar_rl.verl_plugin.grpo.advantage_step import compute_advantages
 from avar_rl.verl_plugin.grpo.arrivals import require_all_responses
 from avar_rl.verl_plugin.grpo.guard import CHECKED_STEPS, check_agreement
+from avar_rl.verl_plugin.grpo.stoppable import StoppableTrainer
 from avar_rl.verl_plugin.grpo.watchdog import Watchdog
 from avar_rl.verl_plugin.watch import console
 from avar_rl.verl_plugin.watch.constant_parts import ConstantParts
@@ -26,7 +26,7 @@ from avar_rl.verl_plugin.watch.ray_metrics import MetricsExporter
 from avar_rl.verl_plugin.watch.record import RolloutRecorder
 
 
-class AnchoredGRPOTrainer(PPOTrainerSync):
+class AnchoredGRPOTrainer(StoppableTrainer):
     """Registered in place of verl's "sync" trainer: verl compares that very string in six places."""
 
     def __init__(self, config):
@@ -37,7 +37,7 @@ class AnchoredGRPOTrainer(PPOTrainerSync):
         self.constant_parts = ConstantParts(self.rewards.weights, self.rewards.gates)
         self.exporter = MetricsExporter(run=config.trainer.experiment_name)
         self._agreements = 0  # steps of this run in which rollout and actor were compared
-        super().__init__(config)
+        super().__init__(config, notice=self.settings.guard.notice_seconds)
 
     def _build_replay_buffer(self) -> ReplayBuffer:
         buffer = super()._build_replay_buffer()
@@ -51,10 +51,10 @@ class AnchoredGRPOTrainer(PPOTrainerSync):
 
     def _compute_metrics(self, batch, metrics: dict, timing_raw, global_steps: int, epoch: int) -> None:
         super()._compute_metrics(batch, metrics, timing_raw, global_steps=global_steps, epoch=epoch)
-        print(console.line(global_steps, metrics, console.GRPO), flush=True)
-        print(console.rewards(metrics, self.rewards.weights), flush=True)
+        tell(console.line(global_steps, metrics, console.GRPO))
+        tell(console.rewards(metrics, self.rewards.weights))
         for sentence in self.constant_parts.add(metrics):
-            print(f"warning: {sentence}", file=sys.stderr, flush=True)
+            tell(f"warning: {sentence}")
         self.exporter.set(metrics)
 
     def _step_once(self, metrics: dict, timing_raw: dict, sample_batch_size: int):

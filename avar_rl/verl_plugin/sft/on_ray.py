@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from avar_rl.runtime.stopping import INTERRUPTED, Stopped, StopSignals, leave, say
 from avar_rl.verl_plugin import cluster
+from avar_rl.verl_plugin.grpo import stop_request
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -25,32 +28,63 @@ def train(config: DictConfig, ours: SFTSettings, variables: dict[str, str]) -> i
     import ray
     from ray.train import TrainingFailedError
 
+    def stop(name: str) -> None:
+        if not (ray.is_initialized() and stop_request.training_has_begun()):
+            raise KeyboardInterrupt  # there is no step to be finished
+        stop_request.make()
+        say(f"{name}: the step in flight is finished and its checkpoint saved; a second signal leaves at once")
+
+    signals = StopSignals(stop, leave)
+    signals.install()
     try:
         cluster.start({}, {"env_vars": variables})
+        signals.install()  # ray.init has put a handler of its own in place
         cluster.wait_for_devices(config.trainer.nnodes, config.trainer.n_gpus_per_node)
-        return _trainer(config, ours).fit().return_value or 0
+        # In a thread, since Ray Train would take over SIGINT in this one.
+        stopped_at = ThreadPoolExecutor(1).submit(_trainer(config, ours).fit).result().return_value
     except cluster.CannotJoinError as error:
         print(f"avar sft: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; run the same command again to resume from the last checkpoint", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except TrainingFailedError as error:
         print(f"{error}\n\n{_first_failure(error)}; run the same command again to resume", file=sys.stderr)
         return 1
     finally:
         ray.shutdown()
+    if stopped_at is None:
+        return 0
+    print(Stopped(stopped_at), file=sys.stderr)
+    return INTERRUPTED
+
+
+def _train_rank(stage: dict[str, Any]) -> int | None:
+    """Trains as one rank of the process group that Ray Train made.
+
+    Args:
+        stage: `config` and `ours`, as `avar_rl.verl_plugin.sft.run.checked` returns them.
+
+    Returns: the step after which a signal to the driver ended the training; None where it is done.
+    """
+    from avar_rl.verl_plugin.sft.trainer import GuidedSFTTrainer
+
+    trainer = GuidedSFTTrainer(stage["config"], stage["ours"].guidance, stop_requested=stop_request.is_made)
+    stop_request.say_training_has_begun()
+    try:
+        trainer.fit()
+    except Stopped as stopped:
+        return stopped.step
+    return None
 
 
 def _trainer(config: DictConfig, ours: SFTSettings) -> Any:
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    from avar_rl.verl_plugin.sft.run import train_rank
-
     device = config.trainer.device
     return TorchTrainer(
-        train_rank,
+        _train_rank,
         train_loop_config={"config": config, "ours": ours},
         # Ray counts devices as GPUs, also those of the CPU profile, as verl does for GRPO.
         scaling_config=ScalingConfig(

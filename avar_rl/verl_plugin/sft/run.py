@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from avar_rl.runtime.stopping import INTERRUPTED, Stopped, StopSignals, die_with_parent, leave, say
 from avar_rl.verl_plugin import cluster
 from avar_rl.verl_plugin.config.command_line import parse_arguments
 
@@ -27,18 +28,22 @@ DESCRIPTION = (
     "Cold start: supervised fine-tuning with the attention-guided loss, by verl's trainer. Starts its ranks by itself, "
     "on this machine or on the Ray cluster that RAY_ADDRESS names."
 )
-_LAUNCHED = "AVAR_SFT_LAUNCHED"  # set in ranks whose launcher has checked the configuration
+_LAUNCHED = "AVAR_SFT_LAUNCHED"  # in ranks, the process id of their launcher, which has checked the configuration
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the cold start. Returns 0 when done, 1 on a full disk, 2 after a user's mistake, 130 when interrupted."""
     arguments = parse_arguments(argv, "sft", DESCRIPTION)
+    if _LAUNCHED in os.environ:
+        die_with_parent(parent=int(os.environ[_LAUNCHED]))
     from avar_rl.verl_plugin.config import environment
 
     environment.prepare(arguments.profile)
     from omegaconf import OmegaConf
 
+    from avar_rl.verl_plugin import resume
     from avar_rl.verl_plugin.config import paths, preflight
+    from avar_rl.verl_plugin.watch.metrics_file import keep_until, metrics_path
 
     try:
         config, ours = checked(arguments.recipe, arguments.overrides)
@@ -48,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if _LAUNCHED not in os.environ:
             cluster.refuse_nodes_without_ray(config.trainer.nnodes)
             preflight.check_stage(config, "sft")
+            step = resume.prepare(config, "sft")
             paths.prepare_logs(config, "sft")
+            keep_until(metrics_path(config.trainer.project_name, config.trainer.experiment_name), step)
         if "RANK" not in os.environ and cluster.address():
             from avar_rl.verl_plugin.sft import on_ray
 
@@ -85,9 +92,36 @@ def checked(recipe_path: str, overrides: list[str]) -> tuple[DictConfig, SFTSett
 
 def _launch_ranks(config: DictConfig, argv: Sequence[str]) -> int:
     """Starts the ranks of this machine by torchrun; what was checked here is not checked again in each."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc_per_node={config.trainer.n_gpus_per_node}", "-m", "avar_rl.verl_plugin.sft", *argv]
-    return subprocess.call(command, env=os.environ | {_LAUNCHED: "1"})
+    where = ["--standalone", f"--nproc_per_node={config.trainer.n_gpus_per_node}"]
+    # torchrun's own handlers would kill the ranks after 30 s; it needs one signal to be named
+    where += ["--signals-to-handle=SIGQUIT", "--shutdown-timeout=10"]
+    return _torchrun([*where, "-m", "avar_rl.verl_plugin.sft", *argv])
+
+
+def _torchrun(arguments: list[str]) -> int:
+    """torchrun in this process, which a first signal passes on to the ranks and a second one ends with all of them."""
+    import psutil
+    from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    def signal_ranks(number: int) -> None:
+        for rank in psutil.Process().children():
+            rank.send_signal(number)
+
+    def kill_ranks() -> None:
+        signal_ranks(signal.SIGKILL)
+        leave()
+
+    StopSignals(lambda name: signal_ranks(signal.SIGTERM), kill_ranks).install()
+    os.environ[_LAUNCHED] = str(os.getpid())
+    try:
+        run.run(run.parse_args(arguments))
+        return 0
+    except ChildFailedError as error:
+        if INTERRUPTED in {failure.exitcode for failure in error.failures.values()}:
+            return INTERRUPTED
+        print(error, file=sys.stderr)
+        return 1
 
 
 def _free_port() -> int:
@@ -99,29 +133,31 @@ def _free_port() -> int:
 def _train(config: DictConfig, ours: SFTSettings) -> int:
     from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group
 
-    initialize_global_process_group()
-    try:
-        return train_rank({"config": config, "ours": ours})
-    finally:
-        destroy_global_process_group()
-
-
-def train_rank(stage: dict[str, Any]) -> int:
-    """Trains as one rank of a process group that is there already.
-
-    Args:
-        stage: `config` and `ours`, as `checked` returns them.
-
-    Returns: an exit status, as `main` does.
-    """
     from avar_rl.verl_plugin.sft.trainer import GuidedSFTTrainer
 
-    config, ours = stage["config"], stage["ours"]
+    leads = os.environ["RANK"] == "0"
+    trainer: GuidedSFTTrainer | None = None
+
+    def stop(name: str) -> None:
+        if trainer is None:
+            raise KeyboardInterrupt
+        if leads:
+            say(f"{name}: this step is finished and its checkpoint saved; a second signal leaves at once")
+
+    signals = StopSignals(stop, leave)
+    signals.install()
+    initialize_global_process_group()
     try:
-        GuidedSFTTrainer(config=config, guidance=ours.guidance).fit()
+        trainer = GuidedSFTTrainer(config=config, guidance=ours.guidance, stop_requested=lambda: signals.requested)
+        trainer.fit()
     except KeyboardInterrupt:
-        print("interrupted; run the same command again to resume from the last checkpoint", file=sys.stderr)
-        return 130
+        if leads:
+            print("interrupted; run the same command again to resume from the last checkpoint", file=sys.stderr)
+        return INTERRUPTED
+    except Stopped as stopped:
+        if leads:
+            print(stopped, file=sys.stderr)
+        return INTERRUPTED
     except (OSError, RuntimeError) as error:  # torch.save gives either where the disk is full
         if not _disk_is_full(Path(config.trainer.default_local_dir), error):
             raise
@@ -131,6 +167,8 @@ def train_rank(stage: dict[str, Any]) -> int:
             file=sys.stderr,
         )
         return 1
+    finally:
+        destroy_global_process_group()
     return 0
 
 

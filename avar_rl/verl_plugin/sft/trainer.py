@@ -4,6 +4,7 @@ With alpha = beta = 0 this is verl's own trainer, loss function and engine path,
 L_enh and L_sup are means over the samples of the global batch (a sample without an image contributes exactly zero).
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,8 @@ from verl.utils.metric import AggregationType, Metric
 from verl.workers.utils.losses import sft_loss
 
 from avar_rl.guidance import GuidanceConfig
+from avar_rl.runtime.console import tell
+from avar_rl.runtime.stopping import Stopped
 from avar_rl.verl_plugin.engine import SpanMassEngine
 from avar_rl.verl_plugin.watch import console
 
@@ -42,10 +45,14 @@ def guided_sft_loss(
 
 
 class GuidedSFTTrainer(SFTTrainer):
-    """verl's SFT trainer with the guided loss, whole losses in its log, and a line on the console every ten steps."""
+    """verl's SFT trainer with the guided loss, whole losses in its log, and a line on the console every ten steps.
 
-    def __init__(self, config: DictConfig, guidance: GuidanceConfig):
-        self.guidance = guidance  # before verl's own __init__, which builds the engine
+    Where `stop_requested()` is true in any rank at the end of a step, that step is saved and `fit` raises `Stopped`.
+    """
+
+    def __init__(self, config: DictConfig, guidance: GuidanceConfig, stop_requested: Callable[[], bool]):
+        self.guidance, self._stop_requested = guidance, stop_requested  # before verl's own __init__ builds the engine
+        self._stopping = False
         self._reported_steps = 0
         super().__init__(config=config)
 
@@ -53,7 +60,7 @@ class GuidedSFTTrainer(SFTTrainer):
         """Trains up to the last step. verl, started again after its end, would train one more step each time."""
         if self.resume_global_step >= self.total_training_steps:
             if self.rank == 0:
-                print(f"finished before, at step {self.resume_global_step} of {self.total_training_steps}", flush=True)
+                tell(f"finished before, at step {self.resume_global_step} of {self.total_training_steps}")
             return
         super().fit()
 
@@ -75,8 +82,27 @@ class GuidedSFTTrainer(SFTTrainer):
         self._reported_steps += 1
         if self.rank == 0 and self._reported_steps % _REPORT_EVERY == 0:
             metrics = {name if "/" in name else f"train/{name}": v for name, v in tu.get(output, "metrics").items()}
-            print(console.line(self.resume_global_step + self._reported_steps, metrics, console.SFT), flush=True)
+            tell(console.line(self.resume_global_step + self._reported_steps, metrics, console.SFT))
+        if self._any_rank_is_to_stop():
+            self._stopping = True
+            self.save_freq = 1  # verl saves this step, too
         return output
+
+    def _any_rank_is_to_stop(self) -> bool:
+        """The same answer in all ranks, which then leave after the same step, whichever of them got the signal."""
+        request = torch.tensor(float(self._stop_requested()), device=self.device_name)
+        torch.distributed.all_reduce(request, op=torch.distributed.ReduceOp.MAX)
+        return bool(request)
+
+    def _build_ckpt_handler(self) -> None:
+        super()._build_ckpt_handler()
+        self._save = self.ckpt_handler.save_checkpoint
+        self.ckpt_handler.save_checkpoint = self._save_and_stop
+
+    def _save_and_stop(self, step: int) -> None:
+        self._save(step=step)
+        if self._stopping and step < self.total_training_steps:
+            raise Stopped(step)
 
 
 def _reduce_metrics(metrics: dict) -> None:
