@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 from avar_rl.runtime.stopping import INTERRUPTED, Stopped, StopSignals, leave, say
 from avar_rl.verl_plugin import cluster
 from avar_rl.verl_plugin.grpo import stop_request
+
+# For the ranks' processes to start; a node that reads the stack for the first time takes longer than Ray Train's 60 s.
+_START_SECONDS = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600"}
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -34,6 +38,7 @@ def train(config: DictConfig, ours: SFTSettings, variables: dict[str, str]) -> i
         stop_request.make()
         say(f"{name}: the step in flight is finished and its checkpoint saved; a second signal leaves at once")
 
+    os.environ |= {name: seconds for name, seconds in _START_SECONDS.items() if name not in os.environ}
     signals = StopSignals(stop, leave)
     signals.install()
     try:
