@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from avar_rl.verl_plugin import checkpoints
+
 # What ray.init takes only where it starts a Ray of its own; a cluster's nodes got theirs from `ray start`.
 _LOCAL_ONLY = ("num_cpus", "num_gpus", "resources", "labels", "object_store_memory", "_system_config", "_node_name")
 _LOCAL_ONLY += ("_enable_object_reconstruction", "include_dashboard", "dashboard_host", "dashboard_port", "_temp_dir")
@@ -34,6 +36,27 @@ def refuse_nodes_without_ray(nodes: int) -> None:
         raise ValueError(
             f"trainer.nnodes={nodes}: several nodes train as one Ray cluster; start it and set RAY_ADDRESS "
             "(docs/cluster.md), or set NNODES=1"
+        )
+
+
+def refuse_other_ranks(folder: Path, step: int, ranks: int) -> None:
+    """Checks that a training resumes with the number of ranks whose files its checkpoint consists of.
+
+    Args:
+        folder: `trainer.default_local_dir`.
+        step: of the checkpoint to be resumed; 0 for none.
+        ranks: of this start, `trainer.nnodes` x `trainer.n_gpus_per_node`.
+
+    Raises:
+        ValueError: names both numbers and the ways on. verl would miss a file minutes later.
+    """
+    files = checkpoints.step_folder(folder, step).rglob("model_world_size_*_rank_0.pt") if step else ()
+    saved = {int(path.name.split("_")[3]) for path in files}
+    if saved and ranks not in saved:
+        raise ValueError(
+            f"the checkpoint {checkpoints.step_folder(folder, step)} was saved by {min(saved)} ranks and cannot be "
+            f"resumed by {ranks} (NNODES x NGPUS): ask for {min(saved)} in all, or go on from its weights "
+            "(docs/cluster.md)"
         )
 
 

@@ -95,6 +95,17 @@ def test_several_nodes_without_a_cluster_are_refused(monkeypatch):
     cluster.refuse_nodes_without_ray(2)
 
 
+def test_a_checkpoint_of_another_number_of_ranks_is_refused(tmp_path):
+    actor = tmp_path / "global_step_6" / "actor"  # GRPO's; the cold start's files are in the step's own folder
+    actor.mkdir(parents=True)
+    for rank in range(2):
+        (actor / f"model_world_size_2_rank_{rank}.pt").touch()
+    with pytest.raises(ValueError, match=r"global_step_6 was saved by 2 ranks and cannot be resumed by 1 \("):
+        cluster.refuse_other_ranks(tmp_path, 6, 1)
+    cluster.refuse_other_ranks(tmp_path, 6, 2)
+    cluster.refuse_other_ranks(tmp_path, 0, 1)  # nothing is resumed
+
+
 def test_launchers_are_sound_shell_and_name_the_pinned_ray():
     subprocess.run(["bash", "-n", LAUNCHERS / "slurm.sh"], check=True)
     task = yaml.safe_load((LAUNCHERS / "skypilot.yaml").read_text())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avar_rl.runtime.stopping import INTERRUPTED, Stopped, StopSignals, leave, say
@@ -44,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for note in tags.tag_notes(config.actor_rollout_ref.model.path, config.data.apply_chat_template_kwargs):
             print(f"avar grpo: note: {note}", file=sys.stderr)
         step = resume.prepare(config, "grpo")
+        ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
+        cluster.refuse_other_ranks(Path(config.trainer.default_local_dir), step, ranks)
         paths.prepare_logs(config, "grpo")
         keep_until(metrics_path(config.trainer.project_name, config.trainer.experiment_name), step)
     except ValueError as error:

@@ -54,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             cluster.refuse_nodes_without_ray(config.trainer.nnodes)
             preflight.check_stage(config, "sft")
             step = resume.prepare(config, "sft")
+            ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
+            cluster.refuse_other_ranks(Path(config.trainer.default_local_dir), step, ranks)
             paths.prepare_logs(config, "sft")
             keep_until(metrics_path(config.trainer.project_name, config.trainer.experiment_name), step)
         if "RANK" not in os.environ and cluster.address():
