@@ -14,6 +14,7 @@ from verl.experimental.agent_loop import AgentLoopManager
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
+from avar_rl.runtime.console import tell
 from avar_rl.runtime.stopping import Stopped, is_in_time
 from avar_rl.verl_plugin import checkpoints
 from avar_rl.verl_plugin.grpo import stop_request
@@ -137,3 +138,4 @@ class StoppableTrainer(PPOTrainerSync):
             checkpoints.write_tracker(folder, self._saved_step)
             checkpoints.remove_remains(folder)
             self._tracked_step = self._saved_step
+            tell(f"step {self._saved_step} is saved in {folder}")
