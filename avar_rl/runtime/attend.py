@@ -58,10 +58,10 @@ class Attendant:
             self._read(0.2)
             self._watch(time.monotonic())
         self._end_leftovers()
-        self._console.close()
+        status = self._child.returncode
+        self._console.close(succeeded=status == 0)
         if self._late:
             return OUT_OF_TIME
-        status = self._child.returncode
         if self._signals.requested and status != 0:
             return INTERRUPTED
         return status if status >= 0 else 128 - status

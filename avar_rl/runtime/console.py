@@ -15,12 +15,18 @@ MARK = "avar: "  # begins every line that this project's trainers tell
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _WORKER = re.compile(r"^\((?:[\w.:]+ )?(?:[\w-]+=[\w.-]+(?:, )?)+\) ")  # (TaskRunnerV1 pid=5663, ip=10.0.0.2)
 _WARNING = re.compile(r"^\S+:\d+: \w*Warning: |\bWARNING\b|^(\[rank\d+\]:)?\[?W\d{4} |Warning: ")
+_PROGRESS = re.compile(r"^.*\d+%\|[^\]]*\](?=.)")  # tqdm's bar, where something else was said on its line
 _NOISE = re.compile(
     r"^(\x1b\[[0-9;]*m)*(INFO|DEBUG)\b"  # Python's logging, as verl and vLLM format it
     r"|^(\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d\S*\s+(INFO|DEBUG)\b"  # Ray's and transformers'
     r"|^(\[rank\d+\]:)?\[?I\d{4} "  # torch's
     r"|\d+%\|"  # tqdm
     r"|^\{'"  # the configuration, which verl prints
+    r"|\d+ examples/s\]$|, \?it/s\]$|it/s\]$"  # datasets' and vLLM's progress
+    # what verl's SFT prints in each rank
+    r"|^(dataset len: |Monkey patch |Skipping monkey patch |Before FSDP, |After FSDP, |Total steps: |Found checkpoint)"
+    r"|^\w+ contains [\d.]+[KMB] parameters$|^(Saving tensorboard log|Creating file logger|Saved dataloader state) "
+    r"|^(Updated checkpoint tracker: |Total time for train steps: |Final validation metrics: |\[validate_config\])"
 )
 
 
@@ -54,11 +60,11 @@ class Console:
         for line in lines:
             self._line(line)
 
-    def close(self) -> None:
-        """Says what is left, and how much only the log has."""
+    def close(self, succeeded: bool = True) -> None:
+        """Says what is left, and how much only the log has; not behind the cause of a failure, which is to be last."""
         if self._rest:
             self._line(self._rest)
-        if self._left_out and self._path is not None:
+        if succeeded and self._left_out and self._path is not None:
             self._show(f"({self._left_out} lines of libraries are in {self._path} only)")
         if self._log is not None:
             self._log.close()
@@ -77,6 +83,7 @@ class Console:
         from_worker = _WORKER.match(plain) is not None
         while match := _WORKER.match(plain):  # a worker's worker has two
             plain = plain[match.end() :]
+        plain, bars = _PROGRESS.subn("", plain)
         if plain.startswith(MARK):
             return plain.removeprefix(MARK)
         if self._below_warning and plain.startswith("  "):  # the source line of a Python warning
@@ -91,7 +98,7 @@ class Console:
             return plain
         if from_worker or _NOISE.search(plain):
             return None
-        return line
+        return plain if bars else line
 
     def _show(self, text: str) -> None:
         try:

@@ -121,6 +121,9 @@ def test_seams_of_the_sft_trainer():
     order = inspect.getsource(SFTTrainer.__init__)
     assert order.index("_build_engine()") < order.index("_init_engine()") < order.index("resume_global_step")
     assert "self.training_client.train_batch(data=data)" in inspect.getsource(SFTTrainer.fit)  # ours is called so
+    step = inspect.getsource(SFTTrainer.fit)  # trained, logged, saved, by a frequency that ours may change meanwhile
+    order = ["train_batch(data=data)", "tracking.log(", "% self.save_freq", "self.ckpt_handler.save_checkpoint(step="]
+    assert [step.index(part) for part in order] == sorted(step.index(part) for part in order)
     assert parameters(sft_loss)[:4] == ["config", "model_output", "data", "dp_group"]
 
 
@@ -136,6 +139,25 @@ def test_seams_of_the_grpo_trainer():
     step = inspect.getsource(PPOTrainerSync._step_once)
     assert step.index("self._compute_old_log_prob(") < step.index("self._compute_advantage(")
     assert '"rm_scores"' in inspect.getsource(PPOTrainerSync._compute_advantage)  # the key that ours adds to
+
+
+def test_seams_of_stopping_and_saving_in_grpo():
+    from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
+    from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+    from verl.utils import tracking
+
+    loop = inspect.getsource(PPOTrainerSync.fit)  # saved while the rollout sleeps, then logged: hence the late tracker
+    order = ["self.on_train_begin()", "self.on_step_begin()", "self.step(", "self._save_checkpoint()"]
+    order += ["self.on_step_end()", "self.logger.log(data=metrics", "self.global_steps += 1\n            SkipManager"]
+    assert [loop.index(part) for part in order] == sorted(loop.index(part) for part in order)
+    step = inspect.getsource(PPOTrainerSync._step_once)
+    assert step.index("self.on_sample_end()") < step.index("self._update_actor(batch")
+    save = inspect.getsource(PPOTrainerSync._save_checkpoint)
+    assert save.index('"async_save"') < save.index('"latest_checkpointed_iteration.txt"')
+    assert '"data.pt"' in save and "async_save" not in save[: save.index('"data.pt"')]
+    assert "self._wait_for_next_poll(" in inspect.getsource(ReplayBuffer.sample)
+    stock = next(cls for cls in tracking.FileLogger.__mro__ if cls.__module__ == tracking.__name__)  # ours is over it
+    assert 'open(self.filepath, "wb"' in inspect.getsource(stock)
 
 
 def test_seams_of_the_engine():

@@ -12,6 +12,8 @@ SAID = [
     ("2026-11-26 20:27:51,827\tINFO worker.py:2029 -- Started a local Ray instance.", False),
     ("/site/verl/x.py:164: UserWarning: Disabled critic", True),
     ("  validate_config(config)", False),
+    ("Saved dataloader state to: /out/checkpoints/sft/global_step_4/data_1.pt", False),
+    ("Saving checkpoint to: /out/checkpoints/sft/global_step_4", True),
     ("Ray dashboard: http://127.0.0.1:8265", True),
     (RAY + "{'actor_rollout_ref': {'actor': {'_target_': 'verl.workers.config.FSDPActorConfig',", False),
     (RAY + "                                  'calculate_entropy': False,", False),
@@ -59,6 +61,22 @@ def test_a_warning_of_a_library_is_shown_once(tmp_path):
         )
     it.close()
     assert shown.read_text().count("symbolic_trace.py:56] old") == 1
+
+
+def test_what_is_said_behind_a_progress_bar_is_seen(tmp_path):
+    it, shown, _ = console(tmp_path)
+    bar = "Epoch 1/100:   4%|▍         | 1/25 [00:01<00:46,  1.96s/it]"
+    it.write(f"\r{bar}\r{bar}avar: step 10 | loss 1.5\n{bar}Saving checkpoint to: /out\n{bar}\n".encode())
+    it.close()
+    assert shown.read_text().splitlines()[:2] == ["step 10 | loss 1.5", "Saving checkpoint to: /out"]
+    assert "Epoch" not in shown.read_text()
+
+
+def test_the_cause_of_a_failure_is_last(tmp_path):
+    it, shown, _ = console(tmp_path)
+    it.write(b"INFO:x\nValueError: the cause\n")
+    it.close(succeeded=False)
+    assert shown.read_text() == "ValueError: the cause\n"
 
 
 def test_the_log_keeps_what_came_before(tmp_path):

@@ -14,6 +14,7 @@ from verl.experimental.agent_loop import AgentLoopManager
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
+from avar_rl.runtime.console import tell
 from avar_rl.runtime.stopping import Stopped, is_in_time
 from avar_rl.verl_plugin import checkpoints
 from avar_rl.verl_plugin.grpo import stop_request
@@ -33,15 +34,16 @@ class StoppableTrainer(PPOTrainerSync):
         self._began_at: float | None = None  # the step in flight
         self._step_seconds, self._save_seconds = float("inf"), 0.0  # that the last ones took; none was saved yet
         self._place_in_data: Any = None  # as it was when the step in flight began
+        self._rollout_sleeps = False
         super().__init__(config)
 
     def _build_replay_buffer(self) -> ReplayBuffer:
         buffer: Any = super()._build_replay_buffer()
         wait = buffer._wait_for_next_poll
 
-        def wait_or_stop(*args: Any) -> float:
+        def wait_or_stop(*args: Any, **kwargs: Any) -> float:
             self._stop_if_late()
-            return wait(*args)
+            return wait(*args, **kwargs)
 
         buffer._wait_for_next_poll = wait_or_stop
         return buffer
@@ -94,9 +96,7 @@ class StoppableTrainer(PPOTrainerSync):
         """
         step = self.global_steps - 1
         if step > self._saved_step:
-            rollout: Any = self.checkpoint_manager  # whose coroutines run to their end where nothing awaits them
-            rollout.abort_replicas()
-            self.on_sample_end()  # the rollout sleeps, as where verl saves: the actor may need its memory
+            self._put_the_rollout_to_sleep()
             self.global_steps = step
             self._save_checkpoint()
             if place_in_data is not None:
@@ -104,6 +104,21 @@ class StoppableTrainer(PPOTrainerSync):
                 torch.save(place_in_data, folder / "data.pt")
             self._track()
         raise Stopped(step)
+
+    def _put_the_rollout_to_sleep(self) -> None:
+        """As it is where verl saves: the actor may need its memory. What it is still writing is given up."""
+        if not self._rollout_sleeps:
+            rollout: Any = self.checkpoint_manager  # whose coroutines run to their end where nothing awaits them
+            rollout.abort_replicas()
+            self.on_sample_end()
+
+    def on_sample_end(self) -> None:
+        super().on_sample_end()
+        self._rollout_sleeps = True
+
+    def on_step_end(self) -> None:
+        super().on_step_end()
+        self._rollout_sleeps = False
 
     def _save_checkpoint(self) -> None:
         """verl's own, but for the tracker, which `_track` writes: whole or not at all, and after the metrics."""
@@ -123,3 +138,4 @@ class StoppableTrainer(PPOTrainerSync):
             checkpoints.write_tracker(folder, self._saved_step)
             checkpoints.remove_remains(folder)
             self._tracked_step = self._saved_step
+            tell(f"step {self._saved_step} is saved in {folder}")

@@ -1,0 +1,81 @@
+"""GRPO's checkpoints and its stop, with verl's own methods and without a model: what is written when, and what is left.
+
+The whole, with Ray, FSDP and vLLM, is in tests/e2e/test_recipes.py.
+"""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from avar_rl.verl_plugin.config import environment
+
+environment.prepare("cpu")  # before anything imports verl
+
+import torch  # noqa: E402
+from omegaconf import OmegaConf  # noqa: E402
+from verl.trainer.ppo.checkpoint_callback import CheckpointCallback  # noqa: E402
+
+from avar_rl.runtime.stopping import Stopped  # noqa: E402
+from avar_rl.verl_plugin import checkpoints  # noqa: E402
+from avar_rl.verl_plugin.grpo.stoppable import StoppableTrainer  # noqa: E402
+
+
+def save_actor(path: str, *arguments: Any, **more: Any) -> None:
+    Path(path).mkdir(parents=True)
+    torch.save({}, f"{path}/model_world_size_1_rank_0.pt")
+
+
+@pytest.fixture
+def trainer(tmp_path) -> Any:
+    """At step 5, resumed from step 0; the actor's workers and the rollout are stand-ins."""
+    it: Any = StoppableTrainer.__new__(StoppableTrainer)
+    settings = {"default_local_dir": str(tmp_path), "default_hdfs_dir": None, "max_actor_ckpt_to_keep": 2}
+    it.config = OmegaConf.create(
+        {"trainer": settings, "actor_rollout_ref": {"actor": {"checkpoint": {"async_save": False}}}}
+    )
+    it.use_critic, it.trainer_mode, it.curr_step_profile, it.global_steps = False, "sync", False, 5
+    it.checkpoint_callback = CheckpointCallback()
+    it.actor_rollout_wg = SimpleNamespace(save_checkpoint=save_actor)
+    it.train_dataloader = SimpleNamespace(state_dict=lambda: {"batches": it.global_steps})
+    it.slept = []
+    it.checkpoint_manager = SimpleNamespace(
+        abort_replicas=lambda: it.slept.append("aborted"), sleep_replicas=lambda: it.slept.append("asleep")
+    )
+    it._saved_step = it._tracked_step = 0
+    it._rollout_sleeps = False
+    return it
+
+
+def test_a_checkpoint_is_tracked_after_its_step_was_logged(trainer, tmp_path):
+    trainer._save_checkpoint()
+    assert (tmp_path / "global_step_5" / "data.pt").is_file() and checkpoints.tracked_step(tmp_path) is None
+    assert trainer.config.actor_rollout_ref.actor.checkpoint.async_save is False
+    (tmp_path / "global_step_3").mkdir()
+    torch.save({}, tmp_path / "global_step_3" / "data.pt")  # as verl leaves it of a checkpoint that it gives up
+    trainer._track()
+    assert checkpoints.tracked_step(tmp_path) == 5 and checkpoints.saved_steps(tmp_path) == [5]
+
+
+def test_a_stop_saves_the_last_step_that_was_finished(trainer, tmp_path):
+    trainer.global_steps = 8  # about to begin
+    with pytest.raises(Stopped, match="after step 7"):
+        trainer._stop()
+    assert checkpoints.tracked_step(tmp_path) == 7 and trainer.slept == ["aborted", "asleep"]
+
+
+def test_a_step_that_is_given_up_leaves_its_place_in_the_data(trainer, tmp_path):
+    trainer.global_steps, trainer._rollout_sleeps = 8, True  # in the midst of it, after sampling
+    with pytest.raises(Stopped, match="after step 7"):
+        trainer._stop({"batches": 6})
+    assert torch.load(tmp_path / "global_step_7" / "data.pt") == {"batches": 6} and trainer.slept == []
+
+
+def test_what_is_saved_is_not_saved_again(trainer, tmp_path):
+    trainer._save_checkpoint()
+    trainer._track()
+    trainer.global_steps = 6
+    with pytest.raises(Stopped, match="after step 5"):
+        trainer._stop()
+    assert checkpoints.saved_steps(tmp_path) == [5] and trainer.slept == []
