@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avar_rl.verl_plugin.config.command_line import parse_arguments
@@ -22,7 +23,11 @@ DESCRIPTION = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs GRPO. Returns 0 when done, 1 when it failed, 2 after a user's mistake, 124 out of time, 130 interrupted."""
+    """Runs GRPO.
+
+    Returns 0 when done, 1 when it failed, 2 after a user's mistake, 75 where a member of the run was lost, 124 out of
+    time (a step, or all), 130 interrupted.
+    """
     arguments = parse_arguments(argv, "grpo", DESCRIPTION)
     from avar_rl.verl_plugin.config import environment
 
@@ -72,34 +77,33 @@ def _train(config: DictConfig, ours: GRPOSettings, variables: dict[str, str]) ->
     import ray.exceptions
     from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
 
-    def out_of_time(signum, frame):
-        raise TimeoutError(f"avar.guard.total_minutes={ours.guard.total_minutes} are over")
+    from avar_rl.verl_plugin.checkpoints import where_it_resumes
+    from avar_rl.verl_plugin.health.watcher import MemberLostError, watched
 
     def terminated(signum, frame):
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGALRM, out_of_time)
     signal.signal(signal.SIGTERM, terminated)
-    signal.setitimer(signal.ITIMER_REAL, ours.guard.total_minutes * 60)
     try:
         context = _start_ray(config, variables)
         print(f"Ray dashboard: {f'http://{context.dashboard_url}' if context.dashboard_url else 'off'}", flush=True)
         for node in ray.nodes():
             print(f"Ray metrics: http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics", flush=True)
-        run_ppo(config, task_runner_class=TaskRunnerV1)
+        watched(lambda: run_ppo(config, task_runner_class=TaskRunnerV1), seconds=ours.guard.total_minutes * 60)
         return 0
     except KeyboardInterrupt:
-        print("interrupted; run the same command again to resume from the last checkpoint", file=sys.stderr)
-        return 130
-    except TimeoutError as error:
-        print(f"{error}; run the same command again to resume from the last checkpoint", file=sys.stderr)
-        return 124
+        status, sentence = 130, "Interrupted."
+    except TimeoutError:
+        status, sentence = 124, f"avar.guard.total_minutes={ours.guard.total_minutes} are over."
+    except MemberLostError as error:
+        status, sentence = error.loss.status, f"{error}."
     except ray.exceptions.RayError as error:
-        print(f"{error}\n\nThe cause, last line of the above: {_root_cause(error)}", file=sys.stderr)
-        return 1
+        print(error, file=sys.stderr)
+        status, sentence = 1, f"The cause, last line of the above: {_root_cause(error)}"
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
         ray.shutdown()
+    print(f"{sentence} {where_it_resumes(Path(config.trainer.default_local_dir))}", file=sys.stderr)
+    return status
 
 
 def _start_ray(config: DictConfig, variables: dict[str, str]) -> Any:

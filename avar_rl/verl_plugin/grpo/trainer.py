@@ -20,6 +20,7 @@ from avar_rl.verl_plugin.grpo.advantage_step import compute_advantages
 from avar_rl.verl_plugin.grpo.arrivals import require_all_responses
 from avar_rl.verl_plugin.grpo.guard import CHECKED_STEPS, check_agreement
 from avar_rl.verl_plugin.grpo.watchdog import Watchdog
+from avar_rl.verl_plugin.health import last_words
 from avar_rl.verl_plugin.watch import console
 from avar_rl.verl_plugin.watch.constant_parts import ConstantParts
 from avar_rl.verl_plugin.watch.ray_metrics import MetricsExporter
@@ -32,7 +33,7 @@ class AnchoredGRPOTrainer(PPOTrainerSync):
     def __init__(self, config):
         self.settings: GRPOSettings = parse(GRPOSettings, config)
         self.rewards = self.settings.reward_set()
-        self.watchdog = Watchdog(self.settings.guard.step_minutes)
+        self.watchdog = Watchdog(self.settings.guard.step_minutes, leave_words=last_words.leave)
         self.recorder = RolloutRecorder(self.settings.rollouts)
         self.constant_parts = ConstantParts(self.rewards.weights, self.rewards.gates)
         self.exporter = MetricsExporter(run=config.trainer.experiment_name)
