@@ -21,7 +21,6 @@ import ray._private.worker  # noqa: E402
 from avar_rl.verl_plugin.health import last_words  # noqa: E402
 from avar_rl.verl_plugin.health.watcher import MemberLostError, RunMembers, watched  # noqa: E402
 
-
 remote: Any = ray.remote(num_cpus=0)  # whose results no type checker sees
 
 
