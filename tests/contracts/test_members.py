@@ -48,8 +48,18 @@ def test_the_end_of_rays_own_process_is_told_from_that_of_its_actors():
     assert found["cause"].startswith("killed (signal 9)") and found["status"] == LOST
 
 
+@pytest.mark.e2e
+@pytest.mark.timeout(300)
+def test_the_loss_of_a_node_is_told_from_that_of_its_actors():
+    found = lost("node")
+    assert found["member"].startswith("node 127.0.0.1 (host ") and found["status"] == LOST
+    assert found["member"].endswith(" with 2 members of the run")
+    assert found["cause"].endswith("its raylet was killed, or the machine is gone")
+
+
 def test_an_exit_status_becomes_words():
     assert cause_of_exit(-9).startswith("killed (signal 9)")
     assert cause_of_exit(-11) == "ended by signal 11 (SIGSEGV)"
     assert cause_of_exit(3) == "it ended by itself with exit status 3"
     assert str(Loss("engine", "n1", "killed")) == "engine on node n1 was lost: killed"
+    assert str(Loss("node n1", "", "gone")) == "node n1 was lost: gone"

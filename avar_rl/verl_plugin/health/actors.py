@@ -114,8 +114,8 @@ def node_loss(node: Mapping[str, Any], lost: Sequence[Actor]) -> Loss | None:
     if node["Alive"] and answers(node["NodeManagerAddress"], node["NodeManagerPort"]):
         return None
     said = node.get("DeathReasonMessage") or "it no longer answers"
-    members = f", with {len(lost)} members of the run" if lost else ""
-    return Loss("the whole node", node_name(node) + members, f"{said}; its raylet was killed, or the machine is gone")
+    member = f"node {node_name(node)} with {len(lost)} members of the run"
+    return Loss(member, "", f"{said}; its raylet was killed, or the machine is gone")
 
 
 def answers(address: str, port: int) -> bool:

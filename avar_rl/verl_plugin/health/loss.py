@@ -19,7 +19,7 @@ class Loss:
     """A member that ended before the run did.
 
     member: what it was, with its process: "reward worker reward_loop_worker_1 (process 4711)".
-    node: where it ran: "10.0.0.2 (host gpu-2)".
+    node: where it ran: "10.0.0.2 (host gpu-2)"; "" where the member is a node.
     cause: what it probably was, as far as Ray, vLLM and the kernel tell.
     status: the exit status that it gives the command.
     """
@@ -30,7 +30,8 @@ class Loss:
     status: int = LOST
 
     def __str__(self) -> str:
-        return f"{self.member} on node {self.node} was lost: {self.cause}"
+        where = f" on node {self.node}" if self.node else ""
+        return f"{self.member}{where} was lost: {self.cause}"
 
 
 def oom_kills() -> int:
