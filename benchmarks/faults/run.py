@@ -55,7 +55,7 @@ class Run:
         """The numbers of the steps whose line was printed, in order."""
         return [int(found[1]) for _, line in self.lines if (found := _STEP.search(line))]
 
-    def wait_for(self, happened, what: str, seconds: float = 900) -> None:
+    def wait_for(self, happened, what: str, seconds: float = 1800) -> None:
         """Waits until `happened()`. RuntimeError: the run ended, or took longer than `seconds`."""
         deadline = time.monotonic() + seconds
         while not happened():

@@ -63,12 +63,28 @@ def start_ray(two_nodes: bool) -> Any:
     return second
 
 
+def other_ends() -> list[str]:
+    """How a run ends that loses nobody: out of time, and by an error of its own."""
+
+    def fail() -> None:
+        raise KeyError("its own")
+
+    ends = []
+    for run in (threading.Event().wait, fail):
+        try:
+            watched(run, seconds=1)
+        except (TimeoutError, KeyError) as error:
+            ends.append(repr(error))
+    return ends
+
+
 def main(fault: str) -> None:
     second = start_ray(two_nodes=fault == "node")
     runner: Any = TaskRunnerV1
     runner = runner.remote()
     pid = ray.get(runner.start.remote({"second": 0.1} if second else {}))
-    before, struck = str(RunMembers().first_loss()), []
+    ends = other_ends() if fault == "words" else []
+    before, struck = str(RunMembers().first_loss()), [time.monotonic()]
 
     def strike() -> None:
         time.sleep(0.5)
@@ -87,8 +103,8 @@ def main(fault: str) -> None:
     try:
         watched(lambda: ray.get(runner.hang.remote() if fault == "words" else runner.run.remote()), seconds=60)
     except MemberLostError as error:
-        loss = vars(error.loss) | {"pid": pid, "sentence": str(error), "before": before}
-        loss["seconds"] = round(time.monotonic() - struck[0], 1)  # for a person; no test depends on it
+        loss = vars(error.loss) | {"pid": pid, "sentence": str(error), "before": before, "ends": ends}
+        loss["seconds"] = round(time.monotonic() - struck[-1], 1)  # for a person; no test depends on it
         ray.shutdown()
         print(json.dumps(loss))
 
