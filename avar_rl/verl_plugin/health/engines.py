@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,14 +19,14 @@ _ANSWER_SECONDS = 10.0  # a server that takes longer is busy; where it is stuck,
 class Report:
     """One server's answer.
 
-    dead: vLLM has given its engine up.
-    exits: the exit status of each of the engine's processes that has ended.
     oom_kills: processes that the kernel of the server's machine has ended for want of memory, ever.
+    dead: the name of the engine's process that ended, where vLLM has given the engine up; "" while it lives.
+    status: the exit status of that process; None where vLLM does not know it.
     """
 
-    dead: bool
-    exits: Mapping[str, int]
     oom_kills: int
+    dead: str = ""
+    status: int | None = None
 
 
 def reports(actors: Sequence[Actor]) -> list[tuple[Actor, Report]]:
@@ -52,5 +52,7 @@ def report(server: Any) -> Report:
     """Runs in the process of a server (`vLLMHttpServer`)."""
     engine = getattr(server, "engine", None)  # not there before it has started, nor on a replica's further nodes
     if engine is None or not engine.errored:
-        return Report(False, {}, oom_kills())
-    return Report(True, engine.engine_core.resources.engine_manager.finished_procs(), oom_kills())
+        return Report(oom_kills())
+    processes = engine.engine_core.resources.engine_manager
+    name = processes.failed_proc_name  # the first to end; vLLM then ends the others of the engine
+    return Report(oom_kills(), name or "EngineCore", processes.finished_procs().get(name))

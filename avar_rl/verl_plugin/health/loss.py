@@ -51,4 +51,4 @@ def cause_of_exit(status: int) -> str:
         return "killed (signal 9), by hand, by a scheduler or by the kernel for want of memory"
     if status < 0:
         return f"ended by signal {-status} ({signal.Signals(-status).name})"
-    return f"it ended by itself with exit status {status}"
+    return f"it ended by itself with exit status {status}, and what it said stands above"

@@ -120,9 +120,10 @@ class RunMembers:
             )
         if dead_engine:
             server, report = dead_engine
-            name, status = next(iter(report.exits.items()), ("EngineCore", None))
             where = ray_actors.node_name(nodes[server.node])
-            return Loss(f"vLLM's engine {name} of {server.title}", where, self._cause(server.node, status))
+            return Loss(
+                f"vLLM's engine {report.dead} of {server.title}", where, self._cause(server.node, report.status)
+            )
         return None
 
     def _lost_actor(self, actor: ray_actors.Actor, where: str) -> Loss:
