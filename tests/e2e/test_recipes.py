@@ -299,8 +299,8 @@ def test_interrupted_grpo_shuts_ray_down_and_resumes(tiny, tmp_path):
     assert tracker.is_file(), Path(log.name).read_text()[-4000:]
     first.send_signal(signal.SIGINT)
     assert first.wait(timeout=90) == 130
-    assert "run the same command again to resume" in Path(log.name).read_text()
     step = int(tracker.read_text())
+    assert f"Interrupted. The same command resumes from step {step} (" in Path(log.name).read_text().splitlines()[-1]
     resumed = subprocess.run(
         [*command, f"trainer.total_training_steps={step + 1}"],
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240,

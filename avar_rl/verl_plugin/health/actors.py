@@ -87,7 +87,7 @@ def _end(cause: Any) -> tuple[bool, str]:
     if not cause.HasField("actor_died_error_context"):
         return False, ""  # its code or its environment failed, which the trainer is told of
     context = cause.actor_died_error_context
-    if context.reason not in _LOST:
+    if context.reason not in _LOST or "Worker exit type: INTENDED" in context.error_message:
         return False, ""
     if context.node_death_info.reason == _PREEMPTED:
         return True, f"its node was preempted: {context.node_death_info.reason_message}"
