@@ -159,3 +159,12 @@ def earlier_checkpoints(path: Path) -> list[str]:
     earlier = [number for number in saved_steps(step.parent) if number <= until]
     folders = [step_folder(step.parent, number) / path.relative_to(step) for number in earlier]
     return [str(folder) for folder in folders if folder.is_dir()]
+
+
+def where_it_resumes(folder: Path) -> str:
+    """A sentence about what a stage that keeps its checkpoints in `folder` does when it is started again."""
+    tracker = folder / "latest_checkpointed_iteration.txt"
+    step = tracker.read_text().strip() if tracker.is_file() else ""
+    if not step:
+        return f"No checkpoint is in {folder} yet: the same command starts over."
+    return f"The same command resumes from step {step} ({folder / (_PREFIX + step)})."

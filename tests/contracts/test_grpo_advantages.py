@@ -25,6 +25,7 @@ from rewards.sample import Sample  # noqa: E402
 
 RIGHT, WRONG = Values({"accuracy": 1.0, "format": 1.0}), Values({"accuracy": 0.0, "format": 1.0})
 UNDECIDED = Values({"accuracy": None, "format": 1.0})
+IMAGE_START = 99
 
 
 class Queue:
@@ -76,6 +77,7 @@ def advantages(monkeypatch):
             rewards=parsed.reward_set(),
             recorder=RolloutRecorder(parsed.rollouts),
             decode=lambda ids, skip_special_tokens: "text",
+            image_start=IMAGE_START,
             by_std=config.algorithm.norm_adv_by_std_in_grpo,
         )
         return [[round(v, 3) for v in queue.rows[key]["advantages"].tolist()] for key in keys], metrics
@@ -90,6 +92,7 @@ def row(uid: str, values: Values, share: float, tokens: int, error: str = "") ->
     scores[-1] = float("nan") if error else 0.0  # what the reward worker says of a response that it could not score
     return {
         "uid": uid,
+        "prompts": torch.tensor([1, IMAGE_START, 2]),
         "responses": torch.arange(tokens),
         "response_mask": torch.ones(tokens, dtype=torch.long),
         "extra_fields": {"reward_extra_info": {TEXT_SCORE: TextScore(sample, values, error).to_json()}},

@@ -50,6 +50,17 @@ def has(module: str, name: str) -> bool:
     return importlib.util.find_spec(f"{module}.{name}") is not None  # a module of its own
 
 
+def a_server_tells_which_process_of_its_engine_has_ended():
+    from vllm.v1.engine.async_llm import AsyncLLM
+    from vllm.v1.engine.core_client import BackgroundResources, MPClient
+    from vllm.v1.engine.utils import CoreEngineProcManager
+
+    assert {"errored", "engine_core"} <= assigned(AsyncLLM) and "resources" in assigned(MPClient)
+    assert {"engine_manager", "engine_dead"} <= {field.name for field in dataclasses.fields(BackgroundResources)}
+    assert "failed_proc_name" in assigned(CoreEngineProcManager)
+    assert parameters(CoreEngineProcManager.finished_procs) == ["self"]
+
+
 def the_logits_processor_is_found_by_its_name():
     from vllm.v1.sample.logits_processor import _load_logitsprocs_by_fqcns
 
@@ -189,6 +200,7 @@ def a_layers_index_is_read_from_its_name():
 
 SEAMS = [
     every_name_that_we_import_of_the_stack_is_there,
+    a_server_tells_which_process_of_its_engine_has_ended,
     the_logits_processor_is_found_by_its_name,
     the_logits_processor_has_every_method_with_the_arguments_of_vllms,
     a_runner_that_knows_no_logits_processors_is_not_taken_for_our_models,

@@ -40,6 +40,19 @@ def test_a_hang_ends_with_status_70_a_sentence_and_the_stacks():
     assert 'File "<string>"' in done.stderr  # where the main thread hangs
 
 
+def test_the_reason_is_left_before_the_end_also_where_leaving_it_hangs():
+    left = run(
+        "dog = watchdog.Watchdog(2, leave_words=lambda words: print(words, flush=True))\nthreading.Event().wait()"
+    )
+    assert left.returncode == 70 and left.stdout == "no step finished within 2.0 minutes (avar.guard.step_minutes)\n"
+    hung = run(
+        "watchdog._WORDS_SECONDS = 0.1\n"
+        "dog = watchdog.Watchdog(2, leave_words=lambda words: threading.Event().wait())\n"
+        "threading.Event().wait()"
+    )
+    assert hung.returncode == 70
+
+
 def test_a_run_that_resets_lives_longer_than_the_limit():
     # the limit is 120 s; 5 s a look, reset at every look, over after 100 looks = 500 s
     done = run(

@@ -104,11 +104,14 @@ class GRPOSettings:
     """`avar:` of a GRPO recipe.
 
     on_reward_error: where a reward fails, "stop" ends the run; with "mask" its response takes no part and is counted.
+    on_missing: where a response does not arrive because its rollout or its reward worker raised, "stop" ends the run;
+        "mask" trains on the others and counts it. The death of a worker ends the run either way.
     """
 
     profile: Profile = "gpu"
     rewards: tuple[Term, ...] = PAPER
     on_reward_error: Literal["stop", "mask"] = "stop"
+    on_missing: Literal["stop", "mask"] = "stop"
     attention: AttentionSettings = field(default_factory=AttentionSettings)
     groups: GroupSettings = field(default_factory=GroupSettings)
     images: ImageSettings = field(default_factory=ImageSettings)

@@ -16,6 +16,7 @@ from transfer_queue import KVBatchMeta
 from avar_rl.verl_plugin.config.settings import GroupSettings, GRPOSettings
 from avar_rl.verl_plugin.engine import MASS_COLUMNS
 from avar_rl.verl_plugin.grpo import advantages
+from avar_rl.verl_plugin.grpo.arrivals import require_images, require_whole
 from avar_rl.verl_plugin.grpo.queue import Rows, real_rows
 from avar_rl.verl_plugin.grpo.scoring import Arrived, score
 from avar_rl.verl_plugin.scored_batch import ScoredBatch
@@ -25,6 +26,7 @@ from rewards.combine import RewardSet
 from rewards.sample import Masses
 
 Decode = Callable[..., str]  # a tokenizer's
+LOG_PROBS = ("rollout_log_probs", "old_log_probs")  # the rollout's, and the actor's before the step
 
 
 def compute_advantages(
@@ -37,6 +39,7 @@ def compute_advantages(
     rewards: RewardSet,
     recorder: RolloutRecorder,
     decode: Decode,
+    image_start: int,
     by_std: bool,
 ) -> KVBatchMeta:
     """Scores a step's responses and writes `rm_scores` and `advantages` of its rows.
@@ -45,15 +48,18 @@ def compute_advantages(
         batch: the step's rows, after the rollout and the old-log-prob pass.
         metrics: the step's curves, which are added to.
         stock: verl's own step from `rm_scores` to `advantages`.
+        image_start: the token that an image begins with in a prompt.
         by_std: whether advantages by part are divided by the group's standard deviation.
 
     Raises:
+        MissingResponsesError: masses, log-probabilities or images of some response did not arrive.
         RewardError, RuntimeError: see `scoring.score`.
     """
     started = time.perf_counter()
     rows = real_rows(batch)
-    arrived = _arrived(rows, decode, with_masses=rewards.needs_attention)
+    arrived = _arrived(rows, decode, step, with_masses=rewards.needs_attention)
     scored = score(arrived, rewards, step=step, on_error=settings.on_reward_error)
+    _check_images(rows, scored, image_start)
     _write_totals(rows, batch, scored)
     metrics.update(reward_metrics(scored))
     metrics["timing_s/combine_rewards"] = time.perf_counter() - started
@@ -71,20 +77,30 @@ def compute_advantages(
     return batch
 
 
-def _arrived(rows: Rows, decode: Decode, with_masses: bool) -> list[Arrived]:
-    """Every response of the step as it lies in the queue."""
+def _arrived(rows: Rows, decode: Decode, step: int, with_masses: bool) -> list[Arrived]:
+    """Every response of the step as it lies in the queue. MissingResponsesError: see `require_whole`."""
     mass_columns = MASS_COLUMNS if with_masses else ()
-    data = rows.read(["uid", "responses", "response_mask", "extra_fields", *mass_columns])
+    data = rows.read(["uid", "responses", "response_mask", "extra_fields", *LOG_PROBS, *mass_columns])
     masses: list[Masses | None] = [None] * len(rows.keys)
-    ids = data.tensors("responses")
+    ids, flat = data.tensors("responses"), {name: data.tensors(name) for name in mass_columns}
+    log_probs = {name: data.tensors(name) for name in LOG_PROBS}
+    require_whole(rows.keys, [len(ids_T) for ids_T in ids], log_probs, flat, step)
     if with_masses:
-        pairs = zip(ids, *(data.tensors(name) for name in mass_columns), strict=True)
-        masses = [Masses(*(flat.reshape(len(ids_T), -1) for flat in flats)) for ids_T, *flats in pairs]
+        masses = [
+            Masses(*(values.reshape(len(ids_T), -1) for values in pair))
+            for ids_T, *pair in zip(ids, *flat.values(), strict=True)
+        ]
     masks = [mask_T.bool() for mask_T in data.tensors("response_mask")]
     texts = [decode(ids_T, skip_special_tokens=True) for ids_T in ids]
     uids, extra_fields = data.objects("uid"), data.objects("extra_fields")
     columns = zip(rows.keys, uids, texts, ids, masks, extra_fields, masses, strict=True)
     return [Arrived(*column) for column in columns]
+
+
+def _check_images(rows: Rows, scored: ScoredBatch, image_start: int) -> None:
+    prompts = rows.read(["prompts"]).tensors("prompts")
+    asked = [len(response.sample.image_sizes) for response in scored.responses]
+    require_images(rows.keys, asked, [int((ids_T == image_start).sum()) for ids_T in prompts], scored.step)
 
 
 def _write_totals(rows: Rows, batch: KVBatchMeta, scored: ScoredBatch) -> None:

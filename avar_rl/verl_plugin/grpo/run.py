@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +23,11 @@ DESCRIPTION = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs GRPO. Returns 0 when done, 1 when it failed, 2 after a user's mistake, 124 out of time, 130 interrupted."""
+    """Runs GRPO.
+
+    Returns 0 when done, 1 when it failed, 2 after a user's mistake, 75 where a member of the run was lost, 124 out of
+    time (a step, or all), 130 interrupted.
+    """
     arguments = parse_arguments(argv, "grpo", DESCRIPTION)
     from avar_rl.verl_plugin.config import environment
 
@@ -81,10 +84,9 @@ def _train(config: DictConfig, ours: GRPOSettings, variables: dict[str, str]) ->
     import ray.exceptions
     from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
 
-    from avar_rl.verl_plugin.grpo import stop_request
-
-    def out_of_time(signum, frame):
-        raise TimeoutError(f"avar.guard.total_minutes={ours.guard.total_minutes} are over")
+    from avar_rl.verl_plugin import stop_request
+    from avar_rl.verl_plugin.checkpoints import where_it_resumes
+    from avar_rl.verl_plugin.health.watcher import MemberLostError, watched
 
     def stop(name: str) -> None:
         if not (ray.is_initialized() and stop_request.training_has_begun()):
@@ -92,24 +94,22 @@ def _train(config: DictConfig, ours: GRPOSettings, variables: dict[str, str]) ->
         stop_request.make()
         say(f"{name}: the step in flight is finished and a checkpoint saved; a second signal leaves at once")
 
-    signal.signal(signal.SIGALRM, out_of_time)
     signals = StopSignals(stop, leave)
     signals.install()
-    signal.setitimer(signal.ITIMER_REAL, ours.guard.total_minutes * 60)
     try:
         context = _start_ray(config, variables)
         signals.install()  # ray.init has put a handler of its own in place
         print(f"Ray dashboard: {f'http://{context.dashboard_url}' if context.dashboard_url else 'off'}", flush=True)
         for node in ray.nodes():
             print(f"Ray metrics: http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics", flush=True)
-        run_ppo(config, task_runner_class=TaskRunnerV1)
+        watched(lambda: run_ppo(config, task_runner_class=TaskRunnerV1), seconds=ours.guard.total_minutes * 60)
         return 0
     except KeyboardInterrupt:
-        print("interrupted; run the same command again to resume from the last checkpoint", file=sys.stderr)
-        return INTERRUPTED
-    except TimeoutError as error:
-        print(f"{error}; run the same command again to resume from the last checkpoint", file=sys.stderr)
-        return 124
+        status, sentence = INTERRUPTED, "Interrupted."
+    except TimeoutError:
+        status, sentence = 124, f"avar.guard.total_minutes={ours.guard.total_minutes} are over."
+    except MemberLostError as error:
+        status, sentence = error.loss.status, f"{error}."
     except cluster.CannotJoinError as error:
         print(f"avar grpo: {error}", file=sys.stderr)
         return 2
@@ -117,11 +117,12 @@ def _train(config: DictConfig, ours: GRPOSettings, variables: dict[str, str]) ->
         if isinstance(cause := getattr(error, "cause", None), Stopped):
             print(cause, file=sys.stderr)
             return INTERRUPTED
-        print(f"{error}\n\nThe cause, last line of the above: {_root_cause(error)}", file=sys.stderr)
-        return 1
+        print(error, file=sys.stderr)
+        status, sentence = 1, f"The cause, last line of the above: {_root_cause(error)}"
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
         ray.shutdown()
+    print(f"{sentence} {where_it_resumes(Path(config.trainer.default_local_dir))}", file=sys.stderr)
+    return status
 
 
 def _start_ray(config: DictConfig, variables: dict[str, str]) -> Any:

@@ -6,24 +6,29 @@ prompt and response, in the old-log-prob pass: the engine records there, and the
 with the text rewards and written to `rm_scores` before the advantage.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
 
+from avar_rl.attention.roles import Markup
 from avar_rl.runtime.console import tell
 from avar_rl.verl_plugin.config.settings import GRPOSettings, parse
 from avar_rl.verl_plugin.engine import MASS_REQUEST
 from avar_rl.verl_plugin.grpo.advantage_step import compute_advantages
-from avar_rl.verl_plugin.grpo.arrivals import require_all_responses
+from avar_rl.verl_plugin.grpo.arrivals import share_missing
 from avar_rl.verl_plugin.grpo.guard import CHECKED_STEPS, check_agreement
 from avar_rl.verl_plugin.grpo.stoppable import StoppableTrainer
 from avar_rl.verl_plugin.grpo.watchdog import Watchdog
+from avar_rl.verl_plugin.health import last_words
 from avar_rl.verl_plugin.watch import console
 from avar_rl.verl_plugin.watch.constant_parts import ConstantParts
 from avar_rl.verl_plugin.watch.ray_metrics import MetricsExporter
 from avar_rl.verl_plugin.watch.record import RolloutRecorder
+
+NOTHING_ARRIVED = "no materializable trajectories"  # of verl's error (replay_buffer.py:511)
 
 
 class AnchoredGRPOTrainer(StoppableTrainer):
@@ -32,12 +37,16 @@ class AnchoredGRPOTrainer(StoppableTrainer):
     def __init__(self, config):
         self.settings: GRPOSettings = parse(GRPOSettings, config)
         self.rewards = self.settings.reward_set()
-        self.watchdog = Watchdog(self.settings.guard.step_minutes)
+        self.watchdog = Watchdog(self.settings.guard.step_minutes, leave_words=last_words.leave)
         self.recorder = RolloutRecorder(self.settings.rollouts)
         self.constant_parts = ConstantParts(self.rewards.weights, self.rewards.gates)
         self.exporter = MetricsExporter(run=config.trainer.experiment_name)
         self._agreements = 0  # steps of this run in which rollout and actor were compared
         super().__init__(config, notice=self.settings.guard.notice_seconds)
+
+    def _init_tokenizer(self) -> None:
+        super()._init_tokenizer()
+        self._image_start = Markup.from_tokenizer(self.tokenizer).vision_start
 
     def _build_replay_buffer(self) -> ReplayBuffer:
         buffer = super()._build_replay_buffer()
@@ -59,12 +68,25 @@ class AnchoredGRPOTrainer(StoppableTrainer):
 
     def _step_once(self, metrics: dict, timing_raw: dict, sample_batch_size: int):
         self._asked_prompts = sample_batch_size
-        return super()._step_once(metrics, timing_raw, sample_batch_size)
+        try:
+            return super()._step_once(metrics, timing_raw, sample_batch_size)
+        except RuntimeError as error:
+            if NOTHING_ARRIVED in str(error):  # verl advises a setting that would ask a dead worker again, for ever
+                self._share_missing(())
+            raise
+
+    def _share_missing(self, keys: Sequence[str]) -> float:
+        return share_missing(
+            keys,
+            prompts=self._asked_prompts,
+            per_prompt=self.config.actor_rollout_ref.rollout.n,
+            step=self.global_steps,
+            on_missing=self.settings.on_missing,
+        )
 
     def _balance_batch(self, batch: KVBatchMeta, metrics: dict, *args, **kwargs) -> KVBatchMeta:
         """The first thing after sampling: what arrived is counted before verl fills up what is missing."""
-        per_prompt = self.config.actor_rollout_ref.rollout.n
-        require_all_responses(batch.keys, prompts=self._asked_prompts, per_prompt=per_prompt, step=self.global_steps)
+        metrics["reward_rate/missing"] = self._share_missing(batch.keys)
         return super()._balance_batch(batch, metrics, *args, **kwargs)
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
@@ -88,6 +110,7 @@ class AnchoredGRPOTrainer(StoppableTrainer):
             rewards=self.rewards,
             recorder=self.recorder,
             decode=self.tokenizer.decode,
+            image_start=self._image_start,
             by_std=self.config.algorithm.norm_adv_by_std_in_grpo,
         )
 

@@ -17,6 +17,7 @@ GRPO = {
     "reward/groups_without_accuracy_spread": "flat groups {:.2f}",
     "reward_rate/undecided": "undecided {:.3f}",
     "reward_rate/failed": "failed {:.3f}",
+    "reward_rate/missing": "missing {:.3f}",
     "attention/image_mass": "image {:.3f}",
     "attention/system_mass": "system {:.3f}",
     "actor/entropy": "entropy {:.3f}",

@@ -6,6 +6,7 @@ reward_weighted/PART/STAT            as it enters the total: behind the gate, ti
 reward_rate/PART/gated               share of responses whose gate was closed
 reward_rate/PART/not_applicable      share of responses for which it returned None (for accuracy: undecided)
 reward_rate/undecided, failed        share of responses with an undecided accuracy; with a reward that failed (masked)
+reward_rate/missing                  share of the responses asked for that did not arrive (counted by the trainer)
 reward_check/PART_vs_length          Pearson correlation of the raw value with the response's length in tokens,
 reward_check/PART_vs_accuracy        and with accuracy: reward hacking shows there. Absent where one has no spread.
 reward/groups_without_accuracy_spread  there the other parts alone decide

@@ -1,0 +1,1 @@
+"""What a run says and does when something is killed, cut off or damaged: `python -m benchmarks.faults`."""
