@@ -47,6 +47,10 @@ class Rollout:
     error: str = ""
 
     def __post_init__(self) -> None:
+        raw = [value for value in self.raw.values() if value is not None]
+        numbers = (self.total, *self.image_mass, *self.system_mass, *self.weighted.values(), *raw)
+        if not all(isinstance(number, int | float) for number in numbers):
+            raise ValueError(f"row {self.row}: a score or a mass is no number")
         for name in ("image_mass", "system_mass"):
             masses = getattr(self, name)
             if len(masses) not in (0, len(self.tokens)):
@@ -96,22 +100,22 @@ def step_files(directory: Path) -> dict[int, Path]:
 
 def read_step(path: Path) -> list[Rollout]:
     """The responses in a step's file. ValueError: a line is no response; the message names file and line."""
-    with path.open(encoding="utf-8", newline="\n") as lines:  # str.splitlines would break at U+2028, too
+    with path.open("rb") as lines:  # str.splitlines would break at U+2028, too
         return list(_parse(path, lines))
 
 
-def _parse(path: Path, lines: Iterable[str]) -> Iterable[Rollout]:
+def _parse(path: Path, lines: Iterable[bytes]) -> Iterable[Rollout]:
     for number, line in enumerate(lines, 1):
         where = f"{path}, line {number}"
         values: Any
         try:
             values = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{where}: not JSON ({error})") from error
         if not isinstance(values, dict) or not _REQUIRED <= values.keys() <= _NAMES:
             raise ValueError(f"{where}: not a response of a rollout record, which has {', '.join(sorted(_NAMES))}")
         try:
             found: dict[str, Any] = values | {name: tuple(values[name]) for name in values.keys() & _TUPLES}
             yield Rollout(**found)
-        except (TypeError, ValueError) as error:  # a value of another type than the field's
+        except (TypeError, ValueError, AttributeError) as error:  # a value of another type than the field's
             raise ValueError(f"{where}: {error}") from error

@@ -47,22 +47,38 @@ def write_json(path: Path, value: Any) -> None:
     write_whole(path, json.dumps(value, indent=2) + "\n")
 
 
+@contextmanager
+def parquet_faults(path: str | Path) -> Iterator[None]:
+    """Turns what pyarrow raises in the block, on a damaged file or on values that Python lacks, into a ValueError.
+
+    Raises:
+        ValueError: names the file and what pyarrow says.
+    """
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
+        if str(error).startswith(f"{path}: "):
+            raise  # said already
+        what = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path}: not a readable parquet file ({what})") from error
+
+
 def read_parquet(path: str | Path, columns: Iterable[str] | None = None) -> list[dict[str, Any]]:
     """All rows of a parquet file as dictionaries, of `columns` only where these are given.
 
     Raises:
         ValueError: the file is missing, is not parquet, or holds no rows.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such data file")
-    try:
+    with parquet_faults(path):
         table = pq.read_table(path, columns=None if columns is None else list(columns))
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{path}: not a readable parquet file ({error})") from error
+        rows = table.to_pylist()
     if table.num_rows == 0:
         raise ValueError(f"{path}: the data file holds no rows")
-    return table.to_pylist()
+    return rows

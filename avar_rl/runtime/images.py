@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _DATA_URL = re.compile(r"data:[\w.+/-]*(?:;[\w.=+-]+)*;base64,", re.IGNORECASE)
 # The first characters of base64 of PNG, JPEG, GIF, WebP (RIFF) and AVIF files, and how long it is at least
 _BASE64_OF_AN_IMAGE = re.compile(
-    r"(?:iVBORw0KGgo|/9j/|R0lGOD|UklGR|AAAA[A-Za-z0-9+/]{2}Z0eX)[A-Za-z0-9+/\s]{40,}={0,2}\s*"
+    r"(?:iVBORw0KGgo|/9j/|R0lGOD|UklGR|AAAA[A-Za-z0-9+/]{2}Z0eX)[A-Za-z0-9+/\s]{40,}+={0,2}\s*"
 )
 
 

@@ -73,7 +73,7 @@ def read_benchmark(path: str | Path) -> Images:
     if not path.is_file():
         raise ValueError(f"{path}: no such list of hashes; `python -m data_tools.inspect FILE --hashes` writes one")
     images = Images()
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         text = line.partition("#")[0].strip()
         if not text:
             continue

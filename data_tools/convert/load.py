@@ -166,7 +166,7 @@ def _checked(rows: Iterator[Row | Unreadable], data: str) -> Iterator[Row | Unre
     import pyarrow as pa
     from datasets.exceptions import DatasetsError
 
-    faults = (OSError, ValueError, TypeError, RecursionError, pa.ArrowException, DatasetsError)
+    faults = (OSError, ValueError, TypeError, RecursionError, MemoryError, pa.ArrowException, DatasetsError)
     try:
         yield from rows
     except faults as error:

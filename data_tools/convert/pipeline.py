@@ -21,7 +21,7 @@ from data_tools.formats.sample import DataSample
 
 AHEAD = 32  # rows per worker that are read before the first is passed on
 _UNIT = r"%|\\%|°|\^\s*\{?\\circ\}?|[A-Za-z]{2,12}|[mgsL]"
-_NUMBER = re.compile(rf"[+-]?(\d[\d,]*\.?\d*|\.\d+)(/\d+)?\s*({_UNIT})?")
+_NUMBER = re.compile(rf"[+-]?(\d[\d,]*+(?:\.\d*+)?|\.\d++)(/\d+)?\s*({_UNIT})?")
 
 
 @dataclass(frozen=True)

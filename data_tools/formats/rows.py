@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-from avar_rl.runtime.files import replacing
+from avar_rl.runtime.files import parquet_faults, replacing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -226,15 +226,12 @@ def parquet_columns(path: str | Path) -> list[str]:
     Raises:
         ValueError: the file is missing or is not parquet.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not Path(path).is_file():
         raise ValueError(f"{path}: no such data file")
-    try:
+    with parquet_faults(path):
         return pq.read_schema(path).names
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path}: not a readable parquet file ({error})") from error
 
 
 def parquet_batches(
@@ -268,6 +265,16 @@ def batch_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
 def parquet_rows(
     path: str | Path, columns: Sequence[str] | None = None, row_groups: Sequence[int] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Rows of a parquet file (or of some of its row groups) one by one, with a row group at most in memory."""
-    for batch in parquet_batches(path, columns, row_groups):
-        yield from batch_rows(batch)
+    """Rows of a parquet file (or of some of its row groups) one by one, with a row group at most in memory.
+
+    Raises:
+        ValueError: the file is not parquet, is damaged, or holds a value that Python lacks.
+    """
+    batches = parquet_batches(path, columns, row_groups)
+    while True:
+        with parquet_faults(path):
+            batch = next(batches, None)
+            rows = [] if batch is None else batch_rows(batch)
+        if batch is None:
+            return
+        yield from rows

@@ -58,6 +58,8 @@ class DataSample:
             value = getattr(self, name)
             if not isinstance(value, str) or not value.strip():
                 raise ValueError(f"`{name}` is empty")
+        if not all(isinstance(text, str) for text in (*self.options, *self.other_golds, self.response or "")):
+            raise ValueError("an option, another gold or the response is no text")
         if self.gold_kind not in GOLD_KINDS:
             raise ValueError(f"unknown gold kind {self.gold_kind!r}; known are {', '.join(GOLD_KINDS)}")
         if self.options and self.gold not in letters(len(self.options)):
@@ -134,6 +136,8 @@ def _row(sample: DataSample) -> dict[str, Any]:
 def _sample(row: Mapping[str, Any]) -> DataSample:
     images = tuple(image["path"] if image["bytes"] is None else image["bytes"] for image in row["images"] or ())
     extra = json.loads(row["extra"] or "{}")
+    if not isinstance(extra, dict):
+        raise ValueError(f"`extra` is a {type(extra).__name__}; it must be a JSON object")
     lists = {name: tuple(row.get(name) or ()) for name in ("options", "other_golds")}
     return DataSample(**{**row, **lists, "images": images, "extra": extra})
 
@@ -174,4 +178,6 @@ def read_samples(path: str | Path, row_groups: Sequence[int] | None = None) -> I
             sample = _sample(row)
         except ValueError as error:
             raise ValueError(f"{path}, sample {row['id']}: {error}") from error
+        except (TypeError, LookupError, AttributeError, RecursionError) as error:  # a column of another type
+            raise ValueError(f"{path}, sample {row['id']}: {type(error).__name__}: {error}") from error
         yield sample

@@ -18,7 +18,7 @@ from data_tools.convert.load import Unreadable, open_rows
 from data_tools.convert.sources import SOURCES
 from data_tools.convert.sources.columns import Columns
 from data_tools.convert.sources.source import kept
-from data_tools.convert.sources.values import answers_value, options_value, text_value
+from data_tools.convert.sources.values import answers_value, list_value, options_value, text_value
 from data_tools.formats.sample import read_samples
 from rewards.grading import check_gold
 
@@ -442,3 +442,12 @@ def test_values_are_texts_or_value_errors(value):
             assert isinstance(text, str) and text == text.strip()
     if isinstance(value, float) and math.isfinite(value):
         check_gold(text_value(value, "c"))
+
+
+@pytest.mark.parametrize("levels", [300, 480, 900])
+def test_a_list_nested_deep_in_a_text_is_refused_or_kept(levels):
+    text = "[" * levels + "'a'" + "]" * levels
+    for read in (text_value, list_value, answers_value):
+        read(text, "answer")
+    with pytest.raises(ValueError, match="column options"):
+        options_value(text.replace("'", '"'), "options")

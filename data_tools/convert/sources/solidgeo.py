@@ -27,7 +27,7 @@ from data_tools.convert.sources.source import (
 
 MARKERS = r"<ImageHere>|<image_?\d+>|<image>"
 REST = re.compile(r"[【\[]\s*(?:Analysis|Detailed Solution|分析|详解)\s*[】\]]|\\# ?\\#|##", re.IGNORECASE)
-NAMED_VALUE = re.compile(r"\$?(?:\\mathrm\{)?[A-Za-z][A-Za-z ]*\}?\s*\$?\s*=\s*(?=\S)")
+NAMED_VALUE = re.compile(r"\$?(?:\\mathrm\{)?[A-Za-z][A-Za-z ]*+\}?\s*+\$?\s*+=\s*(?=\S)")
 
 
 def gold_of(answer: str) -> str:

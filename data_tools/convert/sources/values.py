@@ -103,12 +103,17 @@ def _python_literal(text: str) -> Any:
 
 
 def _texts(value: Any) -> list[str]:
-    """All texts in nested lists and mappings."""
-    if isinstance(value, Mapping):
-        return [text for pair in value.items() for entry in pair for text in _texts(entry)]
-    if isinstance(value, list | tuple):
-        return [text for entry in value for text in _texts(entry)]
-    return [value] if isinstance(value, str) else []
+    """All texts in nested lists and mappings, in no order; without recursion, as JSON may nest deeper than calls."""
+    found, waiting = [], [value]
+    while waiting:
+        entry = waiting.pop()
+        if isinstance(entry, Mapping):
+            waiting += [*entry.keys(), *entry.values()]
+        elif isinstance(entry, list | tuple):
+            waiting += entry
+        elif isinstance(entry, str):
+            found.append(entry)
+    return found
 
 
 def list_value(value: Any, column: str) -> list[Any]:

@@ -106,12 +106,19 @@ class Journal:
             self._write.execute("DELETE FROM failures")
 
     def get(self, key: str) -> Completion | Failure | None:
-        """What is known of a call: its completion, its failure in this run, or nothing."""
+        """What is known of a call: its completion, its failure in this run, or nothing. OSError: a damaged file."""
         for table, cls in (("calls", Completion), ("failures", Failure)):
             columns = ", ".join(item.name for item in fields(cls))
-            if found := self._read.execute(f"SELECT {columns} FROM {table} WHERE key = ?", (key,)).fetchone():
-                return cls(*found)
+            if found := self._rows(f"SELECT {columns} FROM {table} WHERE key = ?", key):
+                return cls(*found[0])
         return None
+
+    def _rows(self, query: str, *values: str) -> list[Any]:
+        """All rows of a query. A damaged file comes as an OSError, as it does where it is written."""
+        try:
+            return self._read.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise OSError(f"{self.path}: {error}") from error
 
     async def record(self, result: Completion | Failure) -> None:
         """Returns when `result` is durable.
@@ -165,7 +172,7 @@ class Journal:
 
     def usage(self) -> dict[str, Usage]:
         """Totals of the finished calls by stage, their retries included, without requests of failed calls."""
-        rows = self._read.execute(
+        rows = self._rows(
             "SELECT stage, count(*), sum(prompt_tokens), sum(completion_tokens), sum(requests), sum(seconds)"
             " FROM calls GROUP BY stage"
         )
@@ -174,7 +181,7 @@ class Journal:
     def requests(self) -> int:
         """The number of requests of all runs, less those under way when a run was killed."""
         tables = " UNION ALL ".join(f"SELECT sum(requests) AS n FROM {t}" for t in ("calls", "failures", "earlier"))
-        return self._read.execute(f"SELECT coalesce(sum(n), 0) FROM ({tables})").fetchone()[0]
+        return self._rows(f"SELECT coalesce(sum(n), 0) FROM ({tables})")[0][0]
 
     def close(self) -> None:
         """Waits for what is being written, closes the file and frees the folder for another run."""

@@ -174,7 +174,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         merged = OmegaConf.merge({"folder": str(path.parent)}, config, OmegaConf.from_dotlist(list(overrides)))
         recipe = parse(Recipe, OmegaConf.to_container(merged, resolve=True), "")
         _check_endpoints(recipe)
-    except (ValueError, OSError, OmegaConfBaseException, yaml.YAMLError) as error:
+    except (ValueError, OSError, RecursionError, OmegaConfBaseException, yaml.YAMLError) as error:
         raise ValueError(f"{path}: {error}") from error
     return recipe
 

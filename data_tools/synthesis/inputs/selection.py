@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from avar_rl.runtime.files import parquet_faults
 from data_tools.formats.sample import DataSample, read_samples
 from data_tools.synthesis.inputs.recipe import Recipe, SampleFile
 
@@ -30,7 +31,7 @@ def chosen_ids(name: str, source: SampleFile, seed: int) -> set[str]:
     import pyarrow.parquet as pq
 
     next(read_samples(source.path), None)  # says what is wrong with the file
-    with pq.ParquetFile(source.path) as file:  # pq.read_table would import pandas
+    with parquet_faults(source.path), pq.ParquetFile(source.path) as file:  # pq.read_table would import pandas
         ids = file.read(columns=["id"]).column("id").to_pylist()
     if not ids:
         raise ValueError(f"{source.path} (sources.{name}): the file holds no rows")

@@ -9,12 +9,13 @@ _BETWEEN = re.compile(r"(?:[\s,;$&\\]|\\q?quad|\\text\s*\{\s*(?:and|or)?\s*\}|an
 _SAYS_NOTHING = re.compile(
     r"[\s{}.?_$-]*|\\?[ld]?ots|(?:your |the |final |my )*answers?(?: here)?|\.\.\.", re.IGNORECASE
 )
-_NAME = re.compile(r"([A-Za-z](?:_\{?\w{1,3}\}?)?)\s*=\s*[$\\(\[\s]*$")
+_NAME = re.compile(r"([A-Za-z](?:_\{?\w{1,3}\}?)?)\s*=[$\\(\[\s]*+$")
 _PART_NAMED = r"\b(?:part|question|problem)\s*\(?(?:[a-h]|[ivx]{1,4}|[1-9])\)?"
 _PART_LETTER = r"(?<!\w)\(?([a-h]|[ivx]{1,4})\)"
 _PART = re.compile(rf"(?:{_PART_NAMED}|{_PART_LETTER})\W*$", re.IGNORECASE)
 _HEADING = re.compile(
-    r"\bPart\s*\(?([a-h]|[ivx]{1,4}|[1-9])\b\)?|(?:^|\n)[\s*#]*\(([a-h]|[ivx]{1,4})\)(?=[\s*])", re.IGNORECASE
+    r"\bPart\s*\(?([a-h]|[ivx]{1,4}|[1-9])\b\)?|(?:^|\n)(?:[^\S\n]|[*#])*+\(([a-h]|[ivx]{1,4})\)(?=[\s*])",
+    re.IGNORECASE,
 )
 
 

@@ -22,7 +22,8 @@ _PHRASE = re.compile(
 )
 MAX_PHRASES = 20  # of the same kind, from the end, that are looked at
 MAX_ANSWER = 4000  # characters after a phrase
-_MARKED = re.compile(r"(?:^|\n)[\s*#_>-]*answer\s*[*_]*\s*:\s*[*_]*\s*(?=\S)", re.IGNORECASE)  # a line of its own
+# A line of its own. What stands before "answer" has no line end in it: else each of many empty lines reads all others
+_MARKED = re.compile(r"(?:^|\n)(?:[^\S\n]|[*#_>-])*+answer\s*+[*_]*+\s*+:\s*[*_]*\s*(?=\S)", re.IGNORECASE)
 _MENTIONED = re.compile(r"final\s+answer\s*$", re.IGNORECASE)
 _COMMANDS = r"\(|\[|[dt]?frac|sqrt|pi|infty|boxed|text|left|begin"
 _ANSWER = re.compile(rf"[\s*_\[({{+-]*(?:[0-9.]*[0-9]|\$|√|∞|\\(?:{_COMMANDS})|[A-Za-z]\w?\s*=|[A-J]\b)")

@@ -49,7 +49,9 @@ _TAIL_WORDS = (
 )
 _TAIL_FILLER = re.compile(rf",?\s+(?:{_TAIL_WORDS})$", re.IGNORECASE)
 _GLOSS = re.compile(r"\s*\(([^()]*)\)$")
-_REASON = re.compile(r"\s*[,;.]?\s+(?:because|since|due to|weil|parce que|porque)\b(.*)", re.IGNORECASE | re.DOTALL)
+_REASON = re.compile(
+    r"(?:\s*+[,;.])?\s++(?:because|since|due to|weil|parce que|porque)\b(.*)", re.IGNORECASE | re.DOTALL
+)
 _CLAUSE = re.compile(r"(?<![.,;])\s*(?:[.,;!]\s+|\s-+\s|\n)(\S.*)", re.DOTALL)
 _OWN = "the|this|that|these|those|each|every|all|an?|his|her|its|our|my|your|their|total|them|figure|picture"
 _PLACE = re.compile(
