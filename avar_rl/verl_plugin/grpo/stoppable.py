@@ -16,8 +16,7 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from avar_rl.runtime.console import tell
 from avar_rl.runtime.stopping import Stopped, is_in_time
-from avar_rl.verl_plugin import checkpoints
-from avar_rl.verl_plugin.grpo import stop_request
+from avar_rl.verl_plugin import checkpoints, stop_request
 
 
 class StoppableTrainer(PPOTrainerSync):

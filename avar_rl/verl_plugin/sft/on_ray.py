@@ -8,8 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from avar_rl.runtime.stopping import INTERRUPTED, Stopped, StopSignals, leave, say
-from avar_rl.verl_plugin import cluster
-from avar_rl.verl_plugin.grpo import stop_request
+from avar_rl.verl_plugin import cluster, stop_request
 
 # For the ranks' processes to start; a node that reads the stack for the first time takes longer than Ray Train's 60 s.
 _START_SECONDS = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600"}
