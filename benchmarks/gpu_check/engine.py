@@ -64,7 +64,8 @@ def start(findings: PartFindings, setting: Setting, overrides: list[str]):
     config = compose(setting, overrides)
     if not torch.distributed.is_initialized():
         initialize_global_process_group()
-    trainer = Trainer(config, settings.parse(settings.SFTSettings, config).guidance)
+    guidance = settings.parse(settings.SFTSettings, config).guidance
+    trainer = Trainer(config, guidance, stop_requested=lambda: False)
     findings.note("stand-ins for", list(STAND_INS))
     findings.note("attention", config.model.override_config.attn_implementation)
     findings.note("seconds to build", round(perf_counter() - begun, 1))

@@ -66,20 +66,20 @@ def solve(
     ValueError: shapes that do not fit, or an implementation asked for by AVAR_SPAN_MASS that cannot run here.
     """
     problem.check(query, key, lse)
-    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    factor: float = query.shape[-1] ** -0.5 if scale is None else scale
     lse = None if lse is None else lse.detach()  # a function of query and key, whose gradient is accounted for
     name = implementation(query)
     if name == "reference":
-        return reference.span_mass(query, key, problem, scale)
+        return reference.span_mass(query, key, problem, factor)
     if name == "torch":
-        return differentiable(chunked, query, key, problem, scale, lse)
+        return differentiable(chunked, query, key, problem, factor, lse)
     from avar_rl.attention.span_mass import triton_launch
 
     S = problem.spans_BST.shape[1]
     if S <= SPANS_PER_PASS:
-        return differentiable(triton_launch, query, key, problem, scale, lse)
+        return differentiable(triton_launch, query, key, problem, factor, lse)
     passes = [slice(start, start + SPANS_PER_PASS) for start in range(0, S, SPANS_PER_PASS)]
-    parts = [differentiable(triton_launch, query, key, problem.with_spans(part), scale, lse) for part in passes]
+    parts = [differentiable(triton_launch, query, key, problem.with_spans(part), factor, lse) for part in passes]
     return torch.cat(parts, dim=1)
 
 

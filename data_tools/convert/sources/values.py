@@ -24,7 +24,7 @@ SHOWN = 80
 _LOST_BACKSLASH = re.compile(r"[\a\b\f\r\t\v]|\n(?:abla|eq|e|u|ot|mid|i)\b")
 
 _ESCAPES = "\\'\"\nabfnrtvxuUN01234567"
-_QUOTED_LIST = re.compile(r"""\s*\[\s*(['"]).*['"]\s*,?\s*\]\s*""", re.DOTALL)
+_QUOTED_LIST = re.compile(r"""\s*\[\s*(['"]).*['"]\s*+(?:,\s*+)?\]\s*""", re.DOTALL)
 
 
 def missing(value: Any) -> bool:

@@ -42,7 +42,7 @@ _COLOURS = (
 )
 COLOURS = frozenset(_COLOURS.split())
 _PAIR = re.compile(rf"\b({'|'.join(COLOURS)})\s+([a-z]{{3,}})\b", re.IGNORECASE)
-_VALUE = r"(-?\d+(?:\.\d+)?)"
+_VALUE = r"(-?\d++(?:\.\d++)?)"
 # AB = 5, angle A is 30, ∠ABC = 40°: capital labels, as geometry uses them. The kind of thing is part of the label.
 _KIND = r"(?P<kind>\bangle\s+|∠\s*|\blength\s+(?:of\s+)?)?"
 _LABEL = r"\b(?P<label>[A-Z]{1,3})"

@@ -87,7 +87,7 @@ def _without_brackets(text: str) -> str:
     return text.translate(_SIMPLIFIED).strip("()[]（） ")
 
 
-_OPTION = r"(?=\s*[:：]?\s*[(（【]?[A-JＡ-Ｊ](?![A-Za-z]{2}))"
+_OPTION = r"(?=\s*+(?:[:：]\s*+)?[(（【]?[A-JＡ-Ｊ](?![A-Za-z]{2}))"
 _STATEMENTS = (
     (re.compile(r"[【\[](?:参考|正确)?(?:答案|答)[】\]]\s*[:：]?"), "答案:"),
     (re.compile(r"[【\[](?:解析|分析|详解|解答|点评|考点|解题思路)[】\]]"), "。\n"),
@@ -100,7 +100,7 @@ _STATEMENTS = (
     (re.compile(rf"(?<![不非])(?:正确|符合题意)的(?:只有|就是|应该是|是){_OPTION}"), "答案:"),
 )
 _RIGHT = re.compile(
-    r"(?<![A-Za-z0-9])([A-J](?:[、,，和与及 ]{0,3}[A-J]){0,9})\s*(?:选项|项)?\s*"
+    r"(?<![A-Za-z0-9])([A-J](?:[、,，和与及 ]{0,3}[A-J]){0,9})\s*+(?:(?:选项|项)\s*+)?"
     r"(?:是|为|都|均)?(?:正确|符合题意)(?!的有)"
 )
 _SAID = "".join(filter(_HAN.match, {*"".join(_WORDS), *_DIGITS, *_PLACES, *"或和且分之半"}))
