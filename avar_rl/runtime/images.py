@@ -94,9 +94,21 @@ def open_image(value: Any, folder: str | Path = ".", where: str = "") -> Image:
         return value
     if isinstance(value, Mapping) and isinstance(value.get("image"), Image.Image):
         return value["image"]
-    data = image_bytes(value, folder, where)
+    return opened(image_bytes(value, folder, where), where)
+
+
+def opened(data: bytes, where: str = "") -> Image:
+    """The PIL image of an encoded file; pixels are decoded when first needed. PostScript is no image here: Pillow has
+    Ghostscript run it, and what a data set holds is never executed.
+
+    Raises:
+        ValueError: the bytes are no image, a broken one or one of absurdly many pixels; `where` is the row.
+    """
+    from PIL import Image
+
+    Image.init()
     with decoder_faults(where):
-        return Image.open(io.BytesIO(data))
+        return Image.open(io.BytesIO(data), formats=sorted({*Image.OPEN} - {"EPS"}))
 
 
 def rgb(image: Image, where: str = "") -> Image:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from avar_rl.runtime.images import decoder_faults
+from avar_rl.runtime.images import decoder_faults, opened
 from avar_rl.runtime.pixels import MAX_RATIO
 
 MAX_PIXELS = 64_000_000
@@ -57,13 +57,9 @@ def read_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
     Raises:
         ValueError: it cannot be read or used; says why.
     """
-    from PIL import Image
-
     if not data:
         raise ValueError("no bytes")
-    with decoder_faults():
-        image = Image.open(io.BytesIO(data))
-    with image:
+    with opened(data) as image:
         _check_size(image.width, image.height, max_pixels)
         with decoder_faults():
             return _picture(data, image)

@@ -5,7 +5,7 @@ import re
 from rewards.grading.text.normalise import closing
 
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox|beginboxed)\s*(?=\{)|\\boxed\s+(?=[^\s{$.,)'\"`])(?![A-Za-z]{2}|a\s)")
-X|and|or|\\[\[\]()])*")
+_BETWEEN = re.compile(r"(?:[\s,;$&\\]|\\q?quad|\\text\s*\{\s*+(?:(?:and|or)\s*+)?\}|and|or|\\[\[\]()])*")
 _SAYS_NOTHING = re.compile(
     r"[\s{}.?_$-]*|\\?[ld]?ots|(?:your |the |final |my )*answers?(?: here)?|\.\.\.", re.IGNORECASE
 )
