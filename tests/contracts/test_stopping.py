@@ -15,6 +15,7 @@ environment.prepare("cpu")  # before anything imports verl
 
 import torch  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
+from verl.trainer.ppo import v1  # noqa: E402, F401 (verl's trainers, beside which ours are imported)
 from verl.trainer.ppo.checkpoint_callback import CheckpointCallback  # noqa: E402
 
 from avar_rl.runtime.stopping import Stopped  # noqa: E402

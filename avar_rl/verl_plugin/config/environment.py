@@ -60,5 +60,5 @@ def prepare(profile: str) -> None:
 def forwarded() -> dict[str, str]:
     """The variables of this process that Ray workers on other nodes need, where none is inherited from the driver."""
     names = [*_ALWAYS, *_CPU_VARIABLES, *LOG_VARIABLES, "VERL_USE_EXTERNAL_MODULES", "HF_HUB_OFFLINE"]
-    names += ["WANDB_MODE", "AVAR_SPAN_MASS"]
+    names += ["WANDB_MODE", "AVAR_SPAN_MASS", "AVAR_NOTICE_SECONDS"]
     return {name: os.environ[name] for name in names if name in os.environ}
