@@ -139,16 +139,16 @@ def masses(
         tl.store(LSE_Q + at_n, lse, mask=n < Q)
     else:
         lse = tl.load(LSE_Q + at_n, mask=n < Q, other=float("inf"))
-    # Keys from low to last are seen by some query of the tile, those from whole_low to whole_last by all of them.
+    # Keys from low to last are seen by some query of the tile, those from whole_low up to whole_end by all of them.
     alive = position >= 0
     low, whole_low = tl.min(tl.where(alive, first, T), axis=0), tl.max(tl.where(alive, first, 0), axis=0)
-    last, whole_last = tl.max(position, axis=0), tl.min(tl.where(alive, position, T - 1), axis=0)
+    last, whole_end = tl.max(position, axis=0), tl.min(tl.where(alive, position + 1, T), axis=0)
     N, row = tl.cdiv(T, BLOCK_K), pair * (tl.num_programs(1) // H) + b
     RANKS += row * (N + 1)
     BLOCKS += row * N
     MEMBER += row * 2 * T
     start, stop = tl.load(RANKS + low // BLOCK_K), tl.load(RANKS + (last + BLOCK_K) // BLOCK_K)
-    whole_start, whole_stop = tl.load(RANKS + tl.cdiv(whole_low, BLOCK_K)), tl.load(RANKS + (whole_last + 1) // BLOCK_K)
+    whole_start, whole_stop = tl.load(RANKS + tl.cdiv(whole_low, BLOCK_K)), tl.load(RANKS + whole_end // BLOCK_K)
     whole_start = tl.minimum(whole_start, stop)
     whole = tl.maximum(whole_stop - whole_start, 0)
     KEY += b.to(tl.int64) * kb + (h // GROUP).to(tl.int64) * kg
