@@ -22,6 +22,9 @@ from avar_rl.verl_plugin.recipe_check import machine, plan  # noqa: E402
 ROOT = Path(__file__).parents[2]
 EIGHT = machine.Machine(cards=(85 * GB,) * 8, card=85 * GB, memory=1000 * GB, available=900 * GB)
 ONE = replace(EIGHT, cards=(85 * GB,))
+CPU_PROFILE = pytest.mark.skipif(
+    os.environ.get("AVAR_PROFILE") == "gpu", reason="the miniature's recipe needs the other"
+)
 SMALL = machine.Machine(cards=(25 * GB,), card=25 * GB, memory=64 * GB, available=60 * GB)
 
 
@@ -202,6 +205,7 @@ def tiny(out: Path, **knobs: str) -> subprocess.Popen:
     )  # fmt: skip
 
 
+@CPU_PROFILE
 def test_two_recipes_in_one_folder(tmp_path):
     """The second is refused, and what was the first's does not keep the folder closed."""
     stages = "stage orphan bash -c 'sleep 61 >/dev/null 2>&1 &'; stage long sleep 60"
@@ -258,6 +262,7 @@ def test_a_signal_to_a_recipe_ends_its_stage_in_good_order(tmp_path):
     assert "stage long stopped with status 130" in err and not list((tmp_path / "stages").iterdir())
 
 
+@CPU_PROFILE
 def test_a_folder_that_cannot_be_made():
     process = tiny(Path("/proc/nothing"))
     _, err = process.communicate(timeout=100)

@@ -31,11 +31,12 @@ class _Tile:
     stages: int
 
 
-# Of half precision, for head dimensions up to 128: ptxas spills nothing (sm_90). A warp holds whole rows in the first
-# two, so that no sum crosses warps. With 4 warps the backward pass spills where the head dimension is over 64.
+# Of half precision, for head dimensions up to 128. The first two were the fastest of ten and of five on an H100 at 16k
+# tokens; a warp holds whole rows, so that no sum crosses warps. ptxas spills 120 bytes of the first (sm_90), nothing of
+# the others; with 4 warps it would of the backward pass where the head dimension is over 64.
 _MASSES, _LOG_SUM_EXP = _Tile(128, 64, 4, 3), _Tile(128, 32, 4, 3)
 _BACKWARD, _BACKWARD_NARROW = _Tile(64, 64, 8, 2), _Tile(64, 64, 4, 2)
-_FLOAT32 = _Tile(32, 32, 4, 2)
+_FLOAT32, _WIDE = _Tile(32, 32, 4, 2), _Tile(64, 32, 8, 2)  # of float32; of head dimensions over 128
 
 
 @dataclass(frozen=True)
@@ -98,11 +99,13 @@ class _Layer:
     scale: float
 
     def sizes(self, tile: _Tile) -> dict:
-        """Compile-time constants of half precision; products of float32 are plain multiplications, which take more
-        registers."""
+        """Compile-time constants, `tile` where it suits. Products of float32 are plain multiplications, which take more
+        registers; wide heads take more shared memory than small cards have."""
         D = self.query.shape[-1]
         if self.query.dtype == torch.float32:
             tile = _FLOAT32
+        elif D > 128:
+            tile = _WIDE
         blocks = dict(BLOCK_D=max(16, triton.next_power_of_2(D)), BLOCK_Q=tile.queries, BLOCK_K=tile.keys)
         widen = self.query.device.type == "cpu" and self.query.dtype == torch.bfloat16
         return dict(D=D, **blocks, WIDEN=widen, num_warps=tile.warps, num_stages=tile.stages)
