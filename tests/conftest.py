@@ -17,6 +17,7 @@ if not torch.cuda.is_available():
         import triton.language  # noqa: F401
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in a hook of the same name
 def pytest_collection_modifyitems(items):
     """Where tests run side by side: one trainer, Ray or vLLM at a time, and a file's tests in one process."""
     for item in items:

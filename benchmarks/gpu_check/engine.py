@@ -64,8 +64,7 @@ def start(findings: PartFindings, setting: Setting, overrides: list[str]):
     config = compose(setting, overrides)
     if not torch.distributed.is_initialized():
         initialize_global_process_group()
-    guidance = settings.parse(settings.SFTSettings, config).guidance
-    trainer = Trainer(config, guidance, stop_requested=lambda: False)
+    trainer = Trainer(config, settings.parse(settings.SFTSettings, config).guidance)
     findings.note("stand-ins for", list(STAND_INS))
     findings.note("attention", config.model.override_config.attn_implementation)
     findings.note("seconds to build", round(perf_counter() - begun, 1))

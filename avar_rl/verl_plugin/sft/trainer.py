@@ -50,8 +50,9 @@ class GuidedSFTTrainer(SFTTrainer):
     Where `stop_requested()` is true in any rank at the end of a step, that step is saved and `fit` raises `Stopped`.
     """
 
-    def __init__(self, config: DictConfig, guidance: GuidanceConfig, stop_requested: Callable[[], bool]):
-        self.guidance, self._stop_requested = guidance, stop_requested  # before verl's own __init__ builds the engine
+    def __init__(self, config: DictConfig, guidance: GuidanceConfig, stop_requested: Callable[[], bool] | None = None):
+        self.guidance = guidance  # before verl's own __init__ builds the engine
+        self._stop_requested = stop_requested or (lambda: False)
         self._stopping = False
         self._reported_steps = 0
         super().__init__(config=config)
