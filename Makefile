@@ -20,7 +20,7 @@ format: setup  ## let ruff rewrite the files
 	$(AVAR_VENV)/bin/ruff format .
 
 test: lint  ## set up, lint, and run every test that needs no GPU
-	$(AVAR_VENV)/bin/python -m pytest -m "not gpu" -n 2 --dist loadgroup --durations=40
+	$(AVAR_VENV)/bin/python -m pytest -m "not gpu" -n 2 --durations=40
 
 test-fast: setup  ## units and numerics alone, without verl, Ray or vLLM: under 3 minutes
 	$(AVAR_VENV)/bin/python -m pytest tests/unit tests/numerics -m "not gpu and not e2e and not slow" --durations=5
@@ -30,7 +30,7 @@ test-gpu-profile: export AVAR_PROFILE = gpu
 test-gpu-profile: export AVAR_VENV = $(CURDIR)/.venv-gpu
 test-gpu-profile:  ## the GPU profile's versions, tested without a GPU, in .venv-gpu
 	recipes/setup.sh
-	$(AVAR_VENV)/bin/python -m pytest tests/unit tests/numerics tests/contracts -m "not gpu and not e2e" -n 2 --dist loadgroup --durations=15
+	$(AVAR_VENV)/bin/python -m pytest tests/unit tests/numerics tests/contracts -m "not gpu and not e2e" -n 2 --durations=15
 
 docs: setup  ## build the documentation as a site in site/; a dead link fails
 	$(AVAR_VENV)/bin/mkdocs build --strict

@@ -17,12 +17,19 @@ if not torch.cuda.is_available():
         import triton.language  # noqa: F401
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in a hook of the same name
-def pytest_collection_modifyitems(items):
-    """Where tests run side by side: one trainer, Ray or vLLM at a time, and a file's tests in one process."""
-    for item in items:
-        group = "processes" if item.get_closest_marker("e2e") else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+def pytest_xdist_make_scheduler(config, log):
+    """Where tests run side by side: one trainer, Ray or vLLM at a time, and a file's tests in one process.
+
+    By file, since marks of pytest-xdist 3.8 (`--dist loadgroup`) are lost under pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduler(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "processes" if "mark.e2e" in (config.rootpath / file).read_text() else file
+
+    return Scheduler(config, log)
 
 
 @pytest.fixture(scope="session")
