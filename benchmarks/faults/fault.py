@@ -12,6 +12,7 @@ from benchmarks.faults.run import Run
 from benchmarks.faults.stages import World
 
 LIMIT = 240.0  # seconds from the fault to the end of the run, before it counts as a hang
+RERUN_LIMIT = 1200.0  # seconds for the same command, which trains to the end
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def measure(fault: Fault, world: World, work: Path) -> Outcome:
 
 def _rerun(command: list[str], work: Path) -> str:
     again = Run(command, work)
-    status = again.end(LIMIT)
+    status = again.end(RERUN_LIMIT)
     steps = again.steps()
     span = f"steps {steps[0]} to {steps[-1]}" if steps else "no step"
     return f"{span}, exit {status}"
