@@ -57,7 +57,7 @@ def start_ray(two_nodes: bool) -> Any:
     if not two_nodes:
         ray.init(address="local", num_cpus=4, log_to_driver=False, **settings)
         return None
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, **settings})
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "resources": {"first": 1}, **settings})
     second = cluster.add_node(num_cpus=2, resources={"second": 1}, object_store_memory=10**8)
     ray.init(address=cluster.address, log_to_driver=False)
     return second
@@ -81,7 +81,7 @@ def other_ends() -> list[str]:
 def main(fault: str) -> None:
     second = start_ray(two_nodes=fault == "node")
     runner: Any = TaskRunnerV1
-    runner = runner.remote()
+    runner = runner.options(resources={"first": 0.1} if second else {}).remote()  # where the driver is
     pid = ray.get(runner.start.remote({"second": 0.1} if second else {}))
     ends = other_ends() if fault == "words" else []
     before, struck = str(RunMembers().first_loss()), [time.monotonic()]

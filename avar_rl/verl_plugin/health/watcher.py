@@ -12,9 +12,10 @@ from typing import Any
 import ray
 import ray._private.worker
 
+from avar_rl.runtime.stopping import OUT_OF_TIME
 from avar_rl.verl_plugin.health import actors as ray_actors
 from avar_rl.verl_plugin.health import engines, last_words
-from avar_rl.verl_plugin.health.loss import OUT_OF_TIME, Loss, cause_of_exit, oom_kills
+from avar_rl.verl_plugin.health.loss import Loss, cause_of_exit, oom_kills
 
 _EVERY_SECONDS = 3.0
 _SETTLE_SECONDS = 4.0  # Ray hears of a process's end a moment after what waits for it does
@@ -114,7 +115,8 @@ class RunMembers:
         lost = sorted((actor for actor in actors if actor.lost), key=lambda actor: actor.ended)
         if lost:
             first = lost[0]
-            beside = [actor for actor in lost if actor.node == first.node]
+            # With a whole node goes what Ray has not marked yet, too.
+            beside = [actor for actor in actors if actor.node == first.node and (actor.alive or actor.lost)]
             return ray_actors.node_loss(nodes[first.node], beside) or self._lost_actor(
                 first, ray_actors.node_name(nodes[first.node])
             )
