@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: nothing is downloaded, everything is made here from seeds."""
 
+import functools
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -24,10 +25,13 @@ def pytest_xdist_make_scheduler(config, log):
     """
     from xdist.scheduler import LoadScopeScheduling
 
+    @functools.cache
+    def group(file: str) -> str:
+        return "processes" if "mark.e2e" in (config.rootpath / file).read_text() else file
+
     class Scheduler(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.partition("::")[0]
-            return "processes" if "mark.e2e" in (config.rootpath / file).read_text() else file
+            return group(nodeid.partition("::")[0])
 
     return Scheduler(config, log)
 

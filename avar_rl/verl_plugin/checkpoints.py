@@ -163,8 +163,7 @@ def earlier_checkpoints(path: Path) -> list[str]:
 
 def where_it_resumes(folder: Path) -> str:
     """A sentence about what a stage that keeps its checkpoints in `folder` does when it is started again."""
-    tracker = folder / "latest_checkpointed_iteration.txt"
-    step = tracker.read_text().strip() if tracker.is_file() else ""
-    if not step:
+    step = tracked_step(folder)
+    if step is None:
         return f"No checkpoint is in {folder} yet: the same command starts over."
-    return f"The same command resumes from step {step} ({folder / (_PREFIX + step)})."
+    return f"The same command resumes from step {step} ({step_folder(folder, step)})."

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.faults import cases
-from benchmarks.faults.fault import Fault, Outcome, measure
+from benchmarks.faults.fault import Outcome, RunFault, measure
 from benchmarks.faults.stages import World
 
 HEAD = "| fault | stage | seconds to the sentence | to the end | exit | left | the same command then | sentence |"
@@ -48,14 +48,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return int(any(outcome.status is None for outcome in outcomes))
 
 
-def every_fault() -> list[Fault]:
+def every_fault() -> list[RunFault]:
     """The faults of all modules in `cases`."""
     names = sorted(module.name for module in pkgutil.iter_modules(cases.__path__))
     modules = [importlib.import_module(f"{cases.__name__}.{name}") for name in names]
     return [fault for module in modules for fault in module.FAULTS]
 
 
-def _wanted(fault: Fault, words: list[str] | None) -> bool:
+def _wanted(fault: RunFault, words: list[str] | None) -> bool:
     return not words or any(word in f"{fault.stage} {fault.name}" for word in words)
 
 

@@ -16,7 +16,7 @@ RERUN_LIMIT = 1200.0  # seconds for the same command, which trains to the end
 
 
 @dataclass(frozen=True)
-class Fault:
+class RunFault:
     """One row of the table.
 
     name: what is done, in a few words; the row's name, and what `--only` selects.
@@ -44,7 +44,7 @@ class Outcome:
     rerun: what the same command did then.
     """
 
-    fault: Fault
+    fault: RunFault
     seconds: tuple[float, float]
     status: int | None
     sentence: str
@@ -52,7 +52,7 @@ class Outcome:
     rerun: str
 
 
-def measure(fault: Fault, world: World, work: Path) -> Outcome:
+def measure(fault: RunFault, world: World, work: Path) -> Outcome:
     """Starts the fault's stage in `work`, which is emptied, does the harm, and starts the same command again."""
     shutil.rmtree(work, ignore_errors=True)
     command = [*world.command(fault.stage, work / "checkpoints"), *fault.overrides]

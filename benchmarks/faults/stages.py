@@ -52,19 +52,18 @@ class World:
 
     def sft(self, checkpoints: Path) -> list[str]:
         """A cold start of two ranks."""
-        data = self.folder / "data"
-        command = [sys.executable, "-m", "avar_rl.verl_plugin.sft", "recipes/config/tiny_sft", "--profile", "cpu"]
-        command += [f"data.train_files={data}/sft_train.parquet", f"data.val_files={data}/sft_val.parquet"]
-        command += [f"model.path={self.folder}/base", f"trainer.default_local_dir={checkpoints}"]
-        return [*command, *_SMALL_SFT]
+        return [*self._training("sft", "sft", checkpoints), f"model.path={self.folder}/base", *_SMALL_SFT]
 
     def grpo(self, checkpoints: Path) -> list[str]:
         """GRPO with an FSDP worker, a vLLM engine and two agent loops."""
-        data = self.folder / "data"
-        command = [sys.executable, "-m", "avar_rl.verl_plugin.grpo", "recipes/config/tiny_grpo", "--profile", "cpu"]
-        command += [f"data.train_files={data}/rl_train.parquet", f"data.val_files={data}/rl_val.parquet"]
-        command += [f"actor_rollout_ref.model.path={self.folder}/sft", f"trainer.default_local_dir={checkpoints}"]
-        return [*command, *_SMALL_GRPO]
+        model = f"actor_rollout_ref.model.path={self.folder}/sft"
+        return [*self._training("grpo", "rl", checkpoints), model, *_SMALL_GRPO]
+
+    def _training(self, stage: str, rows: str, checkpoints: Path) -> list[str]:
+        """What the commands of both stages have in common; `rows` begins the names of the stage's data files."""
+        command = [sys.executable, "-m", f"avar_rl.verl_plugin.{stage}", f"recipes/config/tiny_{stage}"]
+        command += ["--profile", "cpu", f"trainer.default_local_dir={checkpoints}"]
+        return command + [f"data.{split}_files={self.folder}/data/{rows}_{split}.parquet" for split in ("train", "val")]
 
 
 def _call(command: list[str]) -> None:

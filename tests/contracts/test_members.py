@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from avar_rl.verl_plugin.health.loss import LOST, OUT_OF_TIME, Loss, cause_of_exit
+from avar_rl.runtime.stopping import OUT_OF_TIME
+from avar_rl.verl_plugin.health.loss import LOST, Loss, cause_of_exit
 
 HERE = Path(__file__).parent
 

@@ -154,6 +154,7 @@ def masses(
     KEY += b.to(tl.int64) * kb + (h // GROUP).to(tl.int64) * kg
     mass_0 = tl.full((BLOCK_Q, BLOCK_K), 0.0, tl.float32)
     mass_1 = tl.full((BLOCK_Q, BLOCK_K), 0.0, tl.float32)
+    # Two loops: of a branch in one, the compiler makes a selection for every weight.
     for i in range(start, stop - whole):
         begin = tl.load(BLOCKS + tl.where(i < whole_start, i, i + whole)) * BLOCK_K
         key, member_0, member_1 = _pair_tile(KEY, MEMBER, begin, T, kt, kd, D, BLOCK_D, BLOCK_K)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avar_rl.runtime.stopping import INTERRUPTED, Stopped, StopSignals, leave, say
+from avar_rl.runtime.stopping import INTERRUPTED, OUT_OF_TIME, Stopped, StopSignals, leave
 from avar_rl.verl_plugin import cluster
 from avar_rl.verl_plugin.config.command_line import parse_arguments
 
@@ -88,13 +88,7 @@ def _train(config: DictConfig, ours: GRPOSettings, variables: dict[str, str]) ->
     from avar_rl.verl_plugin.checkpoints import where_it_resumes
     from avar_rl.verl_plugin.health.watcher import MemberLostError, watched
 
-    def stop(name: str) -> None:
-        if not (ray.is_initialized() and stop_request.training_has_begun()):
-            raise KeyboardInterrupt  # there is no step to be finished
-        stop_request.make()
-        say(f"{name}: the step in flight is finished and a checkpoint saved; a second signal leaves at once")
-
-    signals = StopSignals(stop, leave)
+    signals = StopSignals(stop_request.on_signal, leave)
     signals.install()
     try:
         context = _start_ray(config, variables)
@@ -107,7 +101,7 @@ def _train(config: DictConfig, ours: GRPOSettings, variables: dict[str, str]) ->
     except KeyboardInterrupt:
         status, sentence = INTERRUPTED, "Interrupted."
     except TimeoutError:
-        status, sentence = 124, f"avar.guard.total_minutes={ours.guard.total_minutes} are over."
+        status, sentence = OUT_OF_TIME, f"avar.guard.total_minutes={ours.guard.total_minutes} are over."
     except MemberLostError as error:
         status, sentence = error.loss.status, f"{error}."
     except cluster.CannotJoinError as error:

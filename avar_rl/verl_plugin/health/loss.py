@@ -10,8 +10,7 @@ from pathlib import Path
 _OOM_COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
 
 
-# Exit statuses of a training command that lost a member, or did not move; the same command resumes either.
-LOST, OUT_OF_TIME = 75, 124
+LOST = 75  # exit status of a training command that lost a member; the same command resumes
 
 
 @dataclass(frozen=True)

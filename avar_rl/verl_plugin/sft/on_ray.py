@@ -7,7 +7,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from avar_rl.runtime.stopping import INTERRUPTED, Stopped, StopSignals, leave, say
+from avar_rl.runtime.stopping import INTERRUPTED, Stopped, StopSignals, leave
 from avar_rl.verl_plugin import cluster, stop_request
 
 # For the ranks' processes to start; a node that reads the stack for the first time takes longer than Ray Train's 60 s.
@@ -31,14 +31,8 @@ def train(config: DictConfig, ours: SFTSettings, variables: dict[str, str]) -> i
     import ray
     from ray.train import TrainingFailedError
 
-    def stop(name: str) -> None:
-        if not (ray.is_initialized() and stop_request.training_has_begun()):
-            raise KeyboardInterrupt  # there is no step to be finished
-        stop_request.make()
-        say(f"{name}: the step in flight is finished and its checkpoint saved; a second signal leaves at once")
-
     os.environ |= {name: seconds for name, seconds in _START_SECONDS.items() if name not in os.environ}
-    signals = StopSignals(stop, leave)
+    signals = StopSignals(stop_request.on_signal, leave)
     signals.install()
     try:
         cluster.start({}, {"env_vars": variables})

@@ -1,6 +1,6 @@
 """A member of a GRPO run is killed: kill -9 in mid-training, after the second step, whose checkpoint is saved."""
 
-from benchmarks.faults.fault import Fault
+from benchmarks.faults.fault import RunFault
 from benchmarks.faults.run import Run
 
 
@@ -15,14 +15,14 @@ def _killed(process: str, which: int = 0, *, step: int = 2):
 TWO_REWARD_WORKERS = ("reward.num_workers=2",)
 
 FAULTS = [
-    Fault("kill -9 the vLLM engine core", "grpo", _killed("VLLM::EngineCore")),
-    Fault("kill -9 the vLLM server", "grpo", _killed("ray::vLLMHttpServer")),
-    Fault("kill -9 the FSDP worker", "grpo", _killed("ray::WorkerDict")),
-    Fault("kill -9 the only reward worker", "grpo", _killed("ray::RewardLoopWorker")),
-    Fault("kill -9 one of two reward workers", "grpo", _killed("ray::RewardLoopWorker"), TWO_REWARD_WORKERS),
-    Fault("kill -9 one of two agent loop workers", "grpo", _killed("ray::AgentLoopWorker")),
-    Fault("kill -9 the task runner", "grpo", _killed("ray::TaskRunner")),
-    Fault("kill -9 the queue's storage", "grpo", _killed("ray::SimpleStorageUnit")),
-    Fault("kill -9 the raylet", "grpo", _killed("raylet/raylet")),
-    Fault("kill -9 Ray's control store", "grpo", _killed("gcs_server")),
+    RunFault("kill -9 the vLLM engine core", "grpo", _killed("VLLM::EngineCore")),
+    RunFault("kill -9 the vLLM server", "grpo", _killed("ray::vLLMHttpServer")),
+    RunFault("kill -9 the FSDP worker", "grpo", _killed("ray::WorkerDict")),
+    RunFault("kill -9 the only reward worker", "grpo", _killed("ray::RewardLoopWorker")),
+    RunFault("kill -9 one of two reward workers", "grpo", _killed("ray::RewardLoopWorker"), TWO_REWARD_WORKERS),
+    RunFault("kill -9 one of two agent loop workers", "grpo", _killed("ray::AgentLoopWorker")),
+    RunFault("kill -9 the task runner", "grpo", _killed("ray::TaskRunner")),
+    RunFault("kill -9 the queue's storage", "grpo", _killed("ray::SimpleStorageUnit")),
+    RunFault("kill -9 the raylet", "grpo", _killed("raylet/raylet")),
+    RunFault("kill -9 Ray's control store", "grpo", _killed("gcs_server")),
 ]
