@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from avar_rl.attention.roles import Markup
-from avar_rl.evaluation.questions import Question, QuestionSet
+from avar_rl.evaluation.answering.questions import Question, QuestionSet
 from avar_rl.intervention import NO_INTERVENTION, Intervention
 from avar_rl.runtime.settings import Count, NotNegative, Whole, settings
 from rewards.sample import prefill_of
@@ -84,7 +84,7 @@ def start_engine(model: str, data: QuestionSet, settings: GenerationSettings):
     else:
         hardware = {"dtype": "float32", "enforce_eager": True, "skip_mm_profiling": True}
     if settings.intervention.active:
-        from avar_rl.evaluation import vllm_intervention
+        from avar_rl.evaluation.answering import vllm_intervention
 
         hardware |= vllm_intervention.engine_options(model, settings.intervention)
     engine = LLM(
@@ -103,7 +103,7 @@ def start_engine(model: str, data: QuestionSet, settings: GenerationSettings):
         **hardware,
     )
     if settings.intervention.active:
-        from avar_rl.evaluation import vllm_intervention
+        from avar_rl.evaluation.answering import vllm_intervention
 
         vllm_intervention.follow_requests(engine)
     return engine
