@@ -1,18 +1,23 @@
 """Responses from vLLM: one greedy and several sampled per question, in one pass of one engine."""
 
+from __future__ import annotations
+
 import gc
-import os
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from avar_rl.attention.roles import Markup
-from avar_rl.evaluation.answering.questions import Question, QuestionSet
+from avar_rl.evaluation.answering.questions import PromptLimits, Question, QuestionSet
 from avar_rl.intervention import NO_INTERVENTION, Intervention
 from avar_rl.runtime.settings import Count, NotNegative, Whole, settings
 from rewards.sample import prefill_of
+
+BATCH = 256  # requests that vLLM answers at once
+IN_FLIGHT = BATCH + 32  # and that it is given: images wait in memory, decoded
 
 
 @settings
@@ -54,6 +59,18 @@ class Responses:
     sampled: tuple[Response, ...]
 
 
+@dataclass(frozen=True)
+class AnswerRequest:
+    """A response that is wanted to a question: greedy (None), or the sample of that number. `key` is the caller's."""
+
+    key: Hashable
+    question: Question
+    sample: int | None = None
+
+
+Answer = tuple[AnswerRequest, Response]
+
+
 def generate(model: str, data: QuestionSet, processor, settings: GenerationSettings) -> list[Responses]:
     """Greedy and sampled responses to every question; the engine is shut down before this returns.
 
@@ -63,22 +80,105 @@ def generate(model: str, data: QuestionSet, processor, settings: GenerationSetti
     Tokens that stand for images or videos are never generated: they would make no sense without features, and such a
     response could not be run through the model again.
     """
-    engine = start_engine(model, data, settings)
-    try:
-        return _draw(engine, data.questions, processor, settings)
-    finally:
-        _shut_down(engine)
-        del engine
+    from tqdm import tqdm
+
+    samples = (None, *range(settings.samples))
+    requests = [AnswerRequest(place, asked, s) for place, asked in enumerate(data.questions) for s in samples]
+    drawn: dict[tuple[Hashable, int | None], Response] = {}
+    with (
+        AnsweringEngine(model, data.limits, processor, settings) as engine,
+        tqdm(total=len(requests), desc="responses", unit="response", disable=None) as bar,
+    ):
+        for finished in engine.answers(requests):
+            drawn |= {(request.key, request.sample): response for request, response in finished}
+            bar.update(len(finished))
+    return [
+        Responses(drawn[place, None], tuple(drawn[place, sample] for sample in range(settings.samples)))
+        for place in range(len(data.questions))
+    ]
+
+
+class AnsweringEngine:
+    """A vLLM engine that is fed while it runs, so that its batch stays full, and gives responses as they are finished.
+
+    A sample depends on the seed of the settings, the question's id and the sample's number, not on what else is asked.
+    As a context it is shut down at the end. ValueError: prompts and responses exceed the model's context.
+    """
+
+    def __init__(self, model: str, limits: PromptLimits, processor, settings: GenerationSettings) -> None:
+        self._llm = start_engine(model, limits, settings)
+        self._processor, self._settings = processor, settings
+        self._never = never_sampled(processor)
+        self._requests: dict[str, tuple[AnswerRequest, str]] = {}  # by vLLM's number; with the prefill
+
+    @property
+    def running(self) -> int:
+        """Requests that wait or are answered."""
+        return len(self._requests)
+
+    def answers(self, requests: Iterable[AnswerRequest]) -> Iterator[list[Answer]]:
+        """The responses to `requests` as they are finished, in no order; a request is taken when there is room for it."""
+        for request in requests:
+            while self.running >= IN_FLIGHT:
+                yield self.step()
+            self.add(request)
+        while self.running:
+            yield self.step()
+
+    def add(self, request: AnswerRequest) -> None:
+        """Hands a request to vLLM. ValueError: an image of its question is broken."""
+        from vllm import SamplingParams
+
+        how: dict[str, Any] = {"max_tokens": self._settings.max_new_tokens, "logit_bias": self._never}
+        if request.sample is None:
+            how["temperature"] = 0.0
+        else:
+            name = f"{self._settings.seed}/{request.question.conversation.id}/{request.sample}"
+            seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4])
+            how |= {"temperature": self._settings.temperature, "seed": seed}
+        prompt: Any
+        [prompt] = vllm_prompts([request.question], self._processor)
+        [name] = self._llm.enqueue([prompt], [SamplingParams(**how)], use_tqdm=False)
+        self._requests[_number(name)] = request, prefill_of(prompt["prompt"])
+
+    def step(self) -> list[Answer]:
+        """The next step of the batch, and what it finished."""
+        finished = []
+        output: Any
+        for output in self._llm.llm_engine.step():
+            if output.finished:
+                request, prefill = self._requests.pop(_number(output.request_id))
+                [said] = output.outputs
+                response = Response(said.text, tuple(said.token_ids), said.finish_reason == "length", prefill)
+                finished.append((request, response))
+        return finished
+
+    def close(self) -> None:
+        """Ends the engine and frees its memory."""
+        _shut_down(self._llm)
+        del self._llm
         gc.collect()
 
+    def __enter__(self) -> AnsweringEngine:
+        return self
 
-def start_engine(model: str, data: QuestionSet, settings: GenerationSettings):
-    """A vLLM engine for `model`, large enough for `data` and the responses. ValueError: they exceed its context."""
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def _number(name: str) -> str:
+    """vLLM's number of a request; the names that it gives out have a random end as well."""
+    return name.partition("-")[0]
+
+
+def start_engine(model: str, limits: PromptLimits, settings: GenerationSettings):
+    """A vLLM engine for prompts within `limits` and the responses. ValueError: they exceed the model's context."""
     import torch
     from vllm import LLM
 
-    length = data.longest_prompt + settings.max_new_tokens
-    _check_context(model, length, settings)
+    length = limits.tokens + settings.max_new_tokens
+    check_context(model, limits, settings)
+    hardware: dict[str, Any]
     if torch.cuda.is_available():
         hardware = {"dtype": "auto", "gpu_memory_utilization": 0.85}  # this process holds a CUDA context of its own
     else:
@@ -90,12 +190,9 @@ def start_engine(model: str, data: QuestionSet, settings: GenerationSettings):
     engine = LLM(
         model,
         max_model_len=length,
-        max_num_seqs=256,
+        max_num_seqs=BATCH,
         max_num_batched_tokens=max(8192, length),
-        limit_mm_per_prompt={
-            "image": max(len(question.conversation.images) for question in data.questions),
-            "video": 0,
-        },
+        limit_mm_per_prompt={"image": limits.images, "video": 0},
         seed=settings.seed,
         tensor_parallel_size=settings.tensor_parallel,
         disable_log_stats=True,
@@ -109,7 +206,8 @@ def start_engine(model: str, data: QuestionSet, settings: GenerationSettings):
     return engine
 
 
-def _check_context(model: str, length: int, settings: GenerationSettings) -> None:
+def check_context(model: str, limits: PromptLimits, settings: GenerationSettings) -> None:
+    """Raises ValueError where prompts and responses exceed the model's context."""
     from transformers import AutoConfig
 
     context = AutoConfig.from_pretrained(model).get_text_config().max_position_embeddings
@@ -134,25 +232,6 @@ def never_sampled(processor) -> dict[int, float]:
     """Token ids that stand for images and videos, pads and brackets → vLLM's logit bias, whose range ends at -100."""
     markup = Markup.from_tokenizer(processor.tokenizer)
     return dict.fromkeys((markup.image_pad, markup.video_pad, markup.vision_start, markup.vision_end), -100.0)
-
-
-def _draw(engine, questions: Sequence[Question], processor, settings: GenerationSettings) -> list[Responses]:
-    from vllm import SamplingParams
-
-    common = {"max_tokens": settings.max_new_tokens, "logit_bias": never_sampled(processor)}
-    kinds = [SamplingParams(temperature=0.0, **common)]
-    if settings.samples:
-        kinds.append(SamplingParams(temperature=settings.temperature, n=settings.samples, **common))
-    prompts = vllm_prompts(questions, processor)
-    # One call for both, so that the batch stays full until the end.
-    outputs = engine.generate(prompts * len(kinds), [kind for kind in kinds for _ in prompts], use_tqdm=os.isatty(2))
-    prefills = [prefill_of(prompt["prompt"]) for prompt in prompts] * len(kinds)
-    drawn = [
-        tuple(Response(c.text, tuple(c.token_ids), c.finish_reason == "length", prefill) for c in output.outputs)
-        for output, prefill in zip(outputs, prefills, strict=True)
-    ]
-    greedy, sampled = drawn[: len(prompts)], drawn[len(prompts) :] or [()] * len(prompts)
-    return [Responses(first[0], rest) for first, rest in zip(greedy, sampled, strict=True)]
 
 
 def _shut_down(engine) -> None:
