@@ -68,7 +68,7 @@ class AnswerRequest:
     sample: int | None = None
 
 
-Answer = tuple[AnswerRequest, Response]
+Drawn = tuple[AnswerRequest, Response]
 
 
 def generate(model: str, data: QuestionSet, processor, settings: GenerationSettings) -> list[Responses]:
@@ -116,8 +116,8 @@ class AnsweringEngine:
         """Requests that wait or are answered."""
         return len(self._requests)
 
-    def answers(self, requests: Iterable[AnswerRequest]) -> Iterator[list[Answer]]:
-        """The responses to `requests` as they are finished, in no order; a request is taken when there is room for it."""
+    def answers(self, requests: Iterable[AnswerRequest]) -> Iterator[list[Drawn]]:
+        """The responses to `requests` as they are finished, in no order; each is taken when there is room for it."""
         for request in requests:
             while self.running >= IN_FLIGHT:
                 yield self.step()
@@ -141,7 +141,7 @@ class AnsweringEngine:
         [name] = self._llm.enqueue([prompt], [SamplingParams(**how)], use_tqdm=False)
         self._requests[_number(name)] = request, prefill_of(prompt["prompt"])
 
-    def step(self) -> list[Answer]:
+    def step(self) -> list[Drawn]:
         """The next step of the batch, and what it finished."""
         finished = []
         output: Any
@@ -211,9 +211,9 @@ def check_context(model: str, limits: PromptLimits, settings: GenerationSettings
     from transformers import AutoConfig
 
     context = AutoConfig.from_pretrained(model).get_text_config().max_position_embeddings
-    if length > context:
+    if limits.tokens + settings.max_new_tokens > context:
         raise ValueError(
-            f"the longest prompt ({length - settings.max_new_tokens} tokens) and {settings.max_new_tokens} new tokens "
+            f"the longest prompt ({limits.tokens} tokens) and {settings.max_new_tokens} new tokens "
             f"exceed the {context} tokens that {model} can hold; lower --max-new-tokens"
         )
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from avar_rl.evaluation.answering.generate import (
     IN_FLIGHT,
-    Answer,
     AnswerRequest,
+    Drawn,
     GenerationSettings,
     Response,
     check_context,
@@ -82,8 +82,8 @@ class ReplicaPool:
         actor = _actor_class(gpus)
         self._actors = [actor.remote(model, limits, settings) for _ in range(count)]
 
-    def answers(self, requests: Iterable[AnswerRequest]) -> Iterator[list[Answer]]:
-        """The responses to `requests` as they are finished, in no order; a request is taken when there is room for it."""
+    def answers(self, requests: Iterable[AnswerRequest]) -> Iterator[list[Drawn]]:
+        """The responses to `requests` as they are finished, in no order; each is taken when there is room for it."""
         running: dict[Any, tuple[AnswerRequest, int]] = {}  # by Ray's reference; with the place of the actor
         load = [0] * len(self._actors)
         for request in requests:
@@ -111,7 +111,7 @@ class ReplicaPool:
         self.close()
 
 
-def _finished(running: dict[Any, tuple[AnswerRequest, int]], load: list[int]) -> list[Answer]:
+def _finished(running: dict[Any, tuple[AnswerRequest, int]], load: list[int]) -> list[Drawn]:
     """Waits for a response and takes all that are there. ValueError: what an actor says so; else as Ray raises it."""
     import ray
     from ray.exceptions import RayTaskError
@@ -132,7 +132,7 @@ def _finished(running: dict[Any, tuple[AnswerRequest, int]], load: list[int]) ->
 
 
 def _join_ray() -> bool:
-    """Joins the cluster that RAY_ADDRESS names, or starts a Ray of this machine; False where this process had joined."""
+    """Joins the cluster that RAY_ADDRESS names, or starts one on this machine; False where this process had joined."""
     named = os.environ.get("RAY_ADDRESS")
     for name, value in (RAY_VARIABLES | ({} if named else LOOPBACK)).items():
         os.environ.setdefault(name, value)

@@ -1,7 +1,7 @@
 """The responses of a model to a benchmark, kept as they come: OUT/NAME/BENCHMARK.responses.jsonl and .origin.json.
 
-A line is {"id", "sample" (null: greedy), "response", "tokens", "truncated", "prefill"}. What an append has returned from
-is on the disk; of what a process died in, the torn end is cut off when the file is opened again.
+A line is {"id", "sample" (null: greedy), "response", "tokens", "truncated", "prefill"}. What `append` has taken is on the
+disk when it returns; where a process died in it, the torn end is cut off when the file is opened again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from avar_rl.runtime.files import write_json
 
 if TYPE_CHECKING:
-    from avar_rl.evaluation.answering.generate import Answer
+    from avar_rl.evaluation.answering.generate import Drawn
 
 SAME = ("model", "data", "prompts", "generation", "limit")  # what all responses of a file have in common
 SHOWN = 200  # characters of a value in a message
@@ -32,7 +32,7 @@ def origin_path(folder: Path, benchmark: str) -> Path:
     return folder / f"{benchmark}.origin.json"
 
 
-def record_of(answer: Answer) -> dict[str, Any]:
+def record_of(answer: Drawn) -> dict[str, Any]:
     """The line of one response."""
     request, response = answer
     return {
@@ -82,8 +82,8 @@ class ResponsesFile:
         os.ftruncate(self._descriptor, end)
         os.lseek(self._descriptor, end, os.SEEK_SET)
 
-    def append(self, answers: Sequence[Answer]) -> None:
-        """Adds responses; they are on the disk when this returns. ValueError: they cannot be written, as on a full disk."""
+    def append(self, answers: Sequence[Drawn]) -> None:
+        """Adds responses; they are on the disk when this returns. ValueError: they cannot be written there."""
         records = [record_of(answer) for answer in answers]
         lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
         rest = memoryview(lines.encode("utf-8", "replace"))  # a lone surrogate, which a file cannot hold
@@ -93,8 +93,8 @@ class ResponsesFile:
             os.fsync(self._descriptor)
         except OSError as error:
             raise ValueError(
-                f"{self.path} cannot be written ({error.strerror}); the {len(self.done)} responses in it are kept. Mend "
-                "that, and run the same command again"
+                f"{self.path} cannot be written ({error.strerror}); the {len(self.done)} responses in it are kept. "
+                "Mend that, and run the same command again"
             ) from error
         self.done |= {(record["id"], record["sample"]) for record in records}
 
