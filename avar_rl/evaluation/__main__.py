@@ -42,8 +42,8 @@ def evaluate(name: str, model: str, options: argparse.Namespace) -> dict[str, An
     from dataclasses import asdict
 
     from avar_rl.attention.roles import Markup
+    from avar_rl.evaluation.answering.questions import check_weights, load_processor, load_questions
     from avar_rl.evaluation.intervened import compare
-    from avar_rl.evaluation.questions import check_weights, load_processor, load_questions
     from avar_rl.runtime.files import write_json
 
     settings = _settings(options)
@@ -73,7 +73,7 @@ def evaluate(name: str, model: str, options: argparse.Namespace) -> dict[str, An
 
 
 def _settings(options: argparse.Namespace, **more):
-    from avar_rl.evaluation.generate import GenerationSettings
+    from avar_rl.evaluation.answering.generate import GenerationSettings
     from avar_rl.runtime.settings import parse
 
     names = ("max_new_tokens", "samples", "temperature", "seed", "tensor_parallel")
@@ -82,9 +82,9 @@ def _settings(options: argparse.Namespace, **more):
 
 def _run(name: str, model: str, data, processor, settings, options: argparse.Namespace):
     """One model under one setting: its graded responses, which are written, and its figures."""
-    from avar_rl.evaluation.generate import generate
+    from avar_rl.evaluation.answering.generate import generate
+    from avar_rl.evaluation.answering.visual_attention import measure
     from avar_rl.evaluation.result import figures, grade, write_responses
-    from avar_rl.evaluation.visual_attention import measure
 
     times = [time.monotonic()]
     responses = generate(model, data, processor, settings)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from avar_rl.evaluation.questions import Question
+from avar_rl.evaluation.answering.questions import Question
 from avar_rl.intervention import NO_INTERVENTION, Intervention, intervene
 from avar_rl.vas import VasSummary, average_heads, summarise
 
