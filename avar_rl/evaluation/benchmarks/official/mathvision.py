@@ -4,10 +4,11 @@ After `evaluation/evaluate.py` (`evaluate`) and `evaluation/utils.py` (`find_mat
 `eval_tuple`) of mathllm/MATH-V: a letter at the head or the end, the last box, or what follows "the answer is"; equal
 to the gold's letter, to the text of its option, or to either in value, rounded to 2 decimals.
 
-Deviations: values are read by `rewards.grading`, as latex2sympy with Python's `eval` would execute a model's text. It
-refuses what latex2sympy refuses in the golds (units, percent, a box in a gold), but reads `\frac{360}7` and the like,
-which latex2sympy does not. `1:2` is no value. The official code takes any text for an answer, so that only an empty one
-does not parse. The last steps of `_strip_string`, which write fractions and roots out for latex2sympy, are left out.
+Deviations: values are read by `rewards.grading`, as latex2sympy with Python's `eval` would execute a model's text. As
+latex2sympy it refuses units, percent, `°`, `**` and a gold's box, and takes `1:2` for a half; it also reads `\frac12`,
+`\frac{360}7` and `\sqrt[4]{12}`, and members of a tuple as numbers, `4` and `4.001` alike. The last steps of
+`_strip_string`, which write fractions and roots out for latex2sympy, are left out. The official code takes any text for
+an answer, so that only an empty one does not parse.
 """
 
 from __future__ import annotations
@@ -117,9 +118,9 @@ def _members(text: str) -> str:
 @lru_cache(maxsize=4096)
 def _value(text: str) -> float | None:
     """The value of a constant without a unit, rounded to 2 decimals; None: it has none."""
-    if len(text) > MAX_VALUE or re.search(r"boxed|[%:]", text):
+    if len(text) > MAX_VALUE or re.search(r"boxed|[%°]|\*\*", text):
         return None
-    found = quantity(normalise(text))
+    found = quantity(normalise(text.replace(":", "/")))
     if found is None or found.unit or symbols(found.tree):
         return None
     ctx = context()
