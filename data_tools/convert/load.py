@@ -1,7 +1,7 @@
 """Rows of a source, streamed: from the hub, from a folder, or from a local file.
 
-Parquet and JSON files are read here: each row as it is, whatever type its neighbours have (Arrow takes a column's type
-from the first block of a file), and a row that cannot be read leaves the others as they are. All else goes through
+Parquet, JSON and TSV files are read here: each row as it is, whatever type its neighbours have (Arrow takes a column's
+type from the first block of a file), and a row that cannot be read leaves the others as they are. All else goes through
 `datasets`, whose reader may hold up to a parquet shard in memory.
 """
 
@@ -14,19 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from data_tools.convert.sources.source import Row, Source
+from data_tools.convert.sources.source import Row, Source, Unreadable
+from data_tools.convert.tsv import tsv_rows
 from data_tools.formats.rows import batch_rows, parquet_batches
 
-FILE_LOADERS = (".parquet", ".json", ".jsonl", ".arrow")
+FILE_LOADERS = (".parquet", ".json", ".jsonl", ".arrow", ".tsv")
 SHOWN = 120  # characters of a first row in a message
 FIRST_ROWS = 1000  # in one of which a needed column must be
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """Stands for a row that the file holds, but that cannot be read; `text` says why."""
-
-    text: str
 
 
 @dataclass(frozen=True)
@@ -53,7 +47,8 @@ def open_rows(source: Source, data: str, split: str, only: Sequence[str] | None 
     if path.is_file() and path.stat().st_size == 0:
         raise ValueError(f"{data}: the file is empty")
     folder = path if path.is_dir() else path.parent if path.is_file() else Path()
-    return SourceRows(_with_columns(source, _checked(_streamed(source, data, split, only), data), data), folder)
+    rows = _of_split(source, _checked(_streamed(source, data, split, only), data), split)
+    return SourceRows(_with_columns(source, rows, data), folder)
 
 
 def settled(source: Source, data: str, split: str) -> Source:
@@ -63,6 +58,10 @@ def settled(source: Source, data: str, split: str) -> Source:
     open_rows(source, data, split)  # a missing column is named before the pass, beside all that there are
     rows = open_rows(replace(source, columns=source.surveyed), data, split, source.surveyed).rows
     return source.survey(row for row in rows if not isinstance(row, Unreadable))
+
+
+def _of_split(source: Source, rows: Iterator[Row | Unreadable], split: str) -> Iterator[Row | Unreadable]:
+    return (row for row in rows if isinstance(row, Unreadable) or source.holds(row, split))
 
 
 def _with_columns(source: Source, rows: Iterator[Row | Unreadable], data: str) -> Iterator[Row | Unreadable]:
@@ -95,6 +94,8 @@ def _streamed(source: Source, data: str, split: str, only: Sequence[str] | None)
     elif path.suffix in (".json", ".jsonl"):
         own = source.read(path) if path.suffix == ".json" else None
         yield from _json(path) if own is None else own
+    elif path.suffix == ".tsv":
+        yield from _tsv(source, path)
     else:
         yield from _by_datasets(source, data, split)
 
@@ -135,18 +136,42 @@ def _line(line: bytes, number: int) -> Row | Unreadable:
     return row if isinstance(row, dict) else Unreadable(f"line {number} is a {type(row).__name__}, no object")
 
 
+def _tsv(source: Source, path: Path) -> Iterator[Row | Unreadable]:
+    """The rows of one of VLMEvalKit's files, in the columns of the source."""
+    if source.tsv is None:
+        raise ValueError(f"{source.name} has no TSV layout; give parquet or JSON")
+    for row in tsv_rows(path):
+        try:
+            yield row if isinstance(row, Unreadable) else source.tsv(row)
+        except ValueError as error:
+            yield Unreadable(str(error))
+
+
 def _by_datasets(source: Source, data: str, split: str) -> Iterator[Row]:
+    import datasets
+
+    for where in _tables(source, data, split):
+        rows = datasets.load_dataset(**where, streaming=True)
+        if rows.features is None:  # a JSON list: it is read whole in any case, and only so are mixed types decoded
+            rows = datasets.load_dataset(**where)
+        yield from _undecoded(rows)
+
+
+def _tables(source: Source, data: str, split: str) -> list[dict[str, Any]]:
+    """The arguments of `datasets.load_dataset` for each table with rows of the split, in order: of an arrow file, of
+    every configuration of the source on the hub or in a copy of it, or of any other folder or hub name."""
     import datasets
 
     path = Path(data)
     if path.is_file():
-        where: dict[str, Any] = {"path": "arrow", "data_files": data, "split": "train"}
-    else:
-        where = {"path": data, "name": source.config if data == source.hub else None, "split": split}
-    rows = datasets.load_dataset(**where, streaming=True)
-    if rows.features is None:  # a JSON list: it is read whole in any case, and only so are mixed types decoded
-        rows = datasets.load_dataset(**where)
-    yield from _undecoded(rows)
+        return [{"path": "arrow", "data_files": data, "split": "train"}]
+    if source.configs and path.is_dir():
+        if set(source.configs) <= set(datasets.get_dataset_config_names(data)):
+            return [{"path": data, "name": config, "split": split} for config in source.configs]
+        if all((path / config).is_dir() for config in source.configs):
+            return [{"path": str(path / config), "split": split} for config in source.configs]
+    names = source.configs if data == source.hub and source.configs else (None,)
+    return [{"path": data, "name": name, "split": split} for name in names]
 
 
 def _undecoded(rows):

@@ -14,8 +14,8 @@ from typing import Any
 from avar_rl.runtime.images import image_bytes
 from data_tools.convert.duplicates import Duplicates
 from data_tools.convert.images import MAX_PIXELS, Picture, read_picture
-from data_tools.convert.load import SourceRows, Unreadable
-from data_tools.convert.sources.source import Draft, Row, SeveralAnswersError, Source
+from data_tools.convert.load import SourceRows
+from data_tools.convert.sources.source import Draft, Row, SeveralAnswersError, Source, Unreadable
 from data_tools.formats.markup import MarkupError, escaped
 from data_tools.formats.sample import DataSample
 
@@ -67,7 +67,9 @@ def _encoded(value: Any, folder: Path) -> bytes:
     return png.getvalue()
 
 
-def _pictures(draft: Draft, folder: Path, max_pixels: int) -> tuple[Picture, ...]:
+def pictures_of(draft: Draft, folder: Path, max_pixels: int = MAX_PIXELS) -> tuple[Picture, ...]:
+    """The images of a draft, those that are paths from `folder`; BadImageError, with its number, for one that cannot be
+    used."""
     pictures = []
     for number, value in enumerate(draft.images):
         try:
@@ -77,7 +79,8 @@ def _pictures(draft: Draft, folder: Path, max_pixels: int) -> tuple[Picture, ...
     return tuple(pictures)
 
 
-def _sample(draft: Draft, source: str, id_: str, pictures: tuple[Picture, ...]) -> DataSample:
+def sample_of(draft: Draft, source: str, id_: str, pictures: tuple[Picture, ...]) -> DataSample:
+    """The sample with this id that a draft and its pictures make; errors as for `DataSample`."""
     return DataSample(
         id=id_,
         source=source,
@@ -92,7 +95,7 @@ def _sample(draft: Draft, source: str, id_: str, pictures: tuple[Picture, ...]) 
     )
 
 
-def _escaped(draft: Draft) -> Draft:
+def escaped_draft(draft: Draft) -> Draft:
     """The draft with the markup in its texts taken apart; `<image>` in question and options is a place of an image."""
     return replace(
         draft,
@@ -132,11 +135,11 @@ class Converter:
         if isinstance(row, Unreadable):
             return Rejection(index, "row", row.text)
         try:
-            draft = self.source.draft(row)
+            draft = self.source.for_training(self.source.draft(row))
             if self.escape_markup:
-                draft = _escaped(draft)
-            pictures = _pictures(draft, folder, self.max_pixels)
-            sample = _sample(draft, self.source.name, f"{self.source.name}-{self.split}-{index:06d}", pictures)
+                draft = escaped_draft(draft)
+            pictures = pictures_of(draft, folder, self.max_pixels)
+            sample = sample_of(draft, self.source.name, f"{self.source.name}-{self.split}-{index:06d}", pictures)
         except BadImageError as error:
             return Rejection(index, "image", str(error))
         except MarkupError as error:

@@ -219,9 +219,11 @@ def test_mathvista(tmp_path):
         tmp_path / "a.parquet", [row, row | choice | {"answer_type": "text"}, row | {"answer": ""}], **MATHVISTA
     )
     rows = list(open_rows(SOURCES["mathvista"], path, "testmini").rows)
-    free, multiple = (SOURCES["mathvista"].draft(row) for row in rows[:2])
+    source = SOURCES["mathvista"]
+    assert source.draft(rows[0]).question == "How long is it?"
+    free, multiple = (source.for_training(source.draft(row)) for row in rows[:2])
     assert (free.question, free.gold) == ("How long is it? (unit: cm; decimal places: 1)", "1.2")
-    assert free.images[0]["bytes"] == png() and free.extra["metadata"]["context"] == "chart"
+    assert free.images[0]["bytes"] == png() and free.extra["context"] == "chart"
     assert (multiple.question, multiple.options, multiple.gold) == ("How long is it?", ["red", "blue"], "B")
     with pytest.raises(ValueError, match="column answer is empty"):  # the hidden answers of the test split
         SOURCES["mathvista"].draft(rows[2])
@@ -279,7 +281,7 @@ def test_sharegpt_in_both_spellings(tmp_path):
 
 
 def test_every_source_says_its_schema_and_unknown_ones_list_those_there_are():
-    assert len(SOURCES) == 11
+    assert len(SOURCES) == 17
     for source in SOURCES.values():
         assert "Schema:" in __import__(source.draft.__module__, fromlist=["x"]).__doc__
     with pytest.raises(ValueError, match="unknown source 'geo3k'; known are geometry3k, r1_sharevl, m3cot"):

@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 
+from data_tools.convert.load import FILE_LOADERS
+from data_tools.convert.sources import SOURCES
+from data_tools.convert.strict import Part, read_part
 from data_tools.formats.sample import DataSample
 
 ALL = "all"  # the name that stands for the paper's seven
-
-
-@dataclass(frozen=True)
-class Part:
-    """One table of rows with an official number of questions.
-
-    `source` names a source of `data_tools.convert.sources`, `split` is the hub's. `n` is the official number of
-    questions, of those rows whose `extra` has the values of `keep`.
-    """
-
-    name: str
-    source: str
-    split: str
-    n: int
-    keep: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -117,7 +106,8 @@ BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in _
 def find(name: str) -> Benchmark:
     """The benchmark with this name; ValueError, which lists all names, where there is none."""
     if name not in BENCHMARKS:
-        raise ValueError(f"unknown benchmark {name!r}; known are {', '.join(BENCHMARKS)}, and {ALL} for the paper's seven")
+        known = ", ".join(BENCHMARKS)
+        raise ValueError(f"unknown benchmark {name!r}; known are {known}, and {ALL} for the paper's seven")
     return BENCHMARKS[name]
 
 
@@ -138,3 +128,53 @@ def known_options(sample: DataSample) -> tuple[str, ...]:
     The latter are in `extra["options"]` and not in `options`, so that no prompt writes them a second time.
     """
     return sample.options or tuple(sample.extra.get("options") or ())
+
+
+def read(benchmark: Benchmark, where: Mapping[str, str], limit: int | None = None) -> list[DataSample]:
+    """The questions of a benchmark, all of them in their official order, part after part.
+
+    Args:
+        where: a file, a folder or a hub name for each part by its name, or one for all under ""; empty: the hub's own.
+        limit: only the first so many of each part; then a file may have fewer. Every number that comes of them is to be
+            marked, whatever their count.
+
+    Raises:
+        ValueError: a part without a place, an unknown part, a row that cannot be read, or not the official number of
+            questions; says which.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit is {limit}; it must be at least 1")
+    samples: list[DataSample] = []
+    for part, place in _places(benchmark, where):
+        samples += read_part(part, place, f"{benchmark.name}/{part.name}", limit)
+    return samples
+
+
+def _places(benchmark: Benchmark, where: Mapping[str, str]) -> list[tuple[Part, str]]:
+    names = [part.name for part in benchmark.parts]
+    if unknown := [name for name in where if name and name not in names]:
+        raise ValueError(f"{benchmark.name} has no part {unknown[0]!r}; it has {', '.join(names)}")
+    default = where.get("")
+    found = [(part, where.get(part.name, default if where else SOURCES[part.source].hub)) for part in benchmark.parts]
+    if missing := [part.name for part, place in found if place is None]:
+        raise ValueError(f"{benchmark.name}: nothing says where its part {missing[0]} is; it has {', '.join(names)}")
+    return [(part, place) for part, place in found if place is not None]
+
+
+def copies_in(folder: str | Path, benchmark: Benchmark) -> dict[str, str]:
+    """Where the parts of a benchmark are in a folder of local copies: files (parquet, json, jsonl, tsv) or folders that
+    are named NAME, or NAME_PART where there are several parts. MathVerse's subset may be in the file of the whole.
+
+    Raises:
+        ValueError: one is missing; names what it may be called.
+    """
+    found = {}
+    for part in benchmark.parts:
+        own = f"{benchmark.name}_{part.name}" if len(benchmark.parts) > 1 else benchmark.name
+        names = [own, part.source] if part.keep else [own]
+        paths = [Path(folder) / f"{name}{suffix}" for name in names for suffix in (*FILE_LOADERS, "")]
+        path = next((path for path in paths if path.exists()), None)
+        if path is None:
+            raise ValueError(f"{folder}: no {own} (.parquet, .json, .jsonl, .tsv or a folder) for {benchmark.title}")
+        found[part.name] = str(path)
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_tools.convert.sources.values import answers_value, list_value, missing, options_value, text_value
+from data_tools.convert.sources.values import answers_value, list_value, missing, options_value, text_value, written
 from data_tools.formats.rows import IMAGE_PLACEHOLDER
 from data_tools.formats.sample import letters
 
@@ -20,6 +21,13 @@ IN_THE_IMAGE = "Answer the question in the image."  # for rows whose question is
 
 class SeveralAnswersError(ValueError):
     """A row that gives several answers, where one gold is wanted."""
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """Stands for a row that the file holds, but that cannot be read; `text` says why."""
+
+    text: str
 
 
 @dataclass(frozen=True)
@@ -42,26 +50,44 @@ def no_own_reader(path: Path) -> None:
     """The reader of a source whose JSON files `datasets` can read."""
 
 
+def as_it_is(value: Any) -> Any:
+    """`value`: of a source that changes nothing."""
+    return value
+
+
+def of_any_split(row: Row, split: str) -> bool:
+    """True: of a source whose files hold one split each."""
+    return True
+
+
 @dataclass(frozen=True)
 class Source:
     """A data set that can be converted.
 
     `columns`: what the rows must have. `draft` makes a draft of a row and raises ValueError for one that cannot be
-    used. `hub`, `config`: its name on the hub and there the name of its configuration. `splits`: the hub's names, what
-    is held out first. `read` gives the rows of a local JSON file that is neither a list nor JSON lines, None for other
-    files. `survey` is given the columns `surveyed` of all rows of a split and gives the source that drafts them: for
-    what only the whole file says.
+    used. `hub`, `configs`: its name on the hub, and there its configurations, whose rows are read in this order.
+    `splits`: the hub's names, what is held out first. `read` gives the rows of a local JSON file that is neither a list
+    nor JSON lines, None for other files. `survey` is given the columns `surveyed` of all rows of a split and gives the
+    source that drafts them: for what only the whole file says.
+
+    A benchmark has more: `for_training` words a draft, which asks as the benchmark does, as training needs it. `tsv`
+    makes a row of the hub's columns of one of VLMEvalKit's TSV. `holds` says whether a row is of a split, where a file
+    has several. `identity` names the keys of a draft's `extra` that together are the official id of a question.
     """
 
     name: str
     columns: tuple[str, ...]
     draft: Callable[[Row], Draft]
     hub: str | None = None
-    config: str | None = None
+    configs: tuple[str, ...] = ()
     splits: tuple[str, ...] = ("train",)
     read: Callable[[Path], Iterable[Row] | None] = no_own_reader
     survey: Callable[[Iterable[Row]], Source] | None = None
     surveyed: tuple[str, ...] = ()
+    for_training: Callable[[Draft], Draft] = as_it_is
+    tsv: Callable[[Row], Row] | None = None
+    holds: Callable[[Row, str], bool] = of_any_split
+    identity: tuple[str, ...] = ()
 
 
 def numbered_objects(path: Path) -> list[Row] | None:
@@ -133,6 +159,27 @@ def kept(row: Row, *columns: str) -> dict[str, Any]:
         except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(f"column {column} is no JSON value ({error})") from error
     return found
+
+
+def columns_within(row: Row, column: str) -> dict[str, Any]:
+    """The entries of a column that holds a mapping, or writes one down in a text, as columns of their own; {} for none.
+
+    Raises:
+        ValueError: it is neither, or an entry is no JSON value.
+    """
+    value = row.get(column)
+    if missing(value) or value == "":
+        return {}
+    found = written(value) if isinstance(value, str) else value
+    if not isinstance(found, Mapping):
+        raise ValueError(f"column {column} is no mapping: {str(value)[:80]!r}")
+    return kept(found, *map(str, found))
+
+
+def lettered_columns(row: Row) -> list[str]:
+    """The texts of options in columns A, B, …, up to the last that is not empty; [] where there are none."""
+    texts = [optional_text(row, letter) for letter in itertools.takewhile(row.__contains__, letters(26))]
+    return texts[: max((place for place, text in enumerate(texts, 1) if text), default=0)]
 
 
 def named_letter(answer: str, options: Sequence[str]) -> str:
