@@ -115,3 +115,48 @@ def write_model(out: Path, name: str, answers=None, samples=None) -> None:
             scored.append(key | {"official": says, "ours": {"answer": ours[0], "right": ours[1]}, "judge": None})
         lines(folder / f"{benchmark}.responses.jsonl", responses)
         lines(folder / f"{benchmark}.scored.jsonl", scored)
+
+
+def column(accuracy: float, interval: list[float] | None = None, **more) -> dict:
+    empty = {"avg_at_k": None, "pass_at_k": None, "majority": None, "headline": {}}
+    return {"accuracy": accuracy, "interval": interval or [0.1, 0.9]} | empty | more
+
+
+def figures(n: int, official_n: int, official: dict, ours: dict, **more) -> dict:
+    return {
+        "n": n, "official_n": official_n, "limited": n != official_n,
+        "columns": {"official": official, "ours": ours, "judge": None}, "groups": {},
+        "counts": {"truncated": 0, "unparsed": 0, "undecided": 0, "judge_failed": 0},
+        "tokens": {"mean": 18.2, "quartiles": [5, 9, 12], "max": 64}, "vas": None,
+        "origin": ORIGIN | {"n": n, "official_n": official_n},
+    } | more  # fmt: skip
+
+
+MEANS = {name: {"value": value, "interval": [0.2, 0.8]} for name, value in (("mean", 0.611), ("aAcc", 0.667), ("fAcc", 0.5))}
+RESULTS = {
+    "models": {
+        "base": {
+            "benchmarks": {
+                "mathvista": figures(
+                    4, 1000, column(0.25, avg_at_k=0.5, pass_at_k=0.75, majority=0.5), column(0.5),
+                    groups={"task": {"figure question answering": {"n": 4, "official": 0.25, "ours": 0.5}}},
+                    counts={"truncated": 1, "unparsed": 2, "undecided": 1, "judge_failed": 0},
+                    vas={"vas": 8.1, "image_mass": 0.21, "system_mass": 0.1},
+                ),
+                "hallusionbench": figures(951, 951, column(0.667, headline=MEANS), column(0.667, headline=MEANS)),
+            },
+            "mean": None,
+        },
+        "tuned": {"benchmarks": {"mathvista": figures(4, 1000, column(1.0), column(1.0))}, "mean": None},
+    },
+    "versions": {"avar_rl": "0.1.0"},
+    "date": "2026-11-27",
+}  # fmt: skip
+
+
+def write_folder(out: Path) -> Path:
+    """An evaluation's folder as `avar score` leaves it: `base` and `tuned`, four of MathVista's questions."""
+    write_model(out, "base")
+    write_model(out, "tuned", {"mathvista": TUNED["mathvista"]})
+    (out / "benchmarks.json").write_text(json.dumps(RESULTS))
+    return out

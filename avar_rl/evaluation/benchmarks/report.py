@@ -38,43 +38,36 @@ def write_reports(out: Path, results: Mapping[str, Any], names: Sequence[str]) -
     return written
 
 
-def print_scores(results: Mapping[str, Any]) -> None:
-    """Prints the scores of every model and benchmark beside the paper's, one line each."""
-    from avar_rl.evaluation.benchmarks.benchmark import find
+def print_scores(results: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Prints the scores of the models `names` beside the paper's, a table each; the rest is in the Markdown."""
+    from avar_rl.evaluation.benchmarks.answered import COLUMNS
     from avar_rl.evaluation.benchmarks.published import published
-    from avar_rl.evaluation.benchmarks.wording import LIMITED, between, counted, metrics, percent
+    from avar_rl.evaluation.benchmarks.wording import LIMITED, counted, metrics, percent
     from avar_rl.runtime import tables
 
-    cited = [one for one in published() if one.mean is not None]  # the rest is in the Markdown
-    columns = [
-        column
-        for column in ("official", "ours", "judge")
-        if any(figures["columns"].get(column) for _, _, figures in _lines(results))
-    ]
-    table = tables.table(
-        ("benchmark", "model", *columns, "n", "cut off", "unparsed", *(one.name for one in cited)),
-        text=("benchmark", "model"),
-        title="accuracy in percent [95 % interval] by the benchmark's own rules and by the project's grader",
-    )
-    for model, benchmark, figures in _lines(results):
-        mark = "*" if figures["limited"] else ""
-        scores = []
-        for column in columns:
-            metric = next(iter(metrics(figures, column)), None)
-            scores.append("-" if metric is None else f"{percent(metric.value)}{mark} {between(metric.interval)}".strip())
-        counts = [f"{figures['counts'][key]}{mark}" for key in ("truncated", "unparsed")]
-        others = [one.text(benchmark) or "-" for one in cited]
-        named = tables.cut(find(benchmark).title), tables.cut(model)
-        table.add_row(*named, *scores, counted(figures) + mark, *counts, *others)
-    screen = tables.console()
-    screen.print(table)
-    if any(figures["limited"] for _, _, figures in _lines(results)):
+    cited = [one for one in published() if one.mean is not None]
+    screen, limited = tables.console(), False
+    for name in names:
+        found = results["models"][name]["benchmarks"]
+        columns = [column for column in COLUMNS if any(figures["columns"].get(column) for figures in found.values())]
+        table = tables.table(
+            ("benchmark", *columns, "n", "cut", "unparsed", *(one.name.removeprefix("AVAR").strip(" -") for one in cited)),
+            text=("benchmark",),
+            title=f"{name}: accuracy in percent ± half its 95 % interval, beside {cited[0].model} and AVAR's paper",
+        )
+        for benchmark, figures in found.items():
+            mark = "*" if figures["limited"] else ""
+            limited |= figures["limited"]
+            scores = []
+            for metric in (next(iter(metrics(figures, column)), None) for column in columns):
+                half = f" ± {50 * (metric.interval[1] - metric.interval[0]):.1f}" if metric and metric.interval else ""
+                scores.append("-" if metric is None else f"{percent(metric.value)}{half}{mark}")
+            counts = [f"{figures['counts'][key]}{mark}" for key in ("truncated", "unparsed")]
+            others = [one.text(benchmark) or "-" for one in cited]
+            table.add_row(benchmark, *scores, counted(figures) + mark, *counts, *others)
+        screen.print(table)
+    if limited:
         screen.print(f"* {LIMITED}: of a part of the benchmark's questions, not comparable with published numbers")
-
-
-def _lines(results: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
-    models = results["models"]
-    return [(name, benchmark, found) for name in models for benchmark, found in models[name]["benchmarks"].items()]
 
 
 def report(options: argparse.Namespace) -> None:
@@ -100,7 +93,7 @@ def report(options: argparse.Namespace) -> None:
         from avar_rl.evaluation.benchmarks.export import export
 
         written += [path for name in names for path in export(options.out, name, options.export, options.export_text)]
-    print_scores(results)
+    print_scores(results, names)
     print("\n".join(map(str, written)))
 
 
