@@ -7,7 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+from avar_rl.evaluation.benchmarks.benchmark import find
+from avar_rl.evaluation.benchmarks.prompting import PromptSet, load_prompts
 from data_tools.formats.sample import DataSample, read_samples
 
 RESULTS = "benchmarks.json"
@@ -77,6 +80,20 @@ def figures_of(results: Mapping[str, Any], name: str, where: Path) -> dict[str, 
     if name not in results["models"]:
         raise ValueError(f"{where}: no model {name!r}; it has {', '.join(results['models'])}")
     return results["models"][name]["benchmarks"]
+
+
+def overlay_path(name: str, id_: str) -> str:
+    """Where the attention overlay of a model's question lies, relative to the folder of the evaluation."""
+    return f"{name}/attention/{quote(id_, safe='')}.png"
+
+
+def asked_prompts(benchmark: str, origin: Mapping[str, Any]) -> PromptSet | None:
+    """The prompts that an origin names, None where they are another file's, or were changed since."""
+    try:
+        prompts = load_prompts(origin["prompts"]["name"], find(benchmark))
+    except ValueError:
+        return None
+    return prompts if prompts.hash == origin["prompts"]["hash"] else None
 
 
 def read_answered(out: Path, name: str, benchmark: str) -> Iterator[AnsweredQuestion]:

@@ -17,6 +17,7 @@ from avar_rl.evaluation.benchmarks.wording import (
     metrics,
     percent,
     settings_of,
+    share,
 )
 from avar_rl.runtime.tables import printable
 
@@ -162,17 +163,13 @@ def _group(key: str, of_models: Mapping[str, Mapping[str, Any]]) -> str:
         row = [cell(value)]
         for figures in of_models.values():
             if group := figures["groups"].get(key, {}).get(value):
-                shares = [percent(_share(group.get(column))) for column in ("official", "ours")]
+                shares = [percent(share(group.get(column))) for column in ("official", "ours")]
                 row += [marked(text, figures) for text in (*shares, str(group["n"]))]
             else:
                 row += ["–"] * 3
         rows.append(row)
     head = [cell(f"{model}: {name}") for model in of_models for name in ("official", "ours", "n")]
     return table([cell(key.replace("_", " ")), *head], rows, text=1)
-
-
-def _share(group: Any) -> float | None:
-    return group["accuracy"] if isinstance(group, Mapping) else group
 
 
 def _settings(found: Found, versions: Mapping[str, Any]) -> str:

@@ -10,10 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from avar_rl.evaluation.benchmarks.answered import figures_of, read_results
-from avar_rl.evaluation.benchmarks.benchmark import find
-from avar_rl.evaluation.benchmarks.page import overlay_path
-from avar_rl.evaluation.benchmarks.prompting import PromptSet, load_prompts
+from avar_rl.evaluation.benchmarks.answered import asked_prompts, figures_of, overlay_path, read_results
 from avar_rl.probe.samples import Conversation
 from data_tools.formats.sample import read_samples
 
@@ -33,7 +30,7 @@ def write_overlays(out: Path, name: str, ids: Sequence[str]) -> list[Path]:
     from avar_rl.runtime.settings import parse
 
     figures = figures_of(read_results(out), name, out)
-    asked = [question for id_ in ids for question in [_asked(out, name, figures, id_)]]
+    asked = [_asked(out, name, figures, id_) for id_ in ids]
     origin = next(iter(figures.values()))["origin"]
     model = str(out / name / "model") if (out / name / "model").is_dir() else origin["model"]["path"]
     processor, network = load_processor(model), load_network(model)
@@ -59,12 +56,3 @@ def _asked(out: Path, name: str, figures: Mapping[str, Any], id_: str) -> Conver
             if sample.id == id_:
                 return prompts.conversation(sample, origin["generation"].get("system_prompt"))
     raise ValueError(f"--overlay {id_}: no such question of {name}; the page shows their ids, BENCHMARK/PART/NUMBER")
-
-
-def asked_prompts(benchmark: str, origin: Mapping[str, Any]) -> PromptSet | None:
-    """The prompts that an origin names, None where they are another file's, or were changed since."""
-    try:
-        prompts = load_prompts(origin["prompts"]["name"], find(benchmark))
-    except ValueError:
-        return None
-    return prompts if prompts.hash == origin["prompts"]["hash"] else None

@@ -17,10 +17,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from avar_rl.evaluation.benchmarks.answered import COLUMNS, Answer, AnsweredQuestion, figures_of, read_answered
+from avar_rl.evaluation.benchmarks.answered import (
+    COLUMNS,
+    Answer,
+    AnsweredQuestion,
+    asked_prompts,
+    figures_of,
+    overlay_path,
+    read_answered,
+)
 from avar_rl.evaluation.benchmarks.benchmark import find
+from avar_rl.evaluation.benchmarks.prompting import PromptSet
 from avar_rl.evaluation.benchmarks.published import published
-from avar_rl.evaluation.benchmarks.wording import between, counted, metrics, percent, settings_of
+from avar_rl.evaluation.benchmarks.wording import between, counted, metrics, percent, settings_of, share
 from avar_rl.runtime.files import write_whole
 from avar_rl.runtime.images import open_image, rgb
 
@@ -47,11 +56,12 @@ def write_page(out: Path, name: str, results: Mapping[str, Any], workers: int = 
     questions: list[dict[str, Any]] = []
     with ThreadPoolExecutor(workers) as pool:
         for place, benchmark in enumerate(figures):
+            prompts = asked_prompts(benchmark, figures[benchmark]["origin"])
             found = read_answered(out, name, benchmark)
             bar = tqdm(found, desc=f"page of {name}, {benchmark}", unit="question", disable=None)
             for number, chunk in enumerate(_chunks(bar)):
                 images = pool.map(lambda one: [thumbnail(image, folder) for image in one.sample.images], chunk)
-                texts = [_texts(one, shown, out, name) for one, shown in zip(chunk, images, strict=True)]
+                texts = [_texts(one, prompts, shown, out, name) for one, shown in zip(chunk, images, strict=True)]
                 write_whole(folder / f"{benchmark}.{number}.js", f"loaded({_json([benchmark, number, texts])});\n")
                 questions += [_line(one, place, find(benchmark).groups) for one in chunk]
     head = {"model": name, "date": results.get("date", ""), "folder": f"{quote(name)}/page", "chunk": CHUNK}
@@ -90,11 +100,6 @@ def thumbnail(data: bytes | str, folder: Path) -> str:
     return name
 
 
-def overlay_path(name: str, id_: str) -> str:
-    """Where the attention overlay of a model's question lies, relative to the folder of the evaluation."""
-    return f"{name}/attention/{quote(id_, safe='')}.png"
-
-
 def _line(one: AnsweredQuestion, benchmark: int, groups: Iterable[str]) -> list[Any]:
     """What the list and the filters need of a question: benchmark, id, beginning, verdicts, tokens, cut off, groups."""
     first = one.answers[0]
@@ -108,11 +113,13 @@ def _value(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _texts(one: AnsweredQuestion, images: list[str], out: Path, name: str) -> dict[str, Any]:
+def _texts(
+    one: AnsweredQuestion, prompts: PromptSet | None, images: list[str], out: Path, name: str
+) -> dict[str, Any]:
     sample = one.sample
     overlay = overlay_path(name, sample.id)
     return {
-        "prompt": sample.text,
+        "prompt": prompts.conversation(sample).turns[-1]["content"] if prompts else sample.text,
         "golds": list(sample.golds),
         "images": images,
         "overlay": quote(overlay),
@@ -128,18 +135,24 @@ def _answer(answer: Answer) -> dict[str, Any]:
 
 
 def _benchmark(name: str, figures: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page shows of a benchmark above its questions."""
+    """What the page shows of a benchmark above its questions; its scores are metrics' first."""
     benchmark = find(name)
-    first = {column: found[0] for column in COLUMNS if (found := metrics(figures, column))}
-    columns = {column: [percent(metric.value), between(metric.interval)] for column, metric in first.items()}
+    own = {column: found for column in COLUMNS if (found := metrics(figures, column))}
+    groups = {key: figures["groups"].get(key, {}) for key in benchmark.groups}
     return {
         "name": name,
         "title": benchmark.title,
         "n": counted(figures),
         "limited": figures["limited"],
-        "columns": columns,
+        "metrics": {
+            column: [[one.name, percent(one.value), between(one.interval)] for one in found]
+            for column, found in own.items()
+        },
         "published": [[one.name, one.text(name), one.model] for one in published() if one.text(name)],
-        "groups": {key: figures["groups"].get(key, {}) for key in benchmark.groups},
+        "groups": {
+            key: [[value, one["n"], *(percent(share(one.get(column))) for column in COLUMNS[:2])] for value, one in found.items()]
+            for key, found in groups.items()
+        },
         "keys": list(benchmark.groups),
         "counts": figures["counts"],
         "tokens": figures["tokens"],

@@ -28,6 +28,11 @@ def metrics(figures: Mapping[str, Any], column: str) -> list[Metric]:
     return own or [Metric("accuracy", found["accuracy"], found["interval"])]
 
 
+def share(group: Any) -> float | None:
+    """The accuracy in a column of a group, which may stand with its interval."""
+    return group["value"] if isinstance(group, Mapping) else group
+
+
 def percent(share: float | None) -> str:
     """0.583 → 58.3; – for None."""
     return "–" if share is None else f"{100 * share:.1f}"

@@ -38,19 +38,18 @@ function limited(benchmark) {
 }
 
 function scoreCell(benchmark, column) {
-  const score = benchmark.columns[column], cell = element("td");
-  if (!score) return element("td", "", "–");
-  cell.append(element("b", "", score[0]), " ", element("small", "", score[1]), limited(benchmark) ?? "");
-  return cell;
+  if (!benchmark.metrics[column]) return element("td", "", "–");
+  const [, value, interval] = benchmark.metrics[column][0];
+  return element("td", "", element("b", "", value), " ", element("small", "", interval), limited(benchmark));
 }
 
 function drawScores(state) {
-  const judged = data.benchmarks.some((benchmark) => benchmark.columns.judge), columns = judged ? COLUMNS : COLUMNS.slice(0, 2);
+  const judged = data.benchmarks.some((benchmark) => benchmark.metrics.judge), columns = judged ? COLUMNS : COLUMNS.slice(0, 2);
   const cited = [...new Set(data.benchmarks.flatMap((benchmark) => benchmark.published.map(([name]) => name)))];
   const head = element("tr", "", ...["benchmark", ...columns, "n", "truncated", "unparsed", ...cited].map((name) => element("th", "", name)));
   const body = data.benchmarks.map((benchmark) => {
     const published = new Map(benchmark.published.map(([name, text, model]) => [name, [text, model]]));
-    const row = element("tr", benchmark.name === state.benchmark ? "chosen" : "", element("td", "", benchmark.title),
+    const row = element("tr", benchmark.name === state.benchmark ? "chosen" : "", element("td", "", benchmark.title, limited(benchmark)),
       ...columns.map((column) => scoreCell(benchmark, column)), element("td", "", benchmark.n),
       element("td", "", benchmark.counts.truncated), element("td", "", benchmark.counts.unparsed),
       ...cited.map((name) => {
@@ -66,21 +65,25 @@ function drawScores(state) {
   document.getElementById("about").replaceChildren(...(benchmark ? [about(benchmark)] : []));
 }
 
+// What is known of one benchmark: its own metrics, its groups, its settings and counts.
 function about(benchmark) {
-  const blocks = Object.entries(benchmark.groups).filter(([, values]) => Object.keys(values).length).map(([key, values]) => {
-    const lines = Object.entries(values).map(([value, found]) => element("tr", "", ...[value, found.n, found.official, found.ours]
-      .map((cell, place) => element("td", "", place > 1 ? percent(cell) : cell))));
-    const head = element("tr", "", ...[key, "n", "official", "ours"].map((name) => element("th", "", name)));
-    return element("div", "block", element("table", "", element("thead", "", head), element("tbody", "", ...lines)));
-  });
+  const columns = Object.keys(benchmark.metrics), names = [...new Set(Object.values(benchmark.metrics).flat().map(([name]) => name))];
+  const blocks = names.length < 2 ? [] : [plainTable(["metric", ...columns], names.map((name) => [name, ...columns.map((column) =>
+    benchmark.metrics[column].find(([other]) => other === name)?.slice(1).join(" ") ?? "–")]))];
+  for (const [key, values] of Object.entries(benchmark.groups)) {
+    if (Object.keys(values).length) blocks.push(plainTable([key.replaceAll("_", " "), "n", "official", "ours"], values));
+  }
   const facts = [...benchmark.settings, ...Object.entries(benchmark.counts), ["tokens: mean", benchmark.tokens.mean],
     ["tokens: quartiles", benchmark.tokens.quartiles.join(", ")], ["tokens: longest", benchmark.tokens.max]];
   const list = element("dl", "", ...facts.flatMap(([name, value]) => [element("dt", "", name.replaceAll("_", " ")), element("dd", "", value)]));
-  return element("div", "about", ...blocks, element("div", "block", list));
+  if (benchmark.limited) list.prepend(element("dt", "", limited(benchmark)), element("dd", "", `all numbers here: ${benchmark.n} questions`));
+  return element("div", "about", ...blocks.map((block) => element("div", "block", block)), element("div", "block", list));
 }
 
-function percent(share) {
-  return share === null || share === undefined ? "–" : (100 * share).toFixed(1);
+function plainTable(names, lines) {
+  const head = element("tr", "", ...names.map((name) => element("th", "", name)));
+  return element("table", "", element("thead", "", head),
+    element("tbody", "", ...lines.map((line) => element("tr", "", ...line.map((cell) => element("td", "", cell))))));
 }
 
 // ---- filters ----
@@ -115,14 +118,14 @@ function drawFilters(state) {
 // ---- the list: only the rows in sight are in the document ----
 function drawRows() {
   const first = Math.max(0, Math.floor(scroll.scrollTop / ROW) - 5), last = Math.min(shown.length, first + Math.ceil(scroll.clientHeight / ROW) + 10);
-  const id = readState().id;
+  const id = readState().id || shown[0]?.id;
   rows.replaceChildren(...shown.slice(first, last).map((question, place) => {
     const dots = COLUMNS.map((column, at) => {
       const code = question.verdicts[at], dot = code === "-" ? null : element("i", `dot ${code}`);
       if (dot) dot.title = column;
       return dot;
     });
-    const facts = element("span", "facts", ...dots, element("span", "id", question.id), `${question.tokens} tokens`, question.truncated ? "cut off" : null);
+    const facts = element("span", "facts", ...dots, element("span", "id", question.id), `${question.tokens} tokens${question.truncated ? ", cut off" : ""}`);
     const row = element("div", question.id === id ? "row chosen" : "row", element("span", "begins", question.begins || "(in the image)"), facts);
     row.style.top = `${(first + place) * ROW}px`;
     row.addEventListener("click", () => writeState({ id: question.id }));
@@ -135,7 +138,7 @@ function drawList(state) {
   rows.style.height = `${shown.length * ROW}px`;
   const right = shown.filter((question) => question.verdicts[0] === "r").length;
   document.getElementById("summary").textContent = `${shown.length} of ${questions.length} questions`
-    + (shown.length ? `, ${percent(right / shown.length)} % right by the official rules` : "");
+    + (shown.length ? `, ${(100 * right / shown.length).toFixed(1)} % right by the official rules` : "");
   drawRows();
 }
 
@@ -186,8 +189,8 @@ function showQuestion(question, benchmark, texts) {
   if (texts.answers.length < 2) draws.hidden = true;
   showAnswer(texts.answers[0]);
   const gold = element("p", "groups", "gold: ", element("b", "", texts.golds.join(" or ")));
-  detail.replaceChildren(element("h2", "", question.id), element("p", "groups", groups.join(" · ")), images,
-    element("p", "prompt", texts.prompt), gold, draws, answer, overlay(texts));
+  const asked = element("div", "asked", images, element("div", "", element("p", "prompt", texts.prompt), gold));
+  detail.replaceChildren(element("h2", "", question.id), element("p", "groups", groups.join(" · ")), asked, draws, answer, overlay(texts));
   detail.scrollTop = 0;
 }
 
@@ -231,7 +234,7 @@ function draw() {
 }
 
 form.elements.benchmark.append(new Option("all", ""), ...data.benchmarks.map((benchmark) => new Option(benchmark.title, benchmark.name)));
-document.getElementById("judged").hidden = !data.benchmarks.some((benchmark) => benchmark.columns.judge);
+document.getElementById("judged").hidden = !data.benchmarks.some((benchmark) => benchmark.metrics.judge);
 document.getElementById("date").textContent = data.date;
 form.addEventListener("input", (event) => {
   const control = event.target, value = control.type === "checkbox" ? (control.checked ? "1" : "") : control.value;
