@@ -5,8 +5,9 @@
 
 A line `### NAME` in a file opens a section for some of the questions: those of the part NAME, those with options
 (`### choice`), those without (`### open`). A text without sections is for all. `{options}` are lines `(A) text`,
-`{dotted_options}` lines `A. text`; a line that holds such a placeholder alone is left out where there are none.
-`{{word}}` stands for `{word}`. What is filled in is not looked through again.
+`{dotted_options}` lines `A. text`; a line that holds such a placeholder alone is left out where a question has none.
+`{official_question}` is the question as the benchmark's file has it, `{query}` its column query. `{{word}}` stands for
+`{word}`. What is filled in is not looked through again.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ EVERY = ""  # the section of a file without sections
 _SECTION = re.compile(r"^### *(\w+) *$", re.MULTILINE)
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}|\{(\w+)\}")
 _OPTIONS = {"options": "({}) {}", "dotted_options": "{}. {}"}  # written by this project alone, never data's text
+_OWN = ("question", "official_question", *_OPTIONS)
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class PromptSet:
             ValueError: an unknown one, with those that there are.
         """
         columns = {name for sample in samples for name, value in sample.extra.items() if _is_text(value)}
-        known = ["question", *_OPTIONS, *sorted(columns - {"question", *_OPTIONS})]
+        known = [*_OWN, *sorted(columns - {*_OWN})]
         for template in dict.fromkeys(map(self.template, samples)):
             for name in _names(template):
                 if name not in known:
@@ -120,10 +122,10 @@ def _names(template: str) -> Collection[str]:
 
 
 def _filled(template: str, sample: DataSample) -> str:
-    values = {name: str(value) for name, value in sample.extra.items() if _is_text(value)}
-    values = {name: escaped(value) for name, value in values.items()}
-    values |= {name: escaped(_lettered(sample.options, form), images=True) for name, form in _OPTIONS.items()}
-    values["question"] = escaped(sample.question, images=True)
+    values = {name: escaped(str(value)) for name, value in sample.extra.items() if _is_text(value)}
+    own = {name: _lettered(sample.options, form) for name, form in _OPTIONS.items()}
+    own |= {"question": sample.question, "official_question": str(sample.extra.get("question") or sample.question)}
+    values |= {name: escaped(text, images=True) for name, text in own.items()}
     alone = {f"{{{name}}}" for name in _OPTIONS if not values[name]}
     kept = "\n".join(line for line in template.split("\n") if line.strip() not in alone)
     return _PLACEHOLDER.sub(lambda found: f"{{{found[1]}}}" if found[1] else values.get(found[2], ""), kept).strip()

@@ -1,7 +1,7 @@
 """The responses of a model to a benchmark, kept as they come: OUT/NAME/BENCHMARK.responses.jsonl and .origin.json.
 
-A line is {"id", "sample" (null: greedy), "response", "tokens", "truncated", "prefill"}. What `append` has taken is on the
-disk when it returns; where a process died in it, the torn end is cut off when the file is opened again.
+A line is {"id", "sample" (null: greedy), "response", "tokens", "truncated", "prefill"}. What `append` has taken is on
+the disk when it returns; where a process died in it, the torn end is cut off when the file is opened again.
 """
 
 from __future__ import annotations
@@ -83,22 +83,19 @@ class ResponsesFile:
         os.lseek(self._descriptor, end, os.SEEK_SET)
 
     def append(self, answers: Sequence[Drawn]) -> None:
-        """Adds responses; they are on the disk when this returns. ValueError: they cannot be written there."""
+        """Adds responses; they are on the disk when this returns. OSError: they cannot be written."""
         records = [record_of(answer) for answer in answers]
         lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
         rest = memoryview(lines.encode("utf-8", "replace"))  # a lone surrogate, which a file cannot hold
-        try:
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
-            os.fsync(self._descriptor)
-        except OSError as error:
-            raise ValueError(
-                f"{self.path} cannot be written ({error.strerror}); the {len(self.done)} responses in it are kept. "
-                "Mend that, and run the same command again"
-            ) from error
+        while rest:
+            rest = rest[os.write(self._descriptor, rest) :]
+        os.fsync(self._descriptor)
         self.done |= {(record["id"], record["sample"]) for record in records}
 
-    def close(self) -> None:
+    def __enter__(self) -> ResponsesFile:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         os.close(self._descriptor)
 
 
