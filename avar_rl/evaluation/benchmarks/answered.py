@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from avar_rl.evaluation.benchmarks.benchmark import find
 from avar_rl.evaluation.benchmarks.prompting import PromptSet, load_prompts
+from avar_rl.evaluation.benchmarks.scoring import turn_of
 from data_tools.formats.sample import DataSample, read_samples
 
 RESULTS = "benchmarks.json"
@@ -127,7 +128,7 @@ def read_answers(out: Path, name: str, benchmark: str) -> dict[str, tuple[Answer
         if key not in scores:
             raise ValueError(f"{scored}: no score of question {key[0]}; `avar score {out}` scores what is stored")
         columns = {column: scores[key][column] for column in COLUMNS if scores[key].get(column) is not None}
-        text = line["response"].encode("utf-8", "replace").decode()  # JSON can hold half a character
+        text = turn_of(line).encode("utf-8", "replace").decode()  # JSON can hold half a character
         found.setdefault(key[0], []).append(Answer(key[1], text, line["tokens"], line["truncated"], columns))
     return {id_: tuple(sorted(answers, key=_order)) for id_, answers in found.items()}
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from avar_rl.evaluation.benchmarks.answered import figures_of, read_answered, read_results
 from avar_rl.evaluation.benchmarks.benchmark import find, known_options
+from avar_rl.evaluation.benchmarks.official.reading import final_text
 from avar_rl.runtime.files import write_whole
 from data_tools.formats.rows import IMAGE_PLACEHOLDER
 from data_tools.formats.sample import DataSample, letters
@@ -79,10 +80,9 @@ def _bare(sample: DataSample) -> DataSample:
 
 
 def final_answer(response: str) -> str:
-    """A response without its thinking: after the last `</think>`, inside the last `<answer>…</answer>` there."""
-    said = response.rpartition("</think>")[2]
-    before, closed, _ = said.rpartition("</answer>")
-    return (before.rpartition("<answer>")[2] if closed else said).strip()
+    """The part of a response that states its answer, as the official rules see it; all of it where a thought is open."""
+    found = final_text(response)
+    return response if found is None else found
 
 
 # ---- VLMEvalKit ----
