@@ -66,7 +66,7 @@ def test_hallusionbench_finds_set_figure_and_question_in_the_index():
 def test_mmmu_needs_the_index_of_vlmevalkits_own_table():
     extra = {"id": "validation_Art_1", "subject": "Art", "discipline": "Art and Design", "part": "validation"}
     made = replace(vista(1), source="mmmu", id="mmmu/validation/validation_Art_1", extra=extra)
-    with pytest.raises(ValueError, match=r"mmmu/validation/validation_Art_1: VLMEvalKit looks up .* MMMU_DEV_VAL.tsv"):
+    with pytest.raises(ValueError, match=r"mmmu/validation/validation_Art_1: VLMEvalKit looks up .*MMMU_DEV_VAL.tsv"):
         prediction_row(made, "A")
     row = prediction_row(replace(made, extra=extra | {"index": "17"}), "A")
     assert (row["index"], row["split"], row["category"], row["l2-category"]) == ("17", "validation", "Art", "Art and Design")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from avar_rl.evaluation.benchmarks.benchmark import find
 from avar_rl.evaluation.benchmarks.prompting import PromptSet, load_prompts
+from avar_rl.evaluation.benchmarks.records import read_records
 from avar_rl.evaluation.benchmarks.scoring import turn_of
+from data_tools.formats.rows import IMAGE_PLACEHOLDER
 from data_tools.formats.sample import DataSample, read_samples
 
 RESULTS = "benchmarks.json"
@@ -104,7 +106,7 @@ def read_answered(out: Path, name: str, benchmark: str) -> Iterator[AnsweredQues
         ValueError: a file is missing or damaged, or they do not belong together.
     """
     answers = read_answers(out, name, benchmark)
-    path = out / name / f"{benchmark}.samples.parquet"
+    path = questions_path(out, name, benchmark)
     for sample in read_samples(path):
         if sample.id not in answers:
             raise ValueError(f"{path}: no response to question {sample.id}; go on with `avar evaluate`")
@@ -113,20 +115,43 @@ def read_answered(out: Path, name: str, benchmark: str) -> Iterator[AnsweredQues
         raise ValueError(f"{path}: {len(answers)} responses are to other questions, such as {next(iter(answers))}")
 
 
+def read_questions(out: Path, name: str, benchmark: str) -> list[DataSample]:
+    """The questions of a benchmark in their order, without their images and the marks of these.
+
+    Raises:
+        ValueError: the file is missing or damaged.
+    """
+    return [without_images(sample) for sample in read_samples(questions_path(out, name, benchmark))]
+
+
+def without_images(sample: DataSample) -> DataSample:
+    """A question in words alone."""
+    question, *options = (text.replace(IMAGE_PLACEHOLDER, " ").strip() for text in (sample.question, *sample.options))
+    return replace(sample, question=question or "-", options=tuple(options), images=())
+
+
+def questions_path(out: Path, name: str, benchmark: str) -> Path:
+    """The file of the questions that a model was asked."""
+    return out / name / f"{benchmark}.samples.parquet"
+
+
+def read_scored(out: Path, name: str, benchmark: str) -> list[dict[str, Any]]:
+    """The scored lines of a model's responses, as `scoring` makes them. ValueError: the file is missing or damaged."""
+    return json_lines(out / name / f"{benchmark}.scored.jsonl", ("id", "sample", "official", "ours", "judge"))
+
+
 def read_answers(out: Path, name: str, benchmark: str) -> dict[str, tuple[Answer, ...]]:
     """Question's id → a model's responses to it with their verdicts, the greedy one first, then in the order drawn.
 
     Raises:
         ValueError: a file is missing or damaged, or a response has no score.
     """
-    folder = out / name
-    responses, scored = (folder / f"{benchmark}.{kind}.jsonl" for kind in ("responses", "scored"))
-    scores = {(line["id"], line["sample"]): line for line in json_lines(scored, ("id", "sample", "official", "ours"))}
+    scores = {(line["id"], line["sample"]): line for line in read_scored(out, name, benchmark)}
     found: dict[str, list[Answer]] = {}
-    for line in json_lines(responses, ("id", "sample", "response", "tokens", "truncated")):
+    for line in read_records(out / name, benchmark):
         key = line["id"], line["sample"]
         if key not in scores:
-            raise ValueError(f"{scored}: no score of question {key[0]}; `avar score {out}` scores what is stored")
+            raise ValueError(f"{out / name}: no score of {key[0]}; `avar score {out}` scores what is stored")
         columns = {column: scores[key][column] for column in COLUMNS if scores[key].get(column) is not None}
         text = turn_of(line).encode("utf-8", "replace").decode()  # JSON can hold half a character
         found.setdefault(key[0], []).append(Answer(key[1], text, line["tokens"], line["truncated"], columns))

@@ -18,11 +18,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from avar_rl.evaluation.benchmarks.answered import figures_of, read_answered, read_results
+from avar_rl.evaluation.benchmarks.answered import figures_of, read_answered, read_results, without_images
 from avar_rl.evaluation.benchmarks.benchmark import find, known_options
 from avar_rl.evaluation.benchmarks.official.reading import final_text
 from avar_rl.runtime.files import write_whole
-from data_tools.formats.rows import IMAGE_PLACEHOLDER
 from data_tools.formats.sample import DataSample, letters
 
 # benchmark/part → what VLMEvalKit and lmms-eval call it
@@ -57,7 +56,7 @@ def export(out: Path, name: str, layout: str, form: str = "response") -> list[Pa
     for benchmark, figures in figures_of(results, name, out).items():
         parts: dict[str, list[Line]] = {part.name: [] for part in find(benchmark).parts}
         for question in read_answered(out, name, benchmark):
-            line = _bare(question.sample), text(question.answers[0].response)
+            line = without_images(question.sample), text(question.answers[0].response)
             parts[question.sample.extra["part"]].append(line)
         for part, lines in parts.items():
             dataset, task = DATASETS[f"{benchmark}/{part}"]
@@ -70,13 +69,6 @@ def export(out: Path, name: str, layout: str, form: str = "response") -> list[Pa
                 write_whole(written[-2], json.dumps(response_log(name, task, lines, figures["limited"])))
                 write_whole(written[-1], "".join(json.dumps(one) + "\n" for one in sample_log(lines)))
     return written
-
-
-def _bare(sample: DataSample) -> DataSample:
-    from dataclasses import replace
-
-    question, *options = (text.replace(IMAGE_PLACEHOLDER, " ").strip() for text in (sample.question, *sample.options))
-    return replace(sample, question=question or "-", options=tuple(options), images=())
 
 
 def final_answer(response: str) -> str:

@@ -15,14 +15,13 @@ from avar_rl.evaluation.benchmarks.wording import (
     counted,
     marked,
     metrics,
+    of_group,
     percent,
     settings_of,
-    share,
 )
 from avar_rl.runtime.tables import printable
 
 SNIPPET = 100  # characters of a question
-DRAWN = {"avg_at_k": "avg@k", "pass_at_k": "pass@k", "majority": "majority"}
 COUNTS = ("truncated", "unparsed", "undecided", "judge_failed")
 
 Found = list[tuple[str, str, Mapping[str, Any]]]  # benchmark, model, its figures
@@ -44,6 +43,7 @@ def document(results: Mapping[str, Any]) -> str:
         "parse is wrong; ours: the project's grader. LIMITED: of a part of the benchmark's questions, not comparable "
         "with any published number.",
         "## Scores\n\n" + _scores(found),
+        *_section("Mean of the paper's seven", _means(models)),
         *_section("Metrics of the benchmarks' own", _own_metrics(found)),
         *_section("Drawn responses", _drawn(found)),
         "## Counts and lengths\n\n" + _counts(found),
@@ -99,6 +99,18 @@ def _scores(found: Found) -> str:
     return table(head, rows) + "\n\n`?`: could not be traced to its source."
 
 
+def _means(models: Mapping[str, Any]) -> str:
+    """The unweighted means, of the models that were asked all seven."""
+    rows = []
+    for model, one in models.items():
+        if mean := one.get("mean"):
+            values = [mean.get(column) for column in COLUMNS]
+            shown = [_score(mean, Metric("mean", value["value"], value["interval"]) if value else None) for value in values]
+            rows.append([cell(model), *shown])
+    cited = [[f"{one.name} ({one.model})", f"{one.mean:.1f}", "–", "–"] for one in published() if one.mean is not None]
+    return table(["model", *COLUMNS], rows + cited, text=1) if rows else ""
+
+
 def _own_metrics(found: Found) -> str:
     columns, rows = _columns(found), []
     for benchmark, model, figures in found:
@@ -114,15 +126,14 @@ def _drawn(found: Found) -> str:
     rows = []
     for benchmark, model, figures in found:
         for column in _columns(found):
-            values = [(figures["columns"].get(column) or {}).get(key) for key in DRAWN]
-            if any(value is not None for value in values):
-                shown = [marked(percent(_value(value)), figures) if value is not None else "–" for value in values]
-                rows.append([find(benchmark).title, cell(model), column, *shown])
-    return table(["benchmark", "model", "column", *DRAWN.values()], rows, text=3) if rows else ""
-
-
-def _value(figure: Any) -> float:
-    return figure["value"] if isinstance(figure, Mapping) else figure
+            scores = figures["columns"].get(column) or {}
+            of_k = dict((scores.get("pass_at_k") or {}).get("by_k", {}))
+            drawn = {"avg@k": scores.get("avg_at_k"), **of_k, "majority": scores.get("majority")}
+            for name, one in drawn.items():
+                if one is not None:
+                    score = _score(figures, Metric(name, one["value"], one["interval"]))
+                    rows.append([find(benchmark).title, cell(model), column, name, score])
+    return table(["benchmark", "model", "column", "of the samples", "score"], rows, text=4) if rows else ""
 
 
 def _counts(found: Found) -> str:
@@ -158,17 +169,15 @@ def _groups(found: Found) -> str:
 
 def _group(key: str, of_models: Mapping[str, Mapping[str, Any]]) -> str:
     values = dict.fromkeys(value for figures in of_models.values() for value in figures["groups"].get(key, {}))
-    rows = []
+    columns, rows = ("official", "ours"), []
     for value in values:
         row = [cell(value)]
         for figures in of_models.values():
-            if group := figures["groups"].get(key, {}).get(value):
-                shares = [percent(share(group.get(column))) for column in ("official", "ours")]
-                row += [marked(text, figures) for text in (*shares, str(group["n"]))]
-            else:
-                row += ["–"] * 3
+            group = figures["groups"].get(key, {}).get(value)
+            row += [_score(figures, of_group(group, column) if group else None) for column in columns]
+            row.append(marked(str(group["n"]), figures) if group else "–")
         rows.append(row)
-    head = [cell(f"{model}: {name}") for model in of_models for name in ("official", "ours", "n")]
+    head = [cell(f"{model}: {name}") for model in of_models for name in (*columns, "n")]
     return table([cell(key.replace("_", " ")), *head], rows, text=1)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from avar_rl.evaluation.benchmarks.answered import asked_prompts, figures_of, overlay_path, read_results
+from avar_rl.evaluation.benchmarks.answered import asked_prompts, figures_of, overlay_path, questions_path, read_results
 from avar_rl.probe.samples import Conversation
 from data_tools.formats.sample import read_samples
 
@@ -52,7 +52,7 @@ def _asked(out: Path, name: str, figures: Mapping[str, Any], id_: str) -> Conver
         prompts = asked_prompts(benchmark, origin)
         if prompts is None:
             raise ValueError(f"{id_}: it was asked with prompts {origin['prompts']['name']}, which are not there any more")
-        for sample in read_samples(out / name / f"{benchmark}.samples.parquet"):
+        for sample in read_samples(questions_path(out, name, benchmark)):
             if sample.id == id_:
                 return prompts.conversation(sample, origin["generation"].get("system_prompt"))
     raise ValueError(f"--overlay {id_}: no such question of {name}; the page shows their ids, BENCHMARK/PART/NUMBER")

@@ -29,7 +29,7 @@ from avar_rl.evaluation.benchmarks.answered import (
 from avar_rl.evaluation.benchmarks.benchmark import find
 from avar_rl.evaluation.benchmarks.prompting import PromptSet
 from avar_rl.evaluation.benchmarks.published import published
-from avar_rl.evaluation.benchmarks.wording import between, counted, metrics, percent, settings_of, share
+from avar_rl.evaluation.benchmarks.wording import Metric, between, counted, metrics, of_group, percent, settings_of
 from avar_rl.runtime.files import write_whole
 from avar_rl.runtime.images import open_image, rgb
 
@@ -135,29 +135,34 @@ def _answer(answer: Answer) -> dict[str, Any]:
 
 
 def _benchmark(name: str, figures: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page shows of a benchmark above its questions; its scores are metrics' first."""
+    """What the page shows of a benchmark above its questions; of its metrics, the first is its score."""
     benchmark = find(name)
     own = {column: found for column in COLUMNS if (found := metrics(figures, column))}
-    groups = {key: figures["groups"].get(key, {}) for key in benchmark.groups}
     return {
         "name": name,
         "title": benchmark.title,
         "n": counted(figures),
         "limited": figures["limited"],
-        "metrics": {
-            column: [[one.name, percent(one.value), between(one.interval)] for one in found]
-            for column, found in own.items()
-        },
+        "metrics": {column: [[one.name, *_shown(one)] for one in found] for column, found in own.items()},
         "published": [[one.name, one.text(name), one.model] for one in published() if one.text(name)],
-        "groups": {
-            key: [[value, one["n"], *(percent(share(one.get(column))) for column in COLUMNS[:2])] for value, one in found.items()]
-            for key, found in groups.items()
-        },
+        "groups": {key: _group(figures["groups"].get(key, {})) for key in benchmark.groups},
         "keys": list(benchmark.groups),
         "counts": figures["counts"],
         "tokens": figures["tokens"],
         "settings": settings_of(figures["origin"]),
     }
+
+
+def _group(values: Mapping[str, Any]) -> list[list[Any]]:
+    """Value, n, and the accuracy by both rules."""
+    return [
+        [value, found["n"], *(" ".join(_shown(of_group(found, column))) for column in COLUMNS[:2])]
+        for value, found in values.items()
+    ]
+
+
+def _shown(metric: Metric | None) -> tuple[str, str]:
+    return (percent(metric.value), between(metric.interval)) if metric else ("–", "")
 
 
 def _json(value: Any) -> str:

@@ -24,13 +24,14 @@ def metrics(figures: Mapping[str, Any], column: str) -> list[Metric]:
     found = figures["columns"].get(column)
     if found is None:
         return []
-    own = [Metric(name, one["value"], one["interval"]) for name, one in (found.get("headline") or {}).items()]
+    own = [Metric(name, one["value"], one["interval"]) for name, one in (found["headline"] or {}).items()]
     return own or [Metric("accuracy", found["accuracy"], found["interval"])]
 
 
-def share(group: Any) -> float | None:
-    """The accuracy in a column of a group, which may stand with its interval."""
-    return group["value"] if isinstance(group, Mapping) else group
+def of_group(group: Mapping[str, Any], column: str) -> Metric | None:
+    """The accuracy of a group of questions in a column, None where it is not scored there."""
+    found = group.get(column)
+    return None if found is None else Metric("accuracy", found["accuracy"], found["interval"])
 
 
 def percent(share: float | None) -> str:
