@@ -68,7 +68,9 @@ def test_questions_are_read_once_and_asked_until_all_responses_are_there(tiny_wo
     requests = list(asked.requests((), 1))
     assert [(one.question.conversation.id, one.sample) for one in requests] == wanted
     rest = asked.requests({wanted[0], wanted[3]}, 1)
-    assert [(one.question.conversation.id, one.sample) for one in rest] == [w for w in wanted if w not in (wanted[0], wanted[3])]
+    assert [(one.question.conversation.id, one.sample) for one in rest] == [
+        w for w in wanted if w not in (wanted[0], wanted[3])
+    ]
 
     second = preparation.asked(bench, prompts, tmp_path / "sft", processor)  # another name of the same file
     assert second.path.samefile(asked.path) and second.data == asked.data and second.limits == asked.limits
