@@ -16,7 +16,7 @@ those queries and 0 elsewhere, g the gain of a key,
 
 so the stock function, called with wider queries and keys (and zeros behind the values), returns exactly the intervened
 attention, whichever it is: SDPA, flash attention, eager; prefill and decoding, padded or not.
-`avar_rl.evaluation.vllm_intervention` uses the same algebra.
+`avar_rl.evaluation.answering.vllm_intervention` uses the same algebra.
 """
 
 from __future__ import annotations

@@ -3,9 +3,14 @@
 For each model OUT/NAME.json (figures) and OUT/NAME.responses.jsonl (every response, graded). A model whose file is
 there already, from the same weights, data and settings, is not evaluated again. With --intervene every model answers
 twice, without and with the intervention, and the difference is printed with a paired bootstrap interval.
+
+With --benchmarks mathvista,mmmu (or all: the paper's seven) instead of --data: public benchmarks, scored by their own
+rules and by this project's. OUT/NAME/ gets every response as soon as it is there, and the same command goes on where it
+was stopped; OUT/benchmarks.json, OUT/benchmarks.md and a page for each model report.
 """
 
 import argparse
+import errno
 import faulthandler
 import json
 import re
@@ -14,6 +19,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+BENCHMARK_OPTIONS = ("benchmark_data", "prompts", "system_prompt", "min_pixels", "max_pixels", "replicas", "vas")
 
 
 def parse_models(arguments: Sequence[str]) -> dict[str, str]:
@@ -31,25 +38,19 @@ def parse_models(arguments: Sequence[str]) -> dict[str, str]:
     return models
 
 
-def fingerprint(path: str) -> dict[str, list[int]]:
-    """File name → [bytes, time of change in ns], of a file or of a directory's files; {} for a name on the hub."""
-    files = [Path(path)] if Path(path).is_file() else sorted(Path(path).glob("*"))
-    return {file.name: [file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.is_file()}
-
-
 def evaluate(name: str, model: str, options: argparse.Namespace) -> dict[str, Any]:
     """Evaluates one model and writes its files; returns what is in OUT/NAME.json. ValueError: bad input."""
     from dataclasses import asdict
 
     from avar_rl.attention.roles import Markup
+    from avar_rl.evaluation.answering.questions import check_weights, load_processor, load_questions
     from avar_rl.evaluation.intervened import compare
-    from avar_rl.evaluation.questions import check_weights, load_processor, load_questions
-    from avar_rl.runtime.files import write_json
+    from avar_rl.runtime.files import file_stamps, write_json
 
     settings = _settings(options)
     origin = {
-        "model": {"path": model, "files": fingerprint(model)},
-        "data": {"path": str(options.data), "limit": options.limit, "files": fingerprint(str(options.data))},
+        "model": {"path": model, "files": file_stamps(model)},
+        "data": {"path": str(options.data), "limit": options.limit, "files": file_stamps(str(options.data))},
         "generation": asdict(settings),
         "intervene": options.intervene and str(options.intervene),
     }
@@ -73,18 +74,49 @@ def evaluate(name: str, model: str, options: argparse.Namespace) -> dict[str, An
 
 
 def _settings(options: argparse.Namespace, **more):
-    from avar_rl.evaluation.generate import GenerationSettings
+    from avar_rl.evaluation.answering.generate import GenerationSettings
     from avar_rl.runtime.settings import parse
 
     names = ("max_new_tokens", "samples", "temperature", "seed", "tensor_parallel")
     return parse(GenerationSettings, {setting: getattr(options, setting) for setting in names} | more, "")
 
 
+def evaluate_benchmarks(models: dict[str, str], options: argparse.Namespace) -> None:
+    """Has every model answer the benchmarks, scores what is stored and reports. ValueError: bad input."""
+    from avar_rl.evaluation.benchmarks.asked import Preparation, data_places
+    from avar_rl.evaluation.benchmarks.benchmark import chosen
+    from avar_rl.evaluation.benchmarks.prompting import load_prompts
+    from avar_rl.evaluation.benchmarks.run import INTERVENED, Asking, ask
+    from avar_rl.runtime.settings import Count, parse
+
+    if options.system_prompt is not None and not options.system_prompt.strip():
+        raise ValueError("--system-prompt is empty; give a text, or leave the option out")
+    if taken := [name for name in models if options.intervene and name + INTERVENED in models]:
+        raise ValueError(f"{taken[0]}{INTERVENED} is the name of {taken[0]}'s second answers; choose another")
+    benchmarks = chosen(options.benchmarks.split(","))
+    places = data_places(options.benchmark_data, benchmarks)
+    asking = Asking(
+        benchmarks,
+        {one.name: load_prompts(options.prompts, one) for one in benchmarks},
+        _settings(options),
+        Preparation(places, options.limit, options.system_prompt),
+        options.limit,
+        options.system_prompt,
+        options.min_pixels,
+        options.max_pixels,
+        parse(Count, options.replicas, "replicas"),
+        options.vas,
+        options.vas_batch_size,
+    )
+    for name, model in models.items():
+        ask(name, model, asking, options.out, options.intervene)
+
+
 def _run(name: str, model: str, data, processor, settings, options: argparse.Namespace):
     """One model under one setting: its graded responses, which are written, and its figures."""
-    from avar_rl.evaluation.generate import generate
+    from avar_rl.evaluation.answering.generate import generate
+    from avar_rl.evaluation.answering.visual_attention import measure
     from avar_rl.evaluation.result import figures, grade, write_responses
-    from avar_rl.evaluation.visual_attention import measure
 
     times = [time.monotonic()]
     responses = generate(model, data, processor, settings)
@@ -111,12 +143,14 @@ def _parser() -> argparse.ArgumentParser:
         prog="avar evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("models", nargs="+", metavar="NAME=MODEL", help="model directory or hub name")
-    parser.add_argument("--data", type=Path, required=True, help="parquet file of RL rows")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--data", type=Path, help="parquet file of RL rows")
+    what.add_argument("--benchmarks", metavar="NAME,…", help="benchmarks by name; all: the paper's seven")
     parser.add_argument("--out", type=Path, required=True, help="directory for the results")
-    parser.add_argument("--limit", type=int, help="evaluate the first N rows (default: all)")
-    parser.add_argument("--samples", type=int, default=4, help="sampled responses per question (default 4)")
+    parser.add_argument("--limit", type=int, help="the first N rows, or of each part of a benchmark (default: all)")
+    parser.add_argument("--samples", type=int, help="sampled responses per question (default 4; benchmarks: 0)")
     parser.add_argument("--temperature", type=float, default=1.0, help="of the samples (default 1)")
-    parser.add_argument("--max-new-tokens", type=int, default=1024, help="limit of a response (default 1024)")
+    parser.add_argument("--max-new-tokens", type=int, help="limit of a response (default 1024; benchmarks: 8192)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--vas-batch-size", type=int, help="prompts per forward pass (default: what memory holds)")
     parser.add_argument("--tensor-parallel", type=int, default=1, help="GPUs that share a model (default 1)")
@@ -128,7 +162,42 @@ def _parser() -> argparse.ArgumentParser:
         metavar="img=0.15,sys=0.05,mode=weight",
         help="evaluate a second time with the training-free intervention (mode weight or logit; layers=0-13+20)",
     )
+    _benchmark_options(parser.add_argument_group("with --benchmarks"))
     return parser
+
+
+def _benchmark_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--benchmark-data",
+        action="append",
+        metavar="PLACE",
+        help="a folder of local copies, or NAME=PLACE or NAME/PART=PLACE with a file, folder or hub name; may be given "
+        "several times (default: each benchmark's own on the hub)",
+    )
+    group.add_argument("--prompts", help="official, ours, think, or a text file (default official)")
+    group.add_argument("--system-prompt", metavar="TEXT", help="a system turn (default: what the chat template writes)")
+    group.add_argument("--min-pixels", type=int, metavar="N", help="smallest image, in pixels (default: the model's)")
+    group.add_argument("--max-pixels", type=int, metavar="N", help="largest image, in pixels (default: the model's)")
+    group.add_argument(
+        "--replicas",
+        type=int,
+        metavar="N",
+        help="engines side by side through Ray, on this machine or on the cluster that RAY_ADDRESS names (default 1)",
+    )
+    group.add_argument("--vas", action="store_true", help="measure the visual attention of the prompts, too")
+
+
+def _with_defaults(options: argparse.Namespace) -> None:
+    """Fills in what depends on what is asked. ValueError: an option of benchmarks without any."""
+    defaults = {"samples": 0, "max_new_tokens": 8192, "prompts": "official", "replicas": 1, "benchmark_data": []}
+    if options.data is not None:
+        named = [name for name in BENCHMARK_OPTIONS if getattr(options, name) not in (None, False)]
+        if named:
+            raise ValueError(f"--{named[0].replace('_', '-')} goes with --benchmarks, not with --data")
+        defaults = {"samples": 4, "max_new_tokens": 1024}
+    for name, value in defaults.items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -136,6 +205,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.minutes > 0:  # a hang in native code answers to nothing gentler
         faulthandler.dump_traceback_later(60 * options.minutes, exit=True)
     try:
+        _with_defaults(options)
         models = parse_models(options.models)
         from avar_rl.runtime.environment import prepare_environment
 
@@ -148,9 +218,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             options.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(f"--out {options.out}: not a directory that can be written ({error.strerror})") from error
+        if options.benchmarks is not None:
+            evaluate_benchmarks(models, options)
+            return 0
         results = [evaluate(name, model, options) for name, model in models.items()]
     except ValueError as error:
         print(f"avar evaluate: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        again = "what is written there is kept: make room, and run the same command again"
+        print(f"avar evaluate: {options.out}: {error.strerror}; {again}", file=sys.stderr)
         return 2
     from avar_rl.evaluation.intervened import print_comparison
     from avar_rl.evaluation.result import print_table

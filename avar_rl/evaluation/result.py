@@ -16,8 +16,8 @@ from rewards.shipped.accuracy import accuracy, extract_answer
 from rewards.shipped.format import format_reward
 
 if TYPE_CHECKING:  # torch is not needed to read results
-    from avar_rl.evaluation.generate import Response, Responses
-    from avar_rl.evaluation.questions import Question
+    from avar_rl.evaluation.answering.generate import Response, Responses
+    from avar_rl.evaluation.answering.questions import Question
     from avar_rl.vas import VasSummary
 
 # The figures of a model in summary.json; the rest of its file is detail.

@@ -52,8 +52,8 @@ def differences(
     import torch
 
     from avar_rl.attention.roles import Markup
-    from avar_rl.evaluation.generate import GenerationSettings, generate
-    from avar_rl.evaluation.questions import load_processor, load_questions
+    from avar_rl.evaluation.answering.generate import GenerationSettings, generate
+    from avar_rl.evaluation.answering.questions import load_processor, load_questions
     from avar_rl.intervention import NO_INTERVENTION, Intervention, intervene
     from avar_rl.probe.measure import load_network
 
@@ -77,7 +77,7 @@ def _greedy(network, asked: Conversation, processor, max_new_tokens: int):
     """Token ids of transformers' greedy response, and the logits (T, V) they were chosen by."""
     import torch
 
-    from avar_rl.evaluation.generate import never_sampled
+    from avar_rl.evaluation.answering.generate import never_sampled
 
     inputs = processor(text=[asked.text(processor)], images=asked.pictures() or None, return_tensors="pt")
     inputs = inputs.to(network.device)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 VARIABLES = {
     "OMP_NUM_THREADS": "1",  # threads wait longer than they compute on small matrices: 5 x slower with 2 on 2 cores
@@ -15,6 +16,23 @@ CPU_VARIABLES = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # bound OpenMP threads on a shared machine are 20-30 x slower
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
 }
+# Read by Ray when it starts, or is joined.
+RAY_VARIABLES = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_register_timeout_seconds": "300",  # on a busy machine a worker takes over 60 s; then ray.init hangs
+}
+# A Ray of our own (no RAY_ADDRESS) listens on this machine only, with all its ports; its metrics endpoint, which asks
+# for no token, would be open to every interface. Ray calls the flag so because this is its default on Windows, macOS.
+# ray.init(_node_ip_address="127.0.0.1") is no substitute: Ray turns that into the machine's outer address.
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+
+
+def ray_workers_environment() -> dict[str, str]:
+    """What Ray's workers need: to find this package, wherever the driver was started, and to leave the hub alone where
+    the driver does. Nothing secret: Ray writes environments down."""
+    folder = str(Path(__file__).parents[2])
+    passed = {name: os.environ[name] for name in ("HF_HUB_OFFLINE",) if name in os.environ}
+    return passed | {"PYTHONPATH": os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))}
 
 
 def prepare_environment() -> None:

@@ -47,6 +47,12 @@ def write_json(path: Path, value: Any) -> None:
     write_whole(path, json.dumps(value, indent=2) + "\n")
 
 
+def file_stamps(path: str) -> dict[str, list[int]]:
+    """File name → [bytes, time of change in ns], of a file or of a directory's files; {} for a name on the hub."""
+    files = [Path(path)] if Path(path).is_file() else sorted(Path(path).glob("*"))
+    return {file.name: [file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.is_file()}
+
+
 @contextmanager
 def parquet_faults(path: str | Path) -> Iterator[None]:
     """Turns what pyarrow raises in the block, on a damaged file or on values that Python lacks, into a ValueError.

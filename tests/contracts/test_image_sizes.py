@@ -53,7 +53,7 @@ def checked_lengths(base: Path, data: Path) -> list[int]:
 
 
 def test_rollout_vllm_evaluation_and_probe_agree_with_the_check(base, odd_images):
-    from avar_rl.evaluation.generate import vllm_prompts
+    from avar_rl.evaluation.answering.generate import vllm_prompts
     from avar_rl.probe.samples import load_samples
     from data_tools.validate import load_processor
 

@@ -93,14 +93,14 @@ def a_runner_that_knows_no_logits_processors_is_not_taken_for_our_models():
 def the_intervention_imports_and_its_classes_are_registered():
     from vllm import ModelRegistry
 
-    from avar_rl.evaluation import vllm_intervention
+    from avar_rl.evaluation.answering import vllm_intervention
 
     names = {"Intervened" + name for name in vllm_intervention._CLASSES}
     assert len(names) == 3 and names <= set(ModelRegistry.get_supported_archs())
 
 
 def models_take_what_the_intervention_hands_them():
-    from avar_rl.evaluation.vllm_intervention import _CLASSES
+    from avar_rl.evaluation.answering.vllm_intervention import _CLASSES
 
     for cls in _CLASSES.values():
         model = cls.__mro__[2]  # vLLM's own, behind the mix-in
@@ -166,7 +166,7 @@ def workers_take_the_extension():
     from vllm.v1.worker.gpu_worker import Worker
     from vllm.v1.worker.worker_base import WorkerWrapperBase
 
-    from avar_rl.evaluation.vllm_intervention import WorkerExtension
+    from avar_rl.evaluation.answering.vllm_intervention import WorkerExtension
 
     assert "worker_class.__bases__ + (" in inspect.getsource(WorkerWrapperBase)
     added = [name for name in dir(WorkerExtension) if not name.startswith("__")]

@@ -19,8 +19,8 @@ from transformers import AutoModelForImageTextToText  # noqa: E402
 from vllm import LLM, SamplingParams  # noqa: E402
 from vllm.lora.request import LoRARequest  # noqa: E402
 
-from avar_rl.evaluation.generate import _shut_down, never_sampled, vllm_prompts  # noqa: E402
-from avar_rl.evaluation.questions import load_processor, load_questions  # noqa: E402
+from avar_rl.evaluation.answering.generate import _shut_down, never_sampled, vllm_prompts  # noqa: E402
+from avar_rl.evaluation.answering.questions import load_processor, load_questions  # noqa: E402
 from avar_rl.evaluation.same_text import _greedy  # noqa: E402
 
 TOKENS = 16

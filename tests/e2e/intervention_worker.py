@@ -14,9 +14,9 @@ def main(model: str, path: str, text: str) -> None:
     prepare_environment()
     from vllm import LLM, SamplingParams
 
-    from avar_rl.evaluation.generate import never_sampled, vllm_prompts
-    from avar_rl.evaluation.questions import load_processor, load_questions
-    from avar_rl.evaluation.vllm_intervention import engine_options, follow_requests
+    from avar_rl.evaluation.answering.generate import never_sampled, vllm_prompts
+    from avar_rl.evaluation.answering.questions import load_processor, load_questions
+    from avar_rl.evaluation.answering.vllm_intervention import engine_options, follow_requests
     from avar_rl.intervention import Intervention
     from avar_rl.probe.measure import load_network
 

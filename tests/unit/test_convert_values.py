@@ -396,7 +396,8 @@ NESTED = st.recursive(
 NAMES = sorted(
     {"question", "answer", "options", "images", "image", "choices", "problem", "solution", "metadata", "precision"}
     | {"unit", "answer_type", "context", "conversations", "messages", "system", "problem_version", "decoded_image"}
-    | {"id", "qid", "category"}
+    | {"id", "qid", "category", "subject", "question_for_eval", "query", "index", "image_1", "image_2", "filename"}
+    | {"gt_answer", "subcategory", "visual_input", "set_id", "figure_id", "question_id"}
 )
 
 
@@ -405,7 +406,7 @@ NAMES = sorted(
 def test_no_row_raises_anything_but_a_documented_rejection(row, name):
     source = SOURCES.get(name) or Columns(options="options", response="solution").source()
     try:
-        draft = source.draft(row)
+        draft = source.for_training(source.draft(row))
     except ValueError:
         return
     assert all(isinstance(text, str) for text in (draft.question, draft.gold, *draft.options))

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from avar_rl.evaluation.__main__ import main, parse_models
-from avar_rl.evaluation.generate import GenerationSettings, Response, Responses
+from avar_rl.evaluation.answering.generate import GenerationSettings, Response, Responses
+from avar_rl.evaluation.answering.questions import Question, check_weights, load_processor, load_questions
+from avar_rl.evaluation.answering.visual_attention import measure
 from avar_rl.evaluation.intervened import compare, print_comparison
-from avar_rl.evaluation.questions import Question, check_weights, load_processor, load_questions
 from avar_rl.evaluation.result import STAGE_KEYS, figures, grade, print_table, write_responses
 from avar_rl.evaluation.same_text import _difference
 from avar_rl.evaluation.summary import summarise
-from avar_rl.evaluation.visual_attention import measure
 from avar_rl.probe.samples import Conversation
 from avar_rl.runtime.files import read_parquet, write_json, write_whole
 from avar_rl.vas import VasSummary

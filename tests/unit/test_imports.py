@@ -12,8 +12,9 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("avar_rl", "rewards", "data_tools")
 # The only modules beside avar_rl/verl_plugin that import one of the three, each with what it needs it for.
 HEAVY = {
-    "avar_rl.evaluation.generate": {"vllm"},  # the engine that answers
-    "avar_rl.evaluation.vllm_intervention": {"vllm"},  # the intervention's model classes
+    "avar_rl.evaluation.answering.generate": {"vllm"},  # the engine that answers
+    "avar_rl.evaluation.answering.vllm_intervention": {"vllm"},  # the intervention's model classes
+    "avar_rl.evaluation.answering.replicas": {"ray"},  # several engines
     "data_tools.synthesis.running.ray_run": {"ray"},  # the run on Ray Data
     "data_tools.synthesis.running.ray_engines": {"ray"},  # vLLM engines inside Ray
 }

@@ -12,7 +12,7 @@ from PIL import Image
 
 from avar_rl.attention.families import CHAT_MARKUP
 from avar_rl.attention.roles import Markup, Role, token_roles
-from avar_rl.evaluation.questions import load_questions
+from avar_rl.evaluation.answering.questions import load_questions
 from avar_rl.probe.__main__ import main as probe
 from avar_rl.probe.samples import Queries, load_samples
 from data_tools.convert.__main__ import main as convert

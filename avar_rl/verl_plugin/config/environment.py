@@ -2,7 +2,7 @@
 
 import os
 
-from avar_rl.runtime.environment import CPU_VARIABLES, VARIABLES
+from avar_rl.runtime.environment import CPU_VARIABLES, LOOPBACK, RAY_VARIABLES, VARIABLES
 from avar_rl.verl_plugin.config.paths import LOG_VARIABLES
 
 PLUGIN_MODULE = "avar_rl.verl_plugin.register"
@@ -11,13 +11,13 @@ PLUGIN_MODULE = "avar_rl.verl_plugin.register"
 _CPU_VARIABLES = {
     "VERL_PLATFORM": "cpu",  # selects our CPU platform (cpu_platform.py)
     "VERL_ENGINE_DEVICE": "cuda",  # verl registers its engines for cuda and npu; this is its own look-up override
-    "RAY_worker_register_timeout_seconds": "300",  # on a busy machine a worker takes over 60 s; then ray.init hangs
+    "RAY_worker_register_timeout_seconds": RAY_VARIABLES["RAY_worker_register_timeout_seconds"],
     **CPU_VARIABLES,
     **VARIABLES,
 }
 
 _ALWAYS = {
-    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_USAGE_STATS_ENABLED": RAY_VARIABLES["RAY_USAGE_STATS_ENABLED"],
     "HYDRA_FULL_ERROR": "1",
     "TOKENIZERS_PARALLELISM": VARIABLES["TOKENIZERS_PARALLELISM"],
     "TRANSFORMERS_VERBOSITY": VARIABLES["TRANSFORMERS_VERBOSITY"],  # verl's way of calling processors warns once a row
@@ -26,11 +26,6 @@ _ALWAYS = {
     "PYTHONWARNINGS": "ignore:automodel engine,ignore:mindspeed engine,ignore:megatron engine,ignore:veomni engine,"
     "ignore:torchtitan engine",
 }
-
-# A Ray of our own (no RAY_ADDRESS) listens on this machine only, with all its ports; its metrics endpoint, which asks
-# for no token, would be open to every interface. Ray calls the flag so because this is its default on Windows, macOS.
-# ray.init(_node_ip_address="127.0.0.1") is no substitute: Ray turns that into the machine's outer address.
-_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
 def variables(profile: str) -> dict[str, str]:
@@ -42,7 +37,7 @@ def variables(profile: str) -> dict[str, str]:
     if profile not in ("cpu", "gpu"):
         raise ValueError(f"profile must be 'cpu' or 'gpu', not {profile!r}")
     wanted = _ALWAYS | (_CPU_VARIABLES if profile == "cpu" else {})
-    wanted |= {} if os.environ.get("RAY_ADDRESS") else _LOOPBACK
+    wanted |= {} if os.environ.get("RAY_ADDRESS") else LOOPBACK
     return {name: value for name, value in wanted.items() if name not in os.environ}
 
 

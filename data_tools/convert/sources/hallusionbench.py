@@ -1,6 +1,6 @@
 """HallusionBench, the hub's `lmms-lab/HallusionBench`, and parquet, JSON or TSV files like it.
 
-Schema, all texts: category (VD, VS), subcategory, visual_input (0, 1, 2), set_id, figure_id, question_id, question,
+Schema: texts category (VD, VS), subcategory, visual_input (0, 1, 2), set_id, figure_id, question_id, question,
 gt_answer ("0" no, "1" yes), gt_answer_details, filename, and image (Image); splits image (951) and non_image (178).
 The JSON release has both, without `image`: `filename` is its path, empty for the latter.
 VLMEvalKit's TSV has the ids in `index` (VD_figure_1_0_1_2: category, subcategory, visual input, set, figure, question),

@@ -1,4 +1,4 @@
-"""MMMU-Pro with the whole question in the image, configuration `vision` of the hub's `MMMU/MMMU_Pro`, and files like it.
+"""MMMU-Pro with the whole question in the image, configuration `vision` of the hub's `MMMU/MMMU_Pro`, and its like.
 
 Schema: id, image (Image: a screenshot or photo with the whole question), options (a list in a text, up to ten), answer
 (a letter), subject; split test (1,730).

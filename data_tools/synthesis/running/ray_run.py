@@ -8,12 +8,12 @@ with a `ray_engine` are played by vLLM engines that Ray places (`ray_engines`), 
 from __future__ import annotations
 
 import asyncio
-import os
 import pickle
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from avar_rl.runtime.environment import ray_workers_environment
 from data_tools.synthesis.calls.journal import Completion, Failure, Journal
 from data_tools.synthesis.calls.keeper import Keeper, Known
 from data_tools.synthesis.calls.teachers import StoppedError
@@ -89,10 +89,7 @@ def run_on_ray(recipe: Recipe, rows: SelectedRows, journal: Path, address: str) 
     import ray
 
     Journal(journal).close()  # says here, not in an actor, what is wrong with it
-    # Actors find this package wherever the run was started. Keys are not passed on: Ray writes its environments down.
-    folder = str(Path(__file__).parents[3])
-    environment = {"PYTHONPATH": os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))}
-    ray.init(address, runtime_env={"env_vars": environment}, log_to_driver=False)
+    ray.init(address, runtime_env={"env_vars": ray_workers_environment()}, log_to_driver=False)
     try:
         keeper = _keeper(journal.resolve(), recipe)
         for stages in passes(recipe):

@@ -27,11 +27,24 @@ class Question:
 
 
 @dataclass(frozen=True)
+class PromptLimits:
+    """What an engine must hold: tokens of the longest prompt, image tokens counted, and images of one prompt."""
+
+    tokens: int
+    images: int
+
+
+@dataclass(frozen=True)
 class QuestionSet:
     """Questions, and the length in tokens of the longest prompt among them, image tokens counted."""
 
     questions: tuple[Question, ...]
     longest_prompt: int
+
+    @property
+    def limits(self) -> PromptLimits:
+        """What an engine must hold for these questions."""
+        return PromptLimits(self.longest_prompt, max(len(asked.conversation.images) for asked in self.questions))
 
 
 def check_weights(model: str) -> None:

@@ -1,0 +1,145 @@
+"""The responses of a model to a benchmark, kept as they come: OUT/NAME/BENCHMARK.responses.jsonl and .origin.json.
+
+A line is {"id", "sample" (null: greedy), "response", "tokens", "truncated", "prefill"}. What `append` has taken is on
+the disk when it returns; where a process died in it, the torn end is cut off when the file is opened again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from avar_rl.runtime.files import write_json
+
+if TYPE_CHECKING:
+    from avar_rl.evaluation.answering.generate import Drawn
+
+SAME = ("model", "data", "prompts", "generation", "limit")  # what all responses of a file have in common
+SHOWN = 200  # characters of a value in a message
+
+
+def responses_path(folder: Path, benchmark: str) -> Path:
+    """Where the responses of a model are; `folder` is OUT/NAME."""
+    return folder / f"{benchmark}.responses.jsonl"
+
+
+def origin_path(folder: Path, benchmark: str) -> Path:
+    """Where it stands how these responses came about."""
+    return folder / f"{benchmark}.origin.json"
+
+
+def record_of(answer: Drawn) -> dict[str, Any]:
+    """The line of one response."""
+    request, response = answer
+    return {
+        "id": request.question.conversation.id,
+        "sample": request.sample,
+        "response": response.text,
+        "tokens": len(response.ids),
+        "truncated": response.truncated,
+        "prefill": response.prefill,
+    }
+
+
+class ResponsesFile:
+    """The responses of one model to one benchmark. `done`: (id, sample) of those that are there."""
+
+    def __init__(self, folder: Path, benchmark: str, origin: Mapping[str, Any]):
+        """Opens the file, or begins it with its origin.
+
+        Raises:
+            ValueError: what is there came about otherwise (names what differs), or is damaged before its end.
+        """
+        self.path = responses_path(folder, benchmark)
+        where = origin_path(folder, benchmark)
+        if self.path.is_file() and not where.is_file():
+            raise ValueError(f"{self.path} is there without {where.name}, which says how it came about; move it away")
+        if self.path.is_file():
+            _check_same(json.loads(where.read_text(encoding="utf-8")), json.loads(json.dumps(origin)), self.path)
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(where, origin)
+        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.done: set[tuple[str, int | None]] = {(record["id"], record["sample"]) for record in self._whole()}
+        except BlockingIOError as error:
+            os.close(self._descriptor)
+            raise ValueError(f"another process writes to {self.path}; wait for it, or choose another --out") from error
+        except ValueError:
+            os.close(self._descriptor)
+            raise
+
+    def _whole(self) -> Iterator[dict[str, Any]]:
+        """The records that are there; an end that is no line is cut off."""
+        end = 0
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    break
+                yield _record(line, self.path, number)
+                end += len(line)
+        os.ftruncate(self._descriptor, end)
+        os.lseek(self._descriptor, end, os.SEEK_SET)
+
+    def append(self, answers: Sequence[Drawn]) -> None:
+        """Adds responses; they are on the disk when this returns. OSError: they cannot be written."""
+        records = [record_of(answer) for answer in answers]
+        lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        rest = memoryview(lines.encode("utf-8", "replace"))  # a lone surrogate, which a file cannot hold
+        while rest:
+            rest = rest[os.write(self._descriptor, rest) :]
+        os.fsync(self._descriptor)
+        self.done |= {(record["id"], record["sample"]) for record in records}
+
+    def __enter__(self) -> ResponsesFile:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        os.close(self._descriptor)
+
+
+def read_records(folder: Path, benchmark: str) -> list[dict[str, Any]]:
+    """The responses of a finished or unfinished file, as they came. ValueError: there is none, or it is damaged."""
+    path = responses_path(folder, benchmark)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file of responses")
+    with path.open("rb") as file:
+        return [_record(line, path, number) for number, line in enumerate(file, 1) if line.endswith(b"\n")]
+
+
+def _record(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+        if isinstance(record["id"], str) and isinstance(record["response"], str) and "sample" in record:
+            return record
+    except (ValueError, TypeError, KeyError, RecursionError):
+        pass  # said below
+    raise ValueError(f"{path}, line {number}: no record of a response; remove the line, and it is asked again")
+
+
+def _check_same(there: Any, now: Mapping[str, Any], path: Path) -> None:
+    differences = []
+    for part in SAME:
+        before, after = _flat(part, there.get(part)), _flat(part, now.get(part))
+        differences += [
+            f"{key} is {_shown(before, key)} there and {_shown(after, key)} now"
+            for key in dict.fromkeys((*before, *after))
+            if before.get(key) != after.get(key)
+        ]
+    if differences:
+        raise ValueError(f"{path} was made otherwise: {'; '.join(differences[:5])}. Choose another --out or NAME")
+
+
+def _flat(name: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, dict) and value:
+        return {key: leaf for part in value for key, leaf in _flat(f"{name}.{part}", value[part]).items()}
+    return {name: value}
+
+
+def _shown(values: Mapping[str, Any], key: str) -> str:
+    return json.dumps(values[key])[:SHOWN] if key in values else "not"

@@ -1,0 +1,189 @@
+"""Models asked the questions of benchmarks: data → prompts → one engine for all → responses on the disk as they come.
+
+What is there already, from the same model, data, prompts and settings, is not asked again, down to single responses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from itertools import chain, groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from avar_rl.evaluation.benchmarks.asked import AskedBenchmark, Preparation
+from avar_rl.evaluation.benchmarks.benchmark import Benchmark
+from avar_rl.evaluation.benchmarks.prompting import PromptSet
+from avar_rl.evaluation.benchmarks.records import ResponsesFile
+from avar_rl.runtime.files import file_stamps, write_json
+from avar_rl.runtime.pixels import PixelLimits
+from avar_rl.runtime.versions import stack_versions
+
+if TYPE_CHECKING:
+    from avar_rl.evaluation.answering.generate import AnsweringEngine, Drawn, GenerationSettings
+    from avar_rl.evaluation.answering.replicas import ReplicaPool
+    from avar_rl.intervention import Intervention
+
+INTERVENED = ".intervened"  # ends the NAME of a model's second answers
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How models are asked: everything that is the same for all of them.
+
+    prompts: of each benchmark, by its name. least, most: pixels of an image, None for the model's own limits.
+    replicas: engines side by side. vas: whether visual attention is measured, `vas_batch` prompts at a time.
+    """
+
+    benchmarks: Sequence[Benchmark]
+    prompts: Mapping[str, PromptSet]
+    settings: GenerationSettings
+    preparation: Preparation
+    limit: int | None = None
+    system: str | None = None
+    least: int | None = None
+    most: int | None = None
+    replicas: int = 1
+    vas: bool = False
+    vas_batch: int | None = None
+
+
+@dataclass(frozen=True)
+class _Variant:
+    """A model under one setting, and the folder of its responses. `model` is a directory or hub name."""
+
+    model: str
+    processor: Any
+    settings: GenerationSettings
+    folder: Path
+    asked: Sequence[AskedBenchmark]
+
+
+def ask(name: str, model: str, asking: Asking, out: Path, intervention: Intervention | None = None) -> None:
+    """Draws the responses of a model that OUT/NAME lacks, and, with an intervention, those of OUT/NAME.intervened.
+
+    Raises:
+        ValueError: the model, its data or the prompts do not fit, or what is in the folder came about otherwise.
+    """
+    from avar_rl.attention.roles import Markup
+    from avar_rl.evaluation.answering.questions import check_weights, load_processor
+
+    check_weights(model)
+    path = _with_pixels(model, asking, out / name)
+    processor = load_processor(path)
+    Markup.from_tokenizer(processor.tokenizer)  # refuses a model type without span support before minutes are spent
+    variants = {name: asking.settings}
+    if intervention is not None:
+        variants[name + INTERVENED] = replace(asking.settings, intervention=intervention)
+    for called, settings in variants.items():
+        folder = out / called
+        asked = [asking.preparation.asked(b, asking.prompts[b.name], folder, processor) for b in asking.benchmarks]
+        variant = _Variant(path, processor, settings, folder, asked)
+        _answer(variant, _origin(model, processor, asking, settings), asking.replicas)
+        if asking.vas:
+            _measure(variant, asking.vas_batch)
+
+
+def _with_pixels(model: str, asking: Asking, folder: Path) -> str:
+    """The model itself, or links to it with a processor of other limits of pixels."""
+    if asking.least is None and asking.most is None:
+        return model
+    from avar_rl.base_model import make_base
+
+    make_base(model, folder / "model", least=asking.least, most=asking.most)
+    return str(folder / "model")
+
+
+def _origin(model: str, processor: Any, asking: Asking, settings: GenerationSettings) -> dict[str, Any]:
+    """What the origins of all benchmarks of a model have in common."""
+    pixels = PixelLimits.of(processor.image_processor)
+    generation = asdict(settings) | {"system_prompt": asking.system}
+    generation |= {"least_pixels": pixels.least, "most_pixels": pixels.most}
+    parallel = generation.pop("tensor_parallel")
+    return {
+        "model": {"path": model, "files": file_stamps(model)},
+        "generation": generation,
+        "limit": asking.limit,
+        "engines": {"tensor_parallel": parallel, "replicas": asking.replicas},
+        "versions": stack_versions(),
+    }
+
+
+def _origin_of(one: AskedBenchmark) -> dict[str, Any]:
+    return {
+        "data": one.data,
+        "prompts": {"name": one.prompts.name, "hash": one.prompts.hash},
+        "n": one.n,
+        "official_n": one.benchmark.n,
+        "longest_prompt": asdict(one.limits),
+    }
+
+
+def _answer(variant: _Variant, origin: Mapping[str, Any], replicas: int) -> None:
+    """Draws all responses that are missing, of all benchmarks by one engine, and keeps each as soon as it is there."""
+    from tqdm import tqdm
+
+    name, samples, asked = variant.folder.name, variant.settings.samples, variant.asked
+    with ExitStack() as stack:
+        files: dict[str, ResponsesFile] = {}
+        for one in asked:
+            opened = ResponsesFile(variant.folder, one.benchmark.name, {**origin, **_origin_of(one)})
+            files[one.benchmark.name] = stack.enter_context(opened)
+        total = sum(one.n for one in asked) * (1 + samples)
+        there = sum(len(file.done) for file in files.values())
+        print(f"{name}: {_described(asked, total, there)}", flush=True)
+        if there >= total:
+            return
+        requests = chain.from_iterable(one.requests(files[one.benchmark.name].done, samples) for one in asked)
+        engine = stack.enter_context(_engine(variant, replicas))
+        bar = stack.enter_context(tqdm(total=total, initial=there, desc=name, unit="response", smoothing=0.05))
+        tokens = 0
+        for finished in engine.answers(requests):
+            for benchmark, drawn in _by_benchmark(finished):
+                files[benchmark].append(drawn)
+            tokens += sum(len(response.ids) for _, response in finished)
+            bar.set_postfix_str(f"{tokens / max(bar.format_dict['elapsed'], 1e-9):.0f} tokens/s", refresh=False)
+            bar.update(len(finished))
+
+
+def _by_benchmark(finished: Sequence[Drawn]) -> Iterator[tuple[str, list[Drawn]]]:
+    def key(drawn: Drawn) -> str:
+        return str(drawn[0].key)
+
+    for benchmark, drawn in groupby(sorted(finished, key=key), key):
+        yield benchmark, list(drawn)
+
+
+def _described(asked: Sequence[AskedBenchmark], total: int, there: int) -> str:
+    parts = [
+        f"{one.benchmark.name} {one.n:,}{'' if one.n == one.benchmark.n else f' of {one.benchmark.n:,}'}"
+        for one in asked
+    ]
+    done = "all there" if there >= total else f"{there:,} there" if there else "none there yet"
+    return f"{total:,} responses, {done} ({', '.join(parts)})"
+
+
+def _engine(variant: _Variant, replicas: int) -> AnsweringEngine | ReplicaPool:
+    from avar_rl.evaluation.answering.questions import PromptLimits
+
+    limits = [one.limits for one in variant.asked]
+    most = PromptLimits(max(one.tokens for one in limits), max(one.images for one in limits))
+    if replicas > 1:
+        from avar_rl.evaluation.answering.replicas import ReplicaPool
+
+        return ReplicaPool(variant.model, most, variant.settings, replicas)
+    from avar_rl.evaluation.answering.generate import AnsweringEngine
+
+    return AnsweringEngine(variant.model, most, variant.processor, variant.settings)
+
+
+def _measure(variant: _Variant, batch: int | None) -> None:
+    """Writes the benchmarks' BENCHMARK.vas.json that are missing: means of the prompts' visual attention, or null."""
+    from avar_rl.evaluation.answering.visual_attention import measure_sets
+
+    paths = {one.benchmark.name: variant.folder / f"{one.benchmark.name}.vas.json" for one in variant.asked}
+    sets = {one.benchmark.name: one.questions for one in variant.asked if not paths[one.benchmark.name].is_file()}
+    how = {"batch_size": batch, "intervention": variant.settings.intervention}
+    for benchmark, vas in measure_sets(variant.model, sets, variant.processor, **how):
+        write_json(paths[benchmark], None if vas is None else asdict(vas))
