@@ -20,6 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+BENCHMARK_OPTIONS = ("benchmark_data", "prompts", "system_prompt", "min_pixels", "max_pixels", "replicas", "vas")
+
 
 def parse_models(arguments: Sequence[str]) -> dict[str, str]:
     """`NAME=MODEL` or `MODEL` (then named after its last part) → name: model. ValueError: a bad or repeated name."""
@@ -85,7 +87,10 @@ def evaluate_benchmarks(models: dict[str, str], options: argparse.Namespace) -> 
     from avar_rl.evaluation.benchmarks.benchmark import chosen
     from avar_rl.evaluation.benchmarks.prompting import load_prompts
     from avar_rl.evaluation.benchmarks.run import INTERVENED, Asking, ask
+    from avar_rl.runtime.settings import Count, parse
 
+    if options.system_prompt is not None and not options.system_prompt.strip():
+        raise ValueError("--system-prompt is empty; give a text, or leave the option out")
     if taken := [name for name in models if options.intervene and name + INTERVENED in models]:
         raise ValueError(f"{taken[0]}{INTERVENED} is the name of {taken[0]}'s second answers; choose another")
     benchmarks = chosen(options.benchmarks.split(","))
@@ -99,7 +104,7 @@ def evaluate_benchmarks(models: dict[str, str], options: argparse.Namespace) -> 
         options.system_prompt,
         options.min_pixels,
         options.max_pixels,
-        options.replicas,
+        parse(Count, options.replicas, "replicas"),
         options.vas,
         options.vas_batch_size,
     )
@@ -165,40 +170,42 @@ def _benchmark_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--benchmark-data",
         action="append",
-        default=[],
         metavar="PLACE",
         help="a folder of local copies, or NAME=PLACE or NAME/PART=PLACE with a file, folder or hub name; may be given "
         "several times (default: each benchmark's own on the hub)",
     )
-    group.add_argument("--prompts", default="official", help="official, ours, think, or a text file (default official)")
+    group.add_argument("--prompts", help="official, ours, think, or a text file (default official)")
     group.add_argument("--system-prompt", metavar="TEXT", help="a system turn (default: what the chat template writes)")
     group.add_argument("--min-pixels", type=int, metavar="N", help="smallest image, in pixels (default: the model's)")
     group.add_argument("--max-pixels", type=int, metavar="N", help="largest image, in pixels (default: the model's)")
     group.add_argument(
         "--replicas",
         type=int,
-        default=1,
         metavar="N",
         help="engines side by side through Ray, on this machine or on the cluster that RAY_ADDRESS names (default 1)",
     )
     group.add_argument("--vas", action="store_true", help="measure the visual attention of the prompts, too")
 
 
-def _checked(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
-    """The options, with the defaults that depend on what is asked."""
-    options = parser.parse_args(argv)
-    by_data = {"samples": 4, "max_new_tokens": 1024}
-    for name, value in (by_data if options.data else {"samples": 0, "max_new_tokens": 8192}).items():
+def _with_defaults(options: argparse.Namespace) -> None:
+    """Fills in what depends on what is asked. ValueError: an option of benchmarks without any."""
+    defaults = {"samples": 0, "max_new_tokens": 8192, "prompts": "official", "replicas": 1, "benchmark_data": []}
+    if options.data is not None:
+        named = [name for name in BENCHMARK_OPTIONS if getattr(options, name) not in (None, False)]
+        if named:
+            raise ValueError(f"--{named[0].replace('_', '-')} goes with --benchmarks, not with --data")
+        defaults = {"samples": 4, "max_new_tokens": 1024}
+    for name, value in defaults.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
-    return options
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    options = _checked(_parser(), argv)
+    options = _parser().parse_args(argv)
     if options.minutes > 0:  # a hang in native code answers to nothing gentler
         faulthandler.dump_traceback_later(60 * options.minutes, exit=True)
     try:
+        _with_defaults(options)
         models = parse_models(options.models)
         from avar_rl.runtime.environment import prepare_environment
 

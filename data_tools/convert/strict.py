@@ -118,7 +118,11 @@ def _draft(source: Source, row: Row | Unreadable, place: str) -> Draft:
     except (TypeError, AttributeError, LookupError) as error:  # a column of another type than documented
         raise ValueError(f"{place}: {type(error).__name__}: {error}") from error
     safe = _without_markup(draft)
-    return draft if safe == draft else replace(safe, extra=dict(safe.extra) | {"markup_escaped": True})
+    return draft if _texts(safe) == _texts(draft) else replace(safe, extra=dict(safe.extra) | {"markup_escaped": True})
+
+
+def _texts(draft: Draft) -> tuple[Any, ...]:
+    return draft.question, *draft.options, draft.gold, *draft.other_golds, draft.extra
 
 
 def _without_markup(draft: Draft) -> Draft:

@@ -14,6 +14,7 @@ PACKAGES = ("avar_rl", "rewards", "data_tools")
 HEAVY = {
     "avar_rl.evaluation.answering.generate": {"vllm"},  # the engine that answers
     "avar_rl.evaluation.answering.vllm_intervention": {"vllm"},  # the intervention's model classes
+    "avar_rl.evaluation.answering.replicas": {"ray"},  # several engines
     "data_tools.synthesis.running.ray_run": {"ray"},  # the run on Ray Data
     "data_tools.synthesis.running.ray_engines": {"ray"},  # vLLM engines inside Ray
 }

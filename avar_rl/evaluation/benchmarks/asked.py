@@ -104,7 +104,7 @@ def data_places(arguments: Sequence[str], benchmarks: Sequence[Benchmark]) -> di
             folders.append(argument)
         else:
             raise ValueError(
-                f"--benchmark-data {argument}: no folder; a file or a hub name is given as NAME={argument}"
+                f"--benchmark-data {argument}: no folder; files and hub names are given as NAME={argument}"
             )
     if len(folders) > 1:
         raise ValueError(f"--benchmark-data names {len(folders)} folders; give the others as NAME=PLACE")

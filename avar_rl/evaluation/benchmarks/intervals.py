@@ -33,7 +33,7 @@ class Mean:
 
 
 class Estimate(NamedTuple):
-    """A figure and its 95 % interval, None where all units lie in one cluster."""
+    """A figure and its 95 % interval, None where all units of one of its means lie in one cluster."""
 
     value: float
     interval: tuple[float, float] | None
@@ -74,14 +74,13 @@ def value_of(figure: Figure) -> float:
 
 def estimates(figures: Mapping[str, Figure], clusters: int, seed: int = 0) -> dict[str, Estimate]:
     """Figures by name → the same with their intervals; `clusters`: how many there are."""
-    if clusters < 2:
-        return {name: Estimate(value_of(figure), None) for name, figure in figures.items()}
     drawn = resampled(figures, clusters, seed)
-    return {name: Estimate(value_of(figure), interval_of(drawn[name])) for name, figure in figures.items()}
+    return {name: Estimate(value_of(figure), _interval(figure, drawn[name])) for name, figure in figures.items()}
 
 
-def interval_of(replicates_R: NDArray[np.float64]) -> tuple[float, float]:
-    """The 95 % percentile interval of a figure's resamples."""
+def _interval(figure: Figure, replicates_R: NDArray[np.float64]) -> tuple[float, float] | None:
+    if any(len(set(mean.clusters.tolist())) < 2 for mean in figure):
+        return None
     low, high = percentiles(replicates_R[:, None])
     return float(low[0]), float(high[0])
 
@@ -90,11 +89,12 @@ def differences(
     before: Mapping[str, Figure], after: Mapping[str, Figure], clusters: int, seed: int = 0
 ) -> dict[str, Estimate]:
     """after - before of figures by name, of two results on the same questions: both are resampled together."""
-    values = {name: value_of(after[name]) - value_of(before[name]) for name in before}
-    if clusters < 2:
-        return {name: Estimate(value, None) for name, value in values.items()}
     drawn = [resampled(figures, clusters, seed) for figures in (before, after)]
-    return {name: Estimate(value, interval_of(drawn[1][name] - drawn[0][name])) for name, value in values.items()}
+    found = {}
+    for name, figure in before.items():
+        interval = _interval(figure, drawn[1][name] - drawn[0][name])
+        found[name] = Estimate(value_of(after[name]) - value_of(figure), interval)
+    return found
 
 
 def in_words(difference: Estimate) -> str:

@@ -66,9 +66,13 @@ class ResponsesFile:
         self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.done: set[tuple[str, int | None]] = {(record["id"], record["sample"]) for record in self._whole()}
         except BlockingIOError as error:
+            os.close(self._descriptor)
             raise ValueError(f"another process writes to {self.path}; wait for it, or choose another --out") from error
-        self.done: set[tuple[str, int | None]] = {(record["id"], record["sample"]) for record in self._whole()}
+        except ValueError:
+            os.close(self._descriptor)
+            raise
 
     def _whole(self) -> Iterator[dict[str, Any]]:
         """The records that are there; an end that is no line is cut off."""

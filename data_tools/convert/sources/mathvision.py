@@ -28,18 +28,18 @@ _UNIT = re.compile(r"\s*\{([a-z]+)\}\Z")
 
 def draft(row: Row) -> Draft:
     """What a row of MathVision says; raises ValueError for one that cannot be used."""
-    options, answer = options_of(row, "options"), answer_of(row, "answer")
-    gold = _mended(answer)
-    if options and answer not in letters(len(options)):
-        gold = letter_of(answer, options)
+    options, gold = options_of(row, "options"), _mended_gold(row)
+    if options and gold not in letters(len(options)):
+        gold = letter_of(gold, options)
     extra = kept(row, "id", "level", "subject", "answer")
     if options == BARE:
         options, extra = [], extra | {"options": options}
     return Draft(text_of(row, "question"), gold, [row.get("decoded_image") or row["image"]], options, extra=extra)
 
 
-def _mended(answer: str) -> str:
-    answer = answer.replace("\f", r"\f")
+def _mended_gold(row: Row) -> str:
+    raw = row["answer"]  # a form feed at its start would be stripped as a space
+    answer = answer_of({"answer": raw.replace("\f", r"\f") if isinstance(raw, str) else raw}, "answer")
     unit = _UNIT.search(answer)
     if unit is None:
         return answer

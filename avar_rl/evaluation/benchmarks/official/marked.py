@@ -33,7 +33,16 @@ def last_line(text: str) -> str:
     return (_bare(line) or "") if _is_short_line(line) else ""
 
 
-def chosen_letter(text: str, options: Sequence[str]) -> str | None:
+def marked_choice(text: str, options: Sequence[str]) -> str | None:
+    """The letter of the option that the marked answer picks, or else, where nothing is marked, the last line, or the
+    head of the first line; else the marked answer as it is; None where nothing is marked and no letter picked."""
+    if (marked := marked_answer(text)) is not None:
+        return _picked(marked, options) or marked
+    head, _ = split_choice(text.strip()[: 2 * MAX_MARKED].partition("\n")[0])
+    return _picked(last_line(text), options) or (head if head in list(ascii_uppercase[: len(options)]) else None)
+
+
+def _picked(text: str, options: Sequence[str]) -> str | None:
     """The letter of one of the options that a short text picks; None: none, or several.
 
     It picks one by its letter at the head (`B`, `(B) red`, `B. red`), by one letter in brackets, or by saying the text

@@ -2,10 +2,10 @@ r"""MathVista: the official normalisation and comparison of an extracted answer.
 
 After `evaluation/calculate_score.py` (`normalize_extracted_answer`, `safe_equal`) and the shortcuts at the head of
 `extract_answer` in `evaluation/extract_answer.py` of lupantech/MathVista. The official code then asks a language model
-for the answer; here `marked.py` extracts it. Of a choice that is a letter, the text of one option, or else the marked
-text, which becomes the option nearest to it by Levenshtein, as there; text that is not marked never does. Of a number:
-the only number in the marked text, or in the last line, after the last `=` in it, without the commas of thousands. Of a
-list, the last `[…]`. What has none of these is not parsed and wrong.
+for the answer; here `marked.py` extracts it. Of a choice that is a letter, or else the marked text, which becomes the
+option nearest to it by Levenshtein, as there; text that is not marked never does. Of a number it is the only number in
+the marked text, or in the last line, after the last `=` in it, without the commas of thousands; of a list the last
+`[…]`. What has none of these is not parsed and wrong.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from string import ascii_uppercase
 
 from avar_rl.evaluation.benchmarks.benchmark import known_options
-from avar_rl.evaluation.benchmarks.official.marked import chosen_letter, last_line, marked_answer
+from avar_rl.evaluation.benchmarks.official.marked import last_line, marked_answer, marked_choice
 from avar_rl.evaluation.benchmarks.official.reading import Reading
 from data_tools.formats.sample import DataSample
 
@@ -39,19 +39,13 @@ def extracted(sample: DataSample, text: str) -> str | None:
     """The answer in a text, not yet normalised; None: there is none."""
     options, kind = known_options(sample), sample.extra["answer_type"]
     if sample.extra["question_type"] == "multi_choice":
-        return text if text in options else _extracted_choice(text, options)
+        return text if text in options else marked_choice(text, options)
     if kind == "list":
         found = _LIST.findall(text)
         return found[-1] if found else None
     if _number(text, whole=kind == "integer") is not None:
         return text
     return _only_number(marked_answer(text) or "") or _only_number(last_line(text))
-
-
-def _extracted_choice(text: str, options: Sequence[str]) -> str | None:
-    marked = marked_answer(text)
-    letter = chosen_letter(last_line(text) if marked is None else marked, options)
-    return marked if letter is None else letter
 
 
 def _only_number(text: str) -> str | None:
