@@ -83,10 +83,19 @@ def _settings(options: argparse.Namespace, **more):
 
 def evaluate_benchmarks(models: dict[str, str], options: argparse.Namespace) -> None:
     """Has every model answer the benchmarks, scores what is stored and reports. ValueError: bad input."""
+    from avar_rl.evaluation.benchmarks.run import ask
+
+    asking = _asking(models, options)
+    for name, model in models.items():
+        ask(name, model, asking, options.out, options.intervene)
+
+
+def _asking(models: dict[str, str], options: argparse.Namespace):
+    """What the options say of how models are asked benchmarks. ValueError: bad input."""
     from avar_rl.evaluation.benchmarks.asked import Preparation, data_places
     from avar_rl.evaluation.benchmarks.benchmark import chosen
     from avar_rl.evaluation.benchmarks.prompting import load_prompts
-    from avar_rl.evaluation.benchmarks.run import INTERVENED, Asking, ask
+    from avar_rl.evaluation.benchmarks.run import INTERVENED, Asking
     from avar_rl.runtime.settings import Count, parse
 
     if options.system_prompt is not None and not options.system_prompt.strip():
@@ -95,7 +104,7 @@ def evaluate_benchmarks(models: dict[str, str], options: argparse.Namespace) -> 
         raise ValueError(f"{taken[0]}{INTERVENED} is the name of {taken[0]}'s second answers; choose another")
     benchmarks = chosen(options.benchmarks.split(","))
     places = data_places(options.benchmark_data, benchmarks)
-    asking = Asking(
+    return Asking(
         benchmarks,
         {one.name: load_prompts(options.prompts, one) for one in benchmarks},
         _settings(options),
@@ -108,8 +117,23 @@ def evaluate_benchmarks(models: dict[str, str], options: argparse.Namespace) -> 
         options.vas,
         options.vas_batch_size,
     )
-    for name, model in models.items():
-        ask(name, model, asking, options.out, options.intervene)
+
+
+def check_arguments(argv: Sequence[str]) -> dict[str, str]:
+    """Checks a command line as far as no model is needed for it, and returns the models that it names.
+
+    Raises:
+        ValueError: a mistake in it; what argparse has to say is on standard error by then.
+    """
+    try:
+        options = _parser().parse_args(argv)
+    except SystemExit as error:
+        raise ValueError("avar evaluate cannot read its options (above)") from error
+    _with_defaults(options)
+    models = parse_models(options.models)
+    if options.benchmarks is not None:
+        _asking(models, options)
+    return models
 
 
 def _run(name: str, model: str, data, processor, settings, options: argparse.Namespace):

@@ -131,10 +131,12 @@ def _without_markup(draft: Draft) -> Draft:
     places = "".join((safe.question, *safe.options)).count(IMAGE_PLACEHOLDER)
     if places not in (0, len(safe.images)):
         safe = replace(safe, question=escaped(safe.question), options=[escaped(text) for text in safe.options])
-    return replace(safe, extra={key: _escaped_value(value) for key, value in safe.extra.items()})
+    return replace(safe, extra={key: _escaped_value(value, len(safe.images)) for key, value in safe.extra.items()})
 
 
-def _escaped_value(value: Any) -> Any:
+def _escaped_value(value: Any, images: int) -> Any:
     if isinstance(value, list):
-        return [_escaped_value(entry) for entry in value]
-    return escaped(value) if isinstance(value, str) else value
+        return [_escaped_value(entry, images) for entry in value]
+    if not isinstance(value, str):
+        return value
+    return escaped(value, images=value.count(IMAGE_PLACEHOLDER) == images)

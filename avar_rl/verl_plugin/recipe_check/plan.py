@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TRAINERS = {"avar_rl.verl_plugin.sft": "sft", "avar_rl.verl_plugin.grpo": "grpo"}
+EVALUATION = "avar_rl.evaluation"
 _BASE, _EXPORT = "avar_rl.base_model", "avar_rl.export"
 _DATA = re.compile(r".*\.(parquet|jsonl?)")
 
