@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from avar_rl.evaluation.benchmarks.totals import ScoredSet
+    from avar_rl.evaluation.benchmarks.scored import ScoredSet
 
 SHOWN = 6  # settings that differ, in a line
 
@@ -32,7 +32,7 @@ class Side:
         """Its scored responses. ValueError: files are missing, damaged or of another benchmark."""
         from avar_rl.evaluation.benchmarks.answered import read_questions, read_scored
         from avar_rl.evaluation.benchmarks.benchmark import find
-        from avar_rl.evaluation.benchmarks.totals import scored_set
+        from avar_rl.evaluation.benchmarks.scored import scored_set
 
         questions = read_questions(self.folder, self.name, benchmark)
         return scored_set(find(benchmark), questions, read_scored(self.folder, self.name, benchmark))
@@ -90,7 +90,7 @@ def differing_settings(before: Side, after: Side, benchmarks: Sequence[str]) -> 
 
 def print_comparison(before: Side, after: Side, found: Mapping[str, Mapping[str, Any]]) -> None:
     """Prints every metric of every benchmark: both scores, difference, interval, verdict."""
-    from avar_rl.evaluation.benchmarks.wording import LIMITED, between, counted, percent, points
+    from avar_rl.evaluation.benchmarks.wording import LIMITED, between, counted, give_or_take, points
     from avar_rl.runtime import tables
 
     screen = tables.console()
@@ -98,14 +98,14 @@ def print_comparison(before: Side, after: Side, found: Mapping[str, Mapping[str,
         if not any(column in one["columns"] for one in found.values()):
             continue
         table = tables.table(
-            ("benchmark", "metric", "A", "B", "B - A", "95 % interval", "", "n"),
-            text=("metric",),
-            title=f"{column}: A = {before.name}, B = {after.name}, on the same questions, in percent",
+            ("benchmark", "metric", "A", "B", "B - A", "paired 95 %", "", "n"),
+            text=("benchmark", "metric"),
+            title=f"{column}: A = {before.name}, B = {after.name}, the same questions, in percent ± half the 95 % interval",
         )
         for benchmark, one in found.items():
             mark = "*" if one["limited"] else ""
             for metric, pair in _told(one["columns"].get(column, {})).items():
-                shown = [percent(pair[part]["value"]) + mark for part in ("before", "after")]
+                shown = [give_or_take(**pair[part]) + mark for part in ("before", "after")]
                 change = pair["difference"]
                 cells = points(change["value"]) + mark, between(change["interval"], points), pair["verdict"]
                 table.add_row(benchmark, tables.cut(metric), *shown, *cells, counted(one) + mark)
@@ -144,9 +144,9 @@ def plot_comparison(before: Side, after: Side, found: Mapping[str, Mapping[str, 
     axis.axvline(0, color="#667085", linewidth=1)
     names = [f"{name}\nn = {one['n']:,}{' ' + LIMITED if one['limited'] else ''}" for name, one in found.items()]
     axis.set_yticks(range(len(found)), names, fontsize=8)
-    axis.invert_yaxis()
+    axis.set_ylim(len(found) - 0.5, -0.5)
     axis.set_xlabel("difference in points, with its paired 95 % interval")
-    axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 1.0 + 0.45 / len(found)), ncols=2, frameon=False)
+    figure.legend(fontsize=8, loc="outside upper center", ncols=2, frameon=False)
     save_figure(figure, path)
 
 

@@ -42,7 +42,7 @@ def print_scores(results: Mapping[str, Any], names: Sequence[str]) -> None:
     """Prints the scores of the models `names` beside the paper's, a table each; the rest is in the Markdown."""
     from avar_rl.evaluation.benchmarks.answered import COLUMNS
     from avar_rl.evaluation.benchmarks.published import published
-    from avar_rl.evaluation.benchmarks.wording import LIMITED, counted, metrics, percent
+    from avar_rl.evaluation.benchmarks.wording import LIMITED, counted, give_or_take, metrics
     from avar_rl.runtime import tables
 
     cited = [one for one in published() if one.mean is not None]
@@ -58,10 +58,8 @@ def print_scores(results: Mapping[str, Any], names: Sequence[str]) -> None:
         for benchmark, figures in found.items():
             mark = "*" if figures["limited"] else ""
             limited |= figures["limited"]
-            scores = []
-            for metric in (next(iter(metrics(figures, column)), None) for column in columns):
-                half = f" ± {50 * (metric.interval[1] - metric.interval[0]):.1f}" if metric and metric.interval else ""
-                scores.append("-" if metric is None else f"{percent(metric.value)}{half}{mark}")
+            first = [next(iter(metrics(figures, column)), None) for column in columns]
+            scores = [give_or_take(one.value, one.interval) + mark if one else "-" for one in first]
             counts = [f"{figures['counts'][key]}{mark}" for key in ("truncated", "unparsed")]
             others = [one.text(benchmark) or "-" for one in cited]
             table.add_row(benchmark, *scores, counted(figures) + mark, *counts, *others)
@@ -85,9 +83,9 @@ def report(options: argparse.Namespace) -> None:
             write_overlays(options.out, name, options.overlay)
     written: list[Path] = []
     if options.check_train:
-        from avar_rl.evaluation.benchmarks.contamination import write_contamination
+        from avar_rl.evaluation.benchmarks.clean_scores import write_contamination
 
-        written.append(write_contamination(options.out, results, options.check_train))
+        written += write_contamination(options.out, results, options.check_train)
     written += write_reports(options.out, results, names)
     if options.export:
         from avar_rl.evaluation.benchmarks.export import export

@@ -39,6 +39,11 @@ def percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f}"
 
 
+def give_or_take(value: float, interval: Sequence[float] | None) -> str:
+    """0.583 with [0.55, 0.61] → 58.3 ± 3.0, half of the interval's width; 58.3 without one."""
+    return percent(value) + (f" ± {50 * (interval[1] - interval[0]):.1f}" if interval else "")
+
+
 def points(difference: float) -> str:
     """0.021 → +2.1"""
     return f"{100 * difference:+.1f}"
