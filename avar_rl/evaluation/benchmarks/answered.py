@@ -163,7 +163,7 @@ def _order(answer: Answer) -> int:
 
 
 def json_lines(path: Path, keys: Sequence[str]) -> list[dict[str, Any]]:
-    """The objects of a file with one JSON object a line, each with `keys`. ValueError: no such file, or another line."""
+    """The objects of a file with one JSON object a line, each with `keys`. ValueError: no such file, another line."""
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     found = []

@@ -1,9 +1,9 @@
 """The greedy responses of a model in the files that VLMEvalKit and lmms-eval score, each in an environment of its own.
 
-vlmevalkit: OUT/NAME/vlmevalkit/NAME_DATASET.tsv, which its datasets' `evaluate` takes: the columns that its tables have,
-    without the image, and `prediction`. (What it calls its JSON form it reads as a list, which `evaluate` cannot use.)
+vlmevalkit: OUT/NAME/vlmevalkit/NAME_DATASET.tsv, which its datasets' `evaluate` takes: the columns that its tables
+    have, without the image, and `prediction`. (Its JSON form it reads as a list, which `evaluate` cannot use.)
 lmms-eval: OUT/NAME/lmms-eval/TASK.json, which its model `from_log` answers with, so that its tasks score the responses;
-    and DATE_samples_TASK.jsonl, the log of samples that it documents, without `doc_hash`, which needs its own documents.
+    and DATE_samples_TASK.jsonl, its documented log of samples, without `doc_hash`, which needs its own documents.
 
 `prediction` and `resps` are a response as the model wrote it, or with `answer` the final answer only (`final_answer`).
 """
@@ -72,7 +72,7 @@ def export(out: Path, name: str, layout: str, form: str = "response") -> list[Pa
 
 
 def final_answer(response: str) -> str:
-    """The part of a response that states its answer, as the official rules see it; all of it where a thought is open."""
+    """The part of a response that states its answer, as the official rules see it; all where a thought is open."""
     found = final_text(response)
     return response if found is None else found
 
@@ -103,7 +103,7 @@ def _index(sample: DataSample) -> str:
             f"{sample.id}: VLMEvalKit looks up the questions of MMMU and MMMU-Pro by the index of its own table, which"
             " the hub's files lack: evaluate from that table (MMMU_DEV_VAL.tsv, MMMU_Pro_10c.tsv, MMMU_Pro_V.tsv)"
         )
-    official = {"mathvista": "pid", "mathvision": "id", "mathverse": "sample_index"}.get(sample.source)
+    official = {"mathvista": "pid", "mathvision": "id", "mathverse": "sample_index"}.get(sample.source, "")
     return str(sample.extra.get(official, sample.id.rpartition("/")[2]))
 
 

@@ -105,7 +105,9 @@ def _means(models: Mapping[str, Any]) -> str:
     for model, one in models.items():
         if mean := one.get("mean"):
             values = [mean.get(column) for column in COLUMNS]
-            shown = [_score(mean, Metric("mean", value["value"], value["interval"]) if value else None) for value in values]
+            shown = [
+                _score(mean, Metric("mean", value["value"], value["interval"]) if value else None) for value in values
+            ]
             rows.append([cell(model), *shown])
     cited = [[f"{one.name} ({one.model})", f"{one.mean:.1f}", "–", "–"] for one in published() if one.mean is not None]
     return table(["model", *COLUMNS], rows + cited, text=1) if rows else ""

@@ -54,14 +54,16 @@ def write_page(out: Path, name: str, results: Mapping[str, Any], workers: int = 
 
     figures = figures_of(results, name, out)
     folder = out / name / "page"
-    questions: list[dict[str, Any]] = []
+    questions: list[list[Any]] = []
     with ThreadPoolExecutor(workers) as pool:
         for place, benchmark in enumerate(figures):
             prompts = asked_prompts(benchmark, figures[benchmark]["origin"])
             found = read_answered(out, name, benchmark)
             bar = tqdm(found, desc=f"page of {name}, {benchmark}", unit="question", disable=None)
             for number, chunk in enumerate(_chunks(bar)):
-                images = list(dict.fromkeys(image for one in chunk for image in one.sample.images))  # each in one thread
+                images = list(
+                    dict.fromkeys(image for one in chunk for image in one.sample.images)
+                )  # each in one thread
                 names = dict(zip(images, pool.map(thumbnail, images, itertools.repeat(folder)), strict=True))
                 texts = [_texts(one, prompts, names, out, name) for one in chunk]
                 write_whole(folder / f"{benchmark}.{number}.js", f"loaded({_json([benchmark, number, texts])});\n")
