@@ -101,7 +101,7 @@ def print_comparison(before: Side, after: Side, found: Mapping[str, Mapping[str,
         table = tables.table(
             ("benchmark", "metric", "A", "B", "B - A", "paired 95 %", "", "n"),
             text=("benchmark", "metric"),
-            title=f"{column}: A = {before.name}, B = {after.name}, the same questions; percent ± half the 95 % interval",
+            title=f"{column}: A = {before.name}, B = {after.name}, the same questions; % ± half the 95 % interval",
         )
         for benchmark, one in found.items():
             mark = "*" if one["limited"] else ""
