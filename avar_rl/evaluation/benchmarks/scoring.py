@@ -42,7 +42,7 @@ OFFICIAL: dict[str, Callable[[DataSample, str], Reading]] = {
 
 
 @dataclass(frozen=True)
-class Graded:
+class OurVerdict:
     """What the project's grader says: `right` is None where it is undecided, or the gold cannot be scored."""
 
     answer: str | None
@@ -73,13 +73,13 @@ def by_official_rules(benchmark: str, sample: DataSample, turn: str) -> Reading:
     return UNPARSED if text is None else OFFICIAL[benchmark](sample, text)
 
 
-def by_our_grader(sample: DataSample, turn: str) -> Graded:
+def by_our_grader(sample: DataSample, turn: str) -> OurVerdict:
     """What the project's grader says of a model's turn."""
     question = gradable(sample)
     if not question.golds:
-        return Graded(None, None)
+        return OurVerdict(None, None)
     verdict = grade_response(turn, question.golds, options=question.options, policy=question.policy)
-    return Graded(verdict.prediction or None, verdict.equivalent)
+    return OurVerdict(verdict.prediction or None, verdict.equivalent)
 
 
 @dataclass(frozen=True)
