@@ -160,7 +160,8 @@ def judge_all(
 
         async with JudgeReplies(endpoint, out / REPLIES) as replies:
             of_each = [
-                _judged(benchmark, samples[record["id"]], turn_of(record), replies.reply, prompts) for record in records
+                _judged(benchmark, samples[record["id"]], turn_of(record), replies.reply, prompts, trouble)
+                for record in records
             ]
             return await tqdm.gather(*of_each, desc=f"{benchmark}, judge", unit="response"), replies
 

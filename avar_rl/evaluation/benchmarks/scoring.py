@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from avar_rl.evaluation.benchmarks.benchmark import known_options
 from avar_rl.evaluation.benchmarks.official import (
     hallusionbench,
     mathverse,
@@ -23,7 +22,7 @@ from avar_rl.evaluation.benchmarks.official import (
     mmstar,
 )
 from avar_rl.evaluation.benchmarks.official.reading import UNPARSED, Reading, final_text
-from data_tools.formats.sample import DataSample, letters
+from data_tools.formats.sample import DataSample, known_options, letters
 from rewards.grading import DEFAULT, Policy, check_gold, grade_response
 from rewards.grading.quantity import quantity
 from rewards.grading.text.normalise import normalise

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from avar_rl.evaluation.benchmarks.intervals import Estimate, Means, Mean, differences, estimates, in_words
+from avar_rl.evaluation.benchmarks.intervals import Estimate, Mean, Means, differences, estimates, in_words
 from avar_rl.evaluation.benchmarks.metrics import mean_right, metrics, places_by
 from avar_rl.evaluation.benchmarks.scored import COLUMNS, ScoredSet
 from avar_rl.evaluation.benchmarks.votes import majority, numbers_to_pass, pass_at

@@ -14,10 +14,9 @@ import re
 from collections.abc import Sequence
 from string import ascii_uppercase
 
-from avar_rl.evaluation.benchmarks.benchmark import known_options
 from avar_rl.evaluation.benchmarks.official.marked import last_line, marked_answer, marked_choice
 from avar_rl.evaluation.benchmarks.official.reading import Reading
-from data_tools.formats.sample import DataSample
+from data_tools.formats.sample import DataSample, known_options
 
 _NUMBER = re.compile(r"-?(?:[0-9][0-9,]*(?:\.[0-9]+)?|\.[0-9]+)")
 _BRACKETED_LETTER = re.compile(r"\(([a-zA-Z])\)")
