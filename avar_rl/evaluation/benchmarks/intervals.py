@@ -43,7 +43,7 @@ class Estimate(NamedTuple):
         return {"value": self.value, "interval": None if self.interval is None else list(self.interval)}
 
 
-Figure = Sequence[Mean]  # a figure is their average
+Means = Sequence[Mean]  # a figure is their average
 
 
 def numbered(labels: Sequence[Any]) -> NDArray[np.intp]:
@@ -52,7 +52,7 @@ def numbered(labels: Sequence[Any]) -> NDArray[np.intp]:
     return np.array([places[label] for label in labels], dtype=np.intp)
 
 
-def resampled(figures: Mapping[str, Figure], clusters: int, seed: int = 0) -> dict[str, NDArray[np.float64]]:
+def resampled(figures: Mapping[str, Means], clusters: int, seed: int = 0) -> dict[str, NDArray[np.float64]]:
     """Every figure in every resample of so many clusters: name → (R,)."""
     parts = [mean for figure in figures.values() for mean in figure]
     sums_CP = np.zeros((clusters, len(parts)))
@@ -67,18 +67,18 @@ def resampled(figures: Mapping[str, Figure], clusters: int, seed: int = 0) -> di
     return found
 
 
-def value_of(figure: Figure) -> float:
+def value_of(figure: Means) -> float:
     """The figure itself: the average of its means."""
     return float(np.mean([mean.value for mean in figure]))
 
 
-def estimates(figures: Mapping[str, Figure], clusters: int, seed: int = 0) -> dict[str, Estimate]:
+def estimates(figures: Mapping[str, Means], clusters: int, seed: int = 0) -> dict[str, Estimate]:
     """Figures by name → the same with their intervals; `clusters`: how many there are."""
     drawn = resampled(figures, clusters, seed)
     return {name: Estimate(value_of(figure), _interval(figure, drawn[name])) for name, figure in figures.items()}
 
 
-def _interval(figure: Figure, replicates_R: NDArray[np.float64]) -> tuple[float, float] | None:
+def _interval(figure: Means, replicates_R: NDArray[np.float64]) -> tuple[float, float] | None:
     if any(len(set(mean.clusters.tolist())) < 2 for mean in figure):
         return None
     low, high = percentiles(replicates_R[:, None])
@@ -86,7 +86,7 @@ def _interval(figure: Figure, replicates_R: NDArray[np.float64]) -> tuple[float,
 
 
 def differences(
-    before: Mapping[str, Figure], after: Mapping[str, Figure], clusters: int, seed: int = 0
+    before: Mapping[str, Means], after: Mapping[str, Means], clusters: int, seed: int = 0
 ) -> dict[str, Estimate]:
     """after - before of figures by name, of two results on the same questions: both are resampled together."""
     drawn = [resampled(figures, clusters, seed) for figures in (before, after)]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from avar_rl.evaluation.benchmarks.intervals import Figure, Mean, numbered
+from avar_rl.evaluation.benchmarks.intervals import Mean, Means, numbered
 from avar_rl.evaluation.benchmarks.scored import ScoredSet, label
 
 # Shapes: N questions, D draws (1 greedy response, or K samples), U units.
@@ -16,7 +16,7 @@ _FIGURE = ("category", "subcategory", "set_id", "figure_id")
 _QUESTION = ("category", "subcategory", "set_id", "question_id")
 
 
-def metrics(results: ScoredSet, column: str) -> dict[str, Figure]:
+def metrics(results: ScoredSet, column: str) -> dict[str, Means]:
     """`accuracy`, and before it the benchmark's own metrics, the one that is reported first at the head."""
     right_ND = results.right(column)
     own = _OWN.get(results.benchmark.name, lambda results, right_ND: {})(results, right_ND)
@@ -38,7 +38,7 @@ def _all_right(results: ScoredSet, right_ND: NDArray[np.float64], keys: Sequence
     return Mean(all_UD.mean(axis=1), results.clusters[first])
 
 
-def _hallusion(results: ScoredSet, right_ND: NDArray[np.float64]) -> dict[str, Figure]:
+def _hallusion(results: ScoredSet, right_ND: NDArray[np.float64]) -> dict[str, Means]:
     """After `get_eval_all`, `get_eval_fig` and `get_eval_pair_all` in `utils.py` of tianyi-lab/HallusionBench."""
     questions = mean_right(results, right_ND)
     figure, pair = (_all_right(results, right_ND, keys) for keys in (_FIGURE, _QUESTION))
@@ -50,18 +50,18 @@ def _hallusion(results: ScoredSet, right_ND: NDArray[np.float64]) -> dict[str, F
     }
 
 
-def _settings(results: ScoredSet, right_ND: NDArray[np.float64]) -> dict[str, Figure]:
+def _settings(results: ScoredSet, right_ND: NDArray[np.float64]) -> dict[str, Means]:
     means = {part: mean_right(results, right_ND, places) for part, places in places_by(results, "part").items()}
-    of_each: dict[str, Figure] = {part: (mean,) for part, mean in means.items()}
+    of_each: dict[str, Means] = {part: (mean,) for part, mean in means.items()}
     return {"mean of both settings": tuple(means.values())} | of_each
 
 
-def _mmstar(results: ScoredSet, right_ND: NDArray[np.float64]) -> dict[str, Figure]:
+def _mmstar(results: ScoredSet, right_ND: NDArray[np.float64]) -> dict[str, Means]:
     by_l2 = [mean_right(results, right_ND, places) for places in places_by(results, "l2_category").values()]
     return {"all questions": (mean_right(results, right_ND),), "mean of the 18 categories (l2)": tuple(by_l2)}
 
 
-_OWN: dict[str, Callable[[ScoredSet, NDArray[np.float64]], dict[str, Figure]]] = {
+_OWN: dict[str, Callable[[ScoredSet, NDArray[np.float64]], dict[str, Means]]] = {
     "hallusionbench": _hallusion,
     "mmmu_pro": _settings,
     "mmstar": _mmstar,

@@ -7,12 +7,11 @@ and precision.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from avar_rl.evaluation.benchmarks.benchmark import known_options
 from avar_rl.evaluation.benchmarks.official import (
     hallusionbench,
     mathverse,
@@ -23,7 +22,7 @@ from avar_rl.evaluation.benchmarks.official import (
     mmstar,
 )
 from avar_rl.evaluation.benchmarks.official.reading import UNPARSED, Reading, final_text
-from data_tools.formats.sample import DataSample, letters
+from data_tools.formats.sample import DataSample, known_options, letters
 from rewards.grading import DEFAULT, Policy, check_gold, grade_response
 from rewards.grading.quantity import quantity
 from rewards.grading.text.normalise import normalise
@@ -42,7 +41,7 @@ OFFICIAL: dict[str, Callable[[DataSample, str], Reading]] = {
 
 
 @dataclass(frozen=True)
-class Graded:
+class OurVerdict:
     """What the project's grader says: `right` is None where it is undecided, or the gold cannot be scored."""
 
     answer: str | None
@@ -73,13 +72,13 @@ def by_official_rules(benchmark: str, sample: DataSample, turn: str) -> Reading:
     return UNPARSED if text is None else OFFICIAL[benchmark](sample, text)
 
 
-def by_our_grader(sample: DataSample, turn: str) -> Graded:
+def by_our_grader(sample: DataSample, turn: str) -> OurVerdict:
     """What the project's grader says of a model's turn."""
     question = gradable(sample)
     if not question.golds:
-        return Graded(None, None)
+        return OurVerdict(None, None)
     verdict = grade_response(turn, question.golds, options=question.options, policy=question.policy)
-    return Graded(verdict.prediction or None, verdict.equivalent)
+    return OurVerdict(verdict.prediction or None, verdict.equivalent)
 
 
 @dataclass(frozen=True)
@@ -128,14 +127,16 @@ def _is_scorable(gold: str) -> bool:
 
 
 def score_all(
-    benchmark: str, samples: Mapping[str, DataSample], records: Iterable[Mapping[str, Any]]
-) -> Iterable[dict[str, Any]]:
+    benchmark: str, samples: Mapping[str, DataSample], records: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
     """The scored lines of records, in their order; `samples` by id.
 
     Raises:
-        ValueError: a record names a question that is not among them.
+        ValueError: a record names a question that is not among them, or lacks what the figures need.
     """
     for record in records:
         if record["id"] not in samples:
-            raise ValueError(f"a response is to question {record['id']}, which {benchmark} does not have here")
-        yield score(benchmark, samples[record["id"]], record)
+            raise ValueError(f"{benchmark}: a response is to question {record['id']}, which is not among those asked")
+        if missing := [key for key in ("tokens", "truncated") if key not in record]:
+            raise ValueError(f"{benchmark}: the response to {record['id']} lacks {', '.join(missing)}")
+    return [score(benchmark, samples[record["id"]], record) for record in records]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from avar_rl.evaluation.benchmarks.intervals import Estimate, Figure, Mean, differences, estimates, in_words
+from avar_rl.evaluation.benchmarks.intervals import Estimate, Mean, Means, differences, estimates, in_words
 from avar_rl.evaluation.benchmarks.metrics import mean_right, metrics, places_by
 from avar_rl.evaluation.benchmarks.scored import COLUMNS, ScoredSet
 from avar_rl.evaluation.benchmarks.votes import majority, numbers_to_pass, pass_at
@@ -46,7 +46,7 @@ def figures(
 def _column(results: ScoredSet, column: str) -> dict[str, Any]:
     parts = metrics(results, column)
     own = [name for name in parts if name != "accuracy"]
-    drawn: dict[str, Figure] = _of_samples(results, column)
+    drawn: dict[str, Means] = _of_samples(results, column)
     found = {
         name: estimate.as_json()
         for name, estimate in estimates(parts | drawn, results.clusters_n, results.seed).items()
@@ -62,7 +62,7 @@ def _column(results: ScoredSet, column: str) -> dict[str, Any]:
     }
 
 
-def _of_samples(results: ScoredSet, column: str) -> dict[str, Figure]:
+def _of_samples(results: ScoredSet, column: str) -> dict[str, Means]:
     """avg@k, pass@k and the majority's answer over the samples of each question; {} without samples."""
     if not results.sampled:
         return {}
@@ -70,7 +70,7 @@ def _of_samples(results: ScoredSet, column: str) -> dict[str, Figure]:
     right = [[line[column]["right"] is True for line in of_one] for of_one in results.sampled]
     chosen = [majority([line[column]["answer"] for line in of_one]) for of_one in results.sampled]
     voted = [place is not None and of_one[place] for place, of_one in zip(chosen, right, strict=True)]
-    found: dict[str, Figure] = {
+    found: dict[str, Means] = {
         "avg_at_k": (Mean(np.array(right, dtype=np.float64).mean(axis=1), clusters),),
         "majority": (Mean(np.array(voted, dtype=np.float64), clusters),),
     }

@@ -17,9 +17,8 @@ import math
 import re
 from functools import lru_cache
 
-from avar_rl.evaluation.benchmarks.benchmark import known_options
 from avar_rl.evaluation.benchmarks.official.reading import UNPARSED, Reading
-from data_tools.formats.sample import DataSample
+from data_tools.formats.sample import DataSample, known_options
 from rewards.grading.compare.evaluate import UndefinedError, context, numeric
 from rewards.grading.parse.tree import TooBigError, symbols
 from rewards.grading.quantity import quantity

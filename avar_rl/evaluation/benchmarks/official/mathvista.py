@@ -14,10 +14,9 @@ import re
 from collections.abc import Sequence
 from string import ascii_uppercase
 
-from avar_rl.evaluation.benchmarks.benchmark import known_options
 from avar_rl.evaluation.benchmarks.official.marked import last_line, marked_answer, marked_choice
 from avar_rl.evaluation.benchmarks.official.reading import Reading
-from data_tools.formats.sample import DataSample
+from data_tools.formats.sample import DataSample, known_options
 
 _NUMBER = re.compile(r"-?(?:[0-9][0-9,]*(?:\.[0-9]+)?|\.[0-9]+)")
 _BRACKETED_LETTER = re.compile(r"\(([a-zA-Z])\)")
@@ -35,16 +34,24 @@ def compare(sample: DataSample, extraction: str | None) -> Reading:
     return Reading(found, found is not None and found == str(sample.extra["answer"]))
 
 
+def stated_outright(sample: DataSample, text: str) -> str | None:
+    """The text of an answer where it is a choice or a number as it stands, which the official code asks no model about;
+    else None."""
+    if sample.extra["question_type"] == "multi_choice":
+        return text if text in known_options(sample) else None
+    kind = sample.extra["answer_type"]
+    return text if kind in ("integer", "float") and _number(text, whole=kind == "integer") is not None else None
+
+
 def extracted(sample: DataSample, text: str) -> str | None:
     """The answer in a text, not yet normalised; None: there is none."""
-    options, kind = known_options(sample), sample.extra["answer_type"]
+    if (outright := stated_outright(sample, text)) is not None:
+        return outright
     if sample.extra["question_type"] == "multi_choice":
-        return text if text in options else marked_choice(text, options)
-    if kind == "list":
+        return marked_choice(text, known_options(sample))
+    if sample.extra["answer_type"] == "list":
         found = _LIST.findall(text)
         return found[-1] if found else None
-    if _number(text, whole=kind == "integer") is not None:
-        return text
     return _only_number(marked_answer(text) or "") or _only_number(last_line(text))
 
 

@@ -11,9 +11,8 @@ import re
 from collections.abc import Sequence
 from string import ascii_uppercase
 
-from avar_rl.evaluation.benchmarks.benchmark import known_options
 from avar_rl.evaluation.benchmarks.official.reading import UNPARSED, Reading
-from data_tools.formats.sample import DataSample
+from data_tools.formats.sample import DataSample, known_options
 
 MIN_WORDS = 5  # a text of more words is looked through for the text of an option
 _INDICATORS = ("could be ", "so ", "is ", "thus ", "therefore ", "final ", "answer ", "result ")
