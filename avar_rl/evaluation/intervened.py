@@ -6,6 +6,7 @@ from typing import Any
 
 from avar_rl.evaluation.result import Graded
 from avar_rl.runtime import tables
+from avar_rl.runtime.bootstrap import bootstrap
 
 
 def compare(without: Sequence[Graded], with_it: Sequence[Graded]) -> dict[str, Any]:
@@ -34,17 +35,14 @@ def _by_question(graded: Sequence[Graded], sampled: bool) -> list[float]:
 
 
 def _compare(without: Sequence[float], with_it: Sequence[float]) -> dict[str, Any]:
-    import torch
+    import numpy as np
 
-    from avar_rl.probe.report import bootstrap
-
-    pairs = zip(without, with_it, strict=True)
-    difference = torch.tensor([after - before for before, after in pairs], dtype=torch.float64)[:, None]
-    interval = [bound.item() for bound in bootstrap(difference)] if len(difference) > 1 else None
+    difference = np.subtract(with_it, without)
+    interval = [float(bound[0]) for bound in bootstrap(difference[:, None])] if len(difference) > 1 else None
     return {
         "without": fmean(without),
         "with": fmean(with_it),
-        "difference": difference.mean().item(),
+        "difference": float(difference.mean()),
         "interval": interval,
         "n": len(difference),
     }

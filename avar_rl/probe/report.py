@@ -10,33 +10,17 @@ import torch
 from torch import Tensor
 
 from avar_rl.runtime import tables
+from avar_rl.runtime.bootstrap import bootstrap
 from avar_rl.vas import HeadAttention, ratio
 
 # Shapes: N samples, L layers, H heads, M any figures of a sample.
 
-RESAMPLES = 2000
 WIDE, PANORAMIC = 10.0, 15.0  # the paper's bands of VAS, for 7B models
 
 
 def band(vas: float) -> str:
     """The name that arXiv 2603.03825, section 2, has for a VAS: narrow below 10, panoramic above 15, else wide."""
     return "narrow" if vas < WIDE else "wide" if vas <= PANORAMIC else "panoramic"
-
-
-def bootstrap(values_NM: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """The 95 % percentile interval of the mean over samples, for each of M figures: (N, M) → low (M,), high (M,).
-
-    N >= 2 samples, float64 without NaN. The resamples are drawn with `seed`, so the same input gives the same interval.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    N = len(values_NM)
-    means = []
-    for _ in range(0, RESAMPLES, 100):  # in parts: weights are resamples × samples
-        picks = torch.randint(N, (100, N), generator=generator)
-        weights = torch.zeros(100, N, dtype=torch.float64).scatter_add_(1, picks, torch.ones(100, N).double())
-        means.append(weights @ values_NM / N)
-    low, high = torch.quantile(torch.cat(means), torch.tensor([0.025, 0.975]).double(), dim=0)
-    return low, high
 
 
 @dataclass(frozen=True)
@@ -89,7 +73,7 @@ def _figure(values_NLH: Tensor, keep_N: Tensor, over: Tensor | None = None) -> F
     mean, mean_L, mean_LH = _split(flat_NM.mean(0), shape)
     if n == 1:
         return Figure(n, mean.item(), None, mean_L, None, mean_LH, None)
-    low, high = (_split(bound, shape) for bound in bootstrap(flat_NM))
+    low, high = (_split(torch.from_numpy(bound), shape) for bound in bootstrap(flat_NM.numpy()))
     interval = low[0].item(), high[0].item()
     return Figure(n, mean.item(), interval, mean_L, (low[1], high[1]), mean_LH, (low[2], high[2]))
 

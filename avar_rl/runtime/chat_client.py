@@ -1,14 +1,19 @@
-"""One request to an OpenAI-compatible endpoint, through the openai client: its reply, or what the trouble means."""
+"""A request to an OpenAI-compatible endpoint, through the openai client: its reply, or what the trouble means."""
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from avar_rl.runtime.chat_replies import PassingError, Reply, read_reply, shortened, trouble
+from avar_rl.runtime.chat_replies import PassingError, Reply, pause_s, read_reply, shortened, trouble
 
 if TYPE_CHECKING:
     import openai
+
+NO_KEY = "none"  # the client wants a key, and a local vLLM server asks for none
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60.0  # a Retry-After of minutes would hold up who asks
 
 
 async def ask_once(
@@ -45,3 +50,23 @@ async def ask_once(
     except (openai.APIConnectionError, openai.APIResponseValidationError) as error:
         raise PassingError(shortened(f"{error} {error.__cause__ or ''}", secret)) from error
     return read_reply(answer.content, secret)
+
+
+async def ask_patiently(client: openai.AsyncOpenAI, base_url: str, body: Mapping[str, Any], retries: int) -> Reply:
+    """The reply to one request, which is sent again up to `retries` times, after growing pauses, for passing trouble.
+
+    Args:
+        base_url: address of the endpoint, such as http://judge:8000/v1.
+
+    Raises:
+        NoReplyError: there is none; see `ask_once`.
+    """
+    url, secret = f"{base_url.rstrip('/')}/chat/completions", client.api_key if client.api_key != NO_KEY else ""
+    for sent in itertools.count(1):
+        try:
+            return await ask_once(client, url, body, secret=secret)
+        except PassingError as error:
+            if sent > retries:
+                raise
+            await asyncio.sleep(min(pause_s(sent, error, FIRST_PAUSE_S, 8.0), LONGEST_PAUSE_S))
+    raise AssertionError("it counts without end")

@@ -7,7 +7,6 @@
 
 import asyncio
 import functools
-import itertools
 import logging
 import os
 import re
@@ -17,15 +16,8 @@ from weakref import WeakKeyDictionary
 
 from pydantic import Field
 
-from avar_rl.runtime.chat_client import ask_once
-from avar_rl.runtime.chat_replies import (
-    CallError,
-    OddReplyError,
-    PassingError,
-    Reply,
-    pause_s,
-    well_formed,
-)
+from avar_rl.runtime.chat_client import NO_KEY, ask_patiently
+from avar_rl.runtime.chat_replies import CallError, OddReplyError, Reply, well_formed
 from avar_rl.runtime.settings import Count, Positive, Whole
 from rewards.plugin import reward
 from rewards.sample import Sample
@@ -40,8 +32,6 @@ Is every step of the response needed, and does each follow from what it says it 
 (no) to 1 (yes) and nothing else."""
 
 _NUMBER = re.compile(r"(?<![\w.])(?:0(?:\.\d+)?|1(?:\.0+)?|\.\d+)(?![\w.])")
-NO_KEY = "none"  # a local vLLM server asks for none
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60.0  # a Retry-After of minutes would hold up the step
 GIVE_UP_AFTER = 20  # calls in a row
 _limits: WeakKeyDictionary = WeakKeyDictionary()  # event loop -> {concurrency: semaphore}
 _unjudged: Counter[str] = Counter()  # endpoint and model -> calls in a row that brought no reply
@@ -89,7 +79,7 @@ async def judge(
     who = f"{model} at {base_url}"
     try:
         async with _limit(concurrency):
-            reply = await _ask(client, f"{base_url.rstrip('/')}/chat/completions", body, retries)
+            reply = await ask_patiently(client, base_url, body, retries)
     except (CallError, OddReplyError) as error:
         _unjudged[who] += 1
         if _unjudged[who] >= GIVE_UP_AFTER:
@@ -106,17 +96,6 @@ def _value(reply: Reply, who: str, sample: Sample) -> float | None:
         said = f"{reply.text[:80]!r} (finish_reason {reply.finish})"
         _log.warning("judge %s gave no number for row %s, but %s", who, sample.row_id, said)
     return value
-
-
-async def _ask(client: Any, url: str, body: dict[str, Any], retries: int) -> Reply:
-    for sent in itertools.count(1):
-        try:
-            return await ask_once(client, url, body, secret=client.api_key if client.api_key != NO_KEY else "")
-        except PassingError as error:
-            if sent > retries:
-                raise
-            await asyncio.sleep(min(pause_s(sent, error, FIRST_PAUSE_S, 8.0), LONGEST_PAUSE_S))
-    raise AssertionError("it counts without end")
 
 
 def parse(reply: str) -> float | None:

@@ -12,7 +12,7 @@ from PIL import Image
 from avar_rl.attention.roles import Markup, Role, token_roles
 from avar_rl.probe.__main__ import main
 from avar_rl.probe.measure import fitting_batch_size, image_attention, load_network, measure
-from avar_rl.probe.report import band, bootstrap, figures, print_tables, to_json
+from avar_rl.probe.report import band, figures, print_tables, to_json
 from avar_rl.probe.samples import Conversation, load_samples
 from avar_rl.vas import HeadAttention
 from data_tools.validate import load_processor
@@ -40,15 +40,6 @@ def base(tiny_world):
 
 def test_bands():
     assert [band(vas) for vas in (0.0, 9.99, 10.0, 15.0, 15.01)] == ["narrow", "narrow", "wide", "wide", "panoramic"]
-
-
-def test_bootstrap_interval():
-    low, high = bootstrap(torch.full((5, 1), 3.0).double())
-    assert low.item() == pytest.approx(3.0) and high.item() == pytest.approx(3.0)
-    values = torch.arange(400).double()[:, None] % 2  # mean 0.5, deviation 0.5: ± 1.96 · 0.5 / 20
-    low, high = bootstrap(values)
-    assert low.item() == pytest.approx(0.451, abs=0.006) and high.item() == pytest.approx(0.549, abs=0.006)
-    assert bootstrap(values)[0] == low  # seeded
 
 
 def hand_made() -> HeadAttention:

@@ -127,14 +127,14 @@ ODD = [
 
 @pytest.mark.parametrize(("answer", "requests", "said"), ODD)
 def test_an_odd_reply_is_unscorable_and_logged(answer, requests, said, odd_endpoint, caplog, monkeypatch):
-    monkeypatch.setattr("rewards.shipped.judge.FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr("avar_rl.runtime.chat_client.FIRST_PAUSE_S", 0.001)
     server = odd_endpoint(answer)
     assert ask(server.url, retries=2) is None
     assert len(server.requests) == requests and said in caplog.text
 
 
 def test_a_reply_in_parts_and_one_after_odd_ones(odd_endpoint, monkeypatch):
-    monkeypatch.setattr("rewards.shipped.judge.FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr("avar_rl.runtime.chat_client.FIRST_PAUSE_S", 0.001)
     server = odd_endpoint(completion(None), Answer({}), completion([{"type": "text", "text": "0.5"}]))
     assert ask(server.url, retries=2) == 0.5 and len(server.requests) == 3
 

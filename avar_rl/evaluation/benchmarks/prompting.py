@@ -18,11 +18,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from avar_rl.evaluation.benchmarks.benchmark import Benchmark, known_options
+from avar_rl.evaluation.benchmarks.benchmark import Benchmark
 from avar_rl.probe.samples import Conversation
 from data_tools.formats.markup import escaped
 from data_tools.formats.rows import IMAGE_PLACEHOLDER, with_image_places
-from data_tools.formats.sample import DataSample, letters
+from data_tools.formats.sample import DataSample, known_options, letters
 
 FOLDER = Path(__file__).parent / "prompts"
 OFFICIAL, SHIPPED = "official", ("ours", "think")
