@@ -21,6 +21,8 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "look at models and runs": {
         "evaluate": ("avar_rl.evaluation.__main__", "accuracy, format and visual attention of models, side by side"),
+        "report": ("avar_rl.evaluation.benchmarks.report", "scores of benchmarks beside published ones, and every question"),
+        "compare": ("avar_rl.evaluation.benchmarks.compare", "two models on the same questions of benchmarks"),
         "probe": ("avar_rl.probe.__main__", "how much a model looks at images, by layer and head"),
         "rollouts": ("avar_rl.rollouts.__main__", "what GRPO sampled, as one HTML page"),
         "summary": ("avar_rl.evaluation.summary", "the figures of a recipe's run in one table"),
