@@ -16,6 +16,7 @@ from avar_rl.intervention import NO_INTERVENTION, Intervention
 from avar_rl.runtime.settings import Count, NotNegative, Whole, settings
 from rewards.sample import prefill_of
 
+
 @settings
 class GenerationSettings:
     """How responses are drawn. ValueError: a value out of its bounds."""

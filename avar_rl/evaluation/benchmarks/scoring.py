@@ -7,7 +7,7 @@ and precision.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -127,14 +127,16 @@ def _is_scorable(gold: str) -> bool:
 
 
 def score_all(
-    benchmark: str, samples: Mapping[str, DataSample], records: Iterable[Mapping[str, Any]]
-) -> Iterable[dict[str, Any]]:
+    benchmark: str, samples: Mapping[str, DataSample], records: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
     """The scored lines of records, in their order; `samples` by id.
 
     Raises:
-        ValueError: a record names a question that is not among them.
+        ValueError: a record names a question that is not among them, or lacks what the figures need.
     """
     for record in records:
         if record["id"] not in samples:
-            raise ValueError(f"a response is to question {record['id']}, which {benchmark} does not have here")
-        yield score(benchmark, samples[record["id"]], record)
+            raise ValueError(f"{benchmark}: a response is to question {record['id']}, which is not among those asked")
+        if missing := [key for key in ("tokens", "truncated") if key not in record]:
+            raise ValueError(f"{benchmark}: the response to {record['id']} lacks {', '.join(missing)}")
+    return [score(benchmark, samples[record["id"]], record) for record in records]
