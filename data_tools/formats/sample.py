@@ -99,6 +99,14 @@ class DataSample:
         return tuple(image_bytes(image, folder) for image in self.images)
 
 
+def known_options(sample: DataSample) -> tuple[str, ...]:
+    """The texts of a question's options, A first, also of those that stand in its text or its image already.
+
+    The latter are in `extra["options"]` and not in `options`, so that no prompt writes them a second time.
+    """
+    return sample.options or tuple(sample.extra.get("options") or ())
+
+
 def letters(count: int) -> str:
     """The letters of `count` options.
 

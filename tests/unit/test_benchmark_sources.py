@@ -113,6 +113,7 @@ def test_mathvistas_tsv_has_the_question_in_its_query(tmp_path):
         "Hint: Please answer the question and provide the correct option letter.\nQuestion: Which?\nChoices:\n(A) x"
     )
     row = {"index": "7", "image": base64_of(), "answer": "1.20", "answer_option": "", "choices": "", "task": "vqa"}
+    row["question_type"] = "free_form"
     rows = [
         row | {"question": f"{hint}\nQuestion: How much? (Unit: $)", "answer_type": "float"},
         row | {"index": "8", "question": choose, "choices": "['x', 'y']", "answer": "y", "answer_type": "text"},
@@ -121,6 +122,12 @@ def test_mathvistas_tsv_has_the_question_in_its_query(tmp_path):
     assert (free.question, free.extra["precision"], free.id) == ("How much? (Unit: $)", 2.0, "mathvista/p/7")
     assert (which.question, which.options, which.gold) == ("Which?", ("x", "y"), "B")
     assert which.extra["query"] == choose and "precision" not in which.extra
+
+
+@pytest.mark.parametrize("column", ["question_type", "answer_type", "precision"])
+def test_mathvista_without_what_its_scoring_needs_is_an_error(tmp_path, column):
+    with pytest.raises(ValueError, match=rf"row 0 \(pid 1\): column {column} is missing or empty"):
+        read("mathvista", parquet(tmp_path / "a.parquet", [VISTA | {column: None}]), 1)
 
 
 # MathVision

@@ -2,8 +2,8 @@
 
 import pytest
 
-from avar_rl.evaluation.benchmarks.benchmark import BENCHMARKS, chosen, find, known_options
-from data_tools.formats.sample import DataSample
+from avar_rl.evaluation.benchmarks.benchmark import BENCHMARKS, chosen, find
+from data_tools.formats.sample import DataSample, known_options
 
 
 def test_the_papers_seven_ask_11639_questions():

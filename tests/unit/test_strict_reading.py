@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from avar_rl.evaluation.benchmarks.benchmark import BENCHMARKS, chosen, copies_in, known_options, read
+from avar_rl.evaluation.benchmarks.benchmark import BENCHMARKS, chosen, copies_in, read
 from data_tools.convert.__main__ import main as convert
 from data_tools.convert.strict import Part, read_part
 from data_tools.convert.tsv import tsv_rows
-from data_tools.formats.sample import SampleWriter, read_samples
+from data_tools.formats.sample import SampleWriter, known_options, read_samples
 from data_tools.miniature.benchmarks import main, write_benchmarks
 
 
@@ -122,7 +122,7 @@ def test_an_image_place_in_a_text_stays_where_there_is_one_for_each_image(tmp_pa
 
 
 def test_only_the_rows_kept_count(tmp_path):
-    row = {"question": "?", "answer": "1", "image": {"bytes": png(), "path": None}}
+    row = {"question": "?", "answer": "1", "image": {"bytes": png(), "path": None}, "question_type": "free-form"}
     rows = [
         row | {"problem_version": version, "sample_index": str(n), "question": "" if n % 2 else "?"}
         for n, version in enumerate(["Text Lite", "Vision Only", "Text Lite", "Vision Only"])

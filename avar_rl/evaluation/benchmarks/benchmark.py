@@ -122,14 +122,6 @@ def chosen(names: Iterable[str]) -> tuple[Benchmark, ...]:
     return tuple(found.values())
 
 
-def known_options(sample: DataSample) -> tuple[str, ...]:
-    """The texts of a question's options, A first, also of those that stand in its text or its image already.
-
-    The latter are in `extra["options"]` and not in `options`, so that no prompt writes them a second time.
-    """
-    return sample.options or tuple(sample.extra.get("options") or ())
-
-
 def read(benchmark: Benchmark, where: Mapping[str, str], limit: int | None = None) -> list[DataSample]:
     """The questions of a benchmark, all of them in their official order, part after part.
 
