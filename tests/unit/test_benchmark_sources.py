@@ -333,10 +333,15 @@ def test_mmmus_configurations_are_those_that_a_readme_names(tmp_path, three_subj
     names = list(reversed(three_subjects))
     lines = [f"- config_name: {n}\n  data_files:\n  - split: validation\n    path: data/{n}-*" for n in names]
     (tmp_path / "README.md").write_text("---\nconfigs:\n" + "\n".join(lines) + "\n---\n")
+    (tmp_path / "data").mkdir()
     for name in names:
-        parquet(tmp_path / "data" / f"{name}-0.parquet", [mmmu("<image 1>?", "[]", "1", id=f"validation_{name}_1")])
+        row = mmmu("<image 1>?", "[]", "1", id=f"validation_{name}_1")
+        kinds = {key: datasets.Image() if key.startswith("image_") else datasets.Value("string") for key in row}
+        data = datasets.Dataset.from_list([row], features=datasets.Features(kinds))
+        data.to_parquet(tmp_path / "data" / f"{name}-0.parquet")
     samples = read("mmmu", tmp_path, 3)
     assert [sample.extra["subject"] for sample in samples] == list(three_subjects)
+    assert samples[0].images == (png(1),)  # as they are stored, not decoded
 
 
 def test_mmmu_has_thirty_configurations_in_six_disciplines(tmp_path):

@@ -414,8 +414,9 @@ def a_source(name: str) -> Source:
 
 
 def sources_and_rows(name: str):
-    columns, more = (dict.fromkeys(names, NESTED) for names in (a_source(name).columns, MORE))
-    return st.tuples(st.just(a_source(name)), st.fixed_dictionaries(columns, optional=more))
+    columns = a_source(name).columns
+    more = dict.fromkeys([column for column in MORE if column not in columns], NESTED)
+    return st.tuples(st.just(a_source(name)), st.fixed_dictionaries(dict.fromkeys(columns, NESTED), optional=more))
 
 
 @settings(max_examples=500, deadline=None)
