@@ -22,6 +22,8 @@ def write_overlays(out: Path, name: str, ids: Sequence[str]) -> list[Path]:
         ValueError: an unknown question, one without an image, prompts that are not there any more, or a model that
             cannot be loaded.
     """
+    figures = figures_of(read_results(out), name, out)
+    asked = [_asked(out, name, figures, id_) for id_ in ids]
     from avar_rl.attention.roles import Markup
     from avar_rl.evaluation.answering.questions import load_processor
     from avar_rl.intervention import NO_INTERVENTION, Intervention, intervene
@@ -29,8 +31,6 @@ def write_overlays(out: Path, name: str, ids: Sequence[str]) -> list[Path]:
     from avar_rl.probe.plot import overlay
     from avar_rl.runtime.settings import parse
 
-    figures = figures_of(read_results(out), name, out)
-    asked = [_asked(out, name, figures, id_) for id_ in ids]
     origin = next(iter(figures.values()))["origin"]
     model = str(out / name / "model") if (out / name / "model").is_dir() else origin["model"]["path"]
     processor, network = load_processor(model), load_network(model)
@@ -47,12 +47,12 @@ def write_overlays(out: Path, name: str, ids: Sequence[str]) -> list[Path]:
 def _asked(out: Path, name: str, figures: Mapping[str, Any], id_: str) -> Conversation:
     """The conversation in which a question was asked."""
     benchmark = id_.partition("/")[0]
-    if benchmark in figures:
-        origin = figures[benchmark]["origin"]
-        prompts = asked_prompts(benchmark, origin)
-        if prompts is None:
-            raise ValueError(f"{id_}: it was asked with prompts {origin['prompts']['name']}, which are not there any more")
-        for sample in read_samples(questions_path(out, name, benchmark)):
-            if sample.id == id_:
-                return prompts.conversation(sample, origin["generation"].get("system_prompt"))
-    raise ValueError(f"--overlay {id_}: no such question of {name}; the page shows their ids, BENCHMARK/PART/NUMBER")
+    samples = read_samples(questions_path(out, name, benchmark)) if benchmark in figures else iter(())
+    sample = next((sample for sample in samples if sample.id == id_), None)
+    if sample is None:
+        raise ValueError(f"--overlay {id_}: no such question of {name}; its page shows the ids, BENCHMARK/PART/NUMBER")
+    origin = figures[benchmark]["origin"]
+    prompts = asked_prompts(benchmark, origin)
+    if prompts is None:
+        raise ValueError(f"{id_}: it was asked with prompts {origin['prompts']['name']}, which are not there any more")
+    return prompts.conversation(sample, origin["generation"].get("system_prompt"))

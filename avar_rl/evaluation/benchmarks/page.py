@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -60,8 +61,9 @@ def write_page(out: Path, name: str, results: Mapping[str, Any], workers: int = 
             found = read_answered(out, name, benchmark)
             bar = tqdm(found, desc=f"page of {name}, {benchmark}", unit="question", disable=None)
             for number, chunk in enumerate(_chunks(bar)):
-                images = pool.map(lambda one: [thumbnail(image, folder) for image in one.sample.images], chunk)
-                texts = [_texts(one, prompts, shown, out, name) for one, shown in zip(chunk, images, strict=True)]
+                images = list(dict.fromkeys(image for one in chunk for image in one.sample.images))  # each in one thread
+                names = dict(zip(images, pool.map(thumbnail, images, itertools.repeat(folder)), strict=True))
+                texts = [_texts(one, prompts, names, out, name) for one in chunk]
                 write_whole(folder / f"{benchmark}.{number}.js", f"loaded({_json([benchmark, number, texts])});\n")
                 questions += [_line(one, place, find(benchmark).groups) for one in chunk]
     head = {"model": name, "date": results.get("date", ""), "folder": f"{quote(name)}/page", "chunk": CHUNK}
@@ -114,14 +116,14 @@ def _value(value: Any) -> str:
 
 
 def _texts(
-    one: AnsweredQuestion, prompts: PromptSet | None, images: list[str], out: Path, name: str
+    one: AnsweredQuestion, prompts: PromptSet | None, names: Mapping[bytes | str, str], out: Path, name: str
 ) -> dict[str, Any]:
     sample = one.sample
     overlay = overlay_path(name, sample.id)
     return {
         "prompt": prompts.conversation(sample).turns[-1]["content"] if prompts else sample.text,
         "golds": list(sample.golds),
-        "images": images,
+        "images": [names[image] for image in sample.images],
         "overlay": quote(overlay),
         "hint": f"avar report {out} --models {name} --overlay {sample.id}",
         "answers": [_answer(answer) for answer in one.answers],
