@@ -1,6 +1,7 @@
 """All seven benchmarks end to end: small files in their schemas, the untrained miniature, vLLM, transformers, Ray.
 
-The first run is killed in the middle and gone on with; the second has two engines and no interruption. Both say the same.
+The first run is killed in the middle and gone on with; the second has two engines and no
+interruption. Both say the same.
 """
 
 import json
