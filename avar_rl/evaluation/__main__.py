@@ -20,7 +20,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from avar_rl.evaluation.benchmarks.score import add_judge
+
 BENCHMARK_OPTIONS = ("benchmark_data", "prompts", "system_prompt", "min_pixels", "max_pixels", "replicas", "vas")
+BENCHMARK_OPTIONS += ("judge", "judge_model")
 
 
 def parse_models(arguments: Sequence[str]) -> dict[str, str]:
@@ -77,17 +80,39 @@ def _settings(options: argparse.Namespace, **more):
     from avar_rl.evaluation.answering.generate import GenerationSettings
     from avar_rl.runtime.settings import parse
 
-    names = ("max_new_tokens", "samples", "temperature", "seed", "tensor_parallel")
+    names = ("max_new_tokens", "samples", "temperature", "seed", "tensor_parallel", "batch")
     return parse(GenerationSettings, {setting: getattr(options, setting) for setting in names} | more, "")
 
 
-def evaluate_benchmarks(models: dict[str, str], options: argparse.Namespace) -> None:
-    """Has every model answer the benchmarks, scores what is stored and reports. ValueError: bad input."""
-    from avar_rl.evaluation.benchmarks.run import ask
+def evaluate_benchmarks(models: dict[str, str], options: argparse.Namespace) -> int:
+    """Has every model answer the benchmarks, scores what is stored and reports. ValueError: bad input.
 
-    asking = _asking(models, options)
-    for name, model in models.items():
-        ask(name, model, asking, options.out, options.intervene)
+    Returns: the exit status, 1 where something could not be scored.
+    """
+    from avar_rl.evaluation.benchmarks.report import print_scores, write_reports
+    from avar_rl.evaluation.benchmarks.run import ask
+    from avar_rl.evaluation.benchmarks.score import judge_of, score_models
+
+    asking, judge = _asking(models, options), judge_of(options)
+    names = [one for name, model in models.items() for one in ask(name, model, asking, options.out, options.intervene)]
+    results, problems = score_models(options.out, names, judge)
+    for path in write_reports(options.out, results, names):
+        print(path)
+    print_scores(results, names)
+    if options.intervene:
+        _print_interventions(models, options.out)
+    for problem in problems:
+        print(f"avar evaluate: {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def _print_interventions(models: dict[str, str], out: Path) -> None:
+    from avar_rl.evaluation.benchmarks.compare import compare_sides, print_comparison, side
+    from avar_rl.evaluation.benchmarks.run import INTERVENED
+
+    for name in models:
+        without, with_it = side(out, name), side(out, name + INTERVENED)
+        print_comparison(without, with_it, compare_sides(without, with_it))
 
 
 def _asking(models: dict[str, str], options: argparse.Namespace):
@@ -178,6 +203,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--vas-batch-size", type=int, help="prompts per forward pass (default: what memory holds)")
     parser.add_argument("--tensor-parallel", type=int, default=1, help="GPUs that share a model (default 1)")
+    parser.add_argument("--batch", type=int, default=256, help="responses that an engine works at (default 256)")
     parser.add_argument(
         "--minutes", type=float, default=0, help="stop with all stacks after this long (default: never)"
     )
@@ -187,6 +213,7 @@ def _parser() -> argparse.ArgumentParser:
         help="evaluate a second time with the training-free intervention (mode weight or logit; layers=0-13+20)",
     )
     _benchmark_options(parser.add_argument_group("with --benchmarks"))
+    add_judge(parser)
     return parser
 
 
@@ -243,8 +270,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except OSError as error:
             raise ValueError(f"--out {options.out}: not a directory that can be written ({error.strerror})") from error
         if options.benchmarks is not None:
-            evaluate_benchmarks(models, options)
-            return 0
+            return evaluate_benchmarks(models, options)
         results = [evaluate(name, model, options) for name, model in models.items()]
     except ValueError as error:
         print(f"avar evaluate: {error}", file=sys.stderr)

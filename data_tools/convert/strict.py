@@ -117,6 +117,8 @@ def _draft(source: Source, row: Row | Unreadable, place: str) -> Draft:
         raise ValueError(f"{place}: {error}") from error
     except (TypeError, AttributeError, LookupError) as error:  # a column of another type than documented
         raise ValueError(f"{place}: {type(error).__name__}: {error}") from error
+    if lacking := [column for column in source.official(draft) if column not in draft.extra]:
+        raise ValueError(f"{place}: column {lacking[0]} is missing or empty, and the official scoring needs it")
     safe = _without_markup(draft)
     return draft if _texts(safe) == _texts(draft) else replace(safe, extra=dict(safe.extra) | {"markup_escaped": True})
 

@@ -8,6 +8,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -113,6 +114,7 @@ def test_mathvistas_tsv_has_the_question_in_its_query(tmp_path):
         "Hint: Please answer the question and provide the correct option letter.\nQuestion: Which?\nChoices:\n(A) x"
     )
     row = {"index": "7", "image": base64_of(), "answer": "1.20", "answer_option": "", "choices": "", "task": "vqa"}
+    row["question_type"] = "free_form"
     rows = [
         row | {"question": f"{hint}\nQuestion: How much? (Unit: $)", "answer_type": "float"},
         row | {"index": "8", "question": choose, "choices": "['x', 'y']", "answer": "y", "answer_type": "text"},
@@ -121,6 +123,12 @@ def test_mathvistas_tsv_has_the_question_in_its_query(tmp_path):
     assert (free.question, free.extra["precision"], free.id) == ("How much? (Unit: $)", 2.0, "mathvista/p/7")
     assert (which.question, which.options, which.gold) == ("Which?", ("x", "y"), "B")
     assert which.extra["query"] == choose and "precision" not in which.extra
+
+
+@pytest.mark.parametrize("column", ["question_type", "answer_type", "precision"])
+def test_mathvista_without_what_its_scoring_needs_is_an_error(tmp_path, column):
+    with pytest.raises(ValueError, match=rf"row 0 \(pid 1\): column {column} is missing or empty"):
+        read("mathvista", parquet(tmp_path / "a.parquet", [VISTA | {column: None}]), 1)
 
 
 # MathVision
@@ -326,10 +334,15 @@ def test_mmmus_configurations_are_those_that_a_readme_names(tmp_path, three_subj
     names = list(reversed(three_subjects))
     lines = [f"- config_name: {n}\n  data_files:\n  - split: validation\n    path: data/{n}-*" for n in names]
     (tmp_path / "README.md").write_text("---\nconfigs:\n" + "\n".join(lines) + "\n---\n")
+    (tmp_path / "data").mkdir()
     for name in names:
-        parquet(tmp_path / "data" / f"{name}-0.parquet", [mmmu("<image 1>?", "[]", "1", id=f"validation_{name}_1")])
+        row = mmmu("<image 1>?", "[]", "1", id=f"validation_{name}_1")
+        kinds = {key: datasets.Image() if key.startswith("image_") else datasets.Value("string") for key in row}
+        data = datasets.Dataset.from_list([row], features=datasets.Features(kinds))
+        data.to_parquet(tmp_path / "data" / f"{name}-0.parquet")
     samples = read("mmmu", tmp_path, 3)
     assert [sample.extra["subject"] for sample in samples] == list(three_subjects)
+    assert samples[0].images == (png(1),)  # as they are stored, not decoded
 
 
 def test_mmmu_has_thirty_configurations_in_six_disciplines(tmp_path):

@@ -1,5 +1,5 @@
-"""Strict reading: official number and order, what cannot be read, duplicates, markup, limits, TSV files, places of parts;
-and that the miniature's benchmarks are read as the real ones are."""
+"""Strict reading: official number and order, what cannot be read, duplicates, markup, limits, TSV files, places of
+parts; and that the miniature's benchmarks are read as the real ones are."""
 
 import base64
 import io
@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from avar_rl.evaluation.benchmarks.benchmark import BENCHMARKS, chosen, copies_in, known_options, read
+from avar_rl.evaluation.benchmarks.benchmark import BENCHMARKS, chosen, copies_in, read
 from data_tools.convert.__main__ import main as convert
 from data_tools.convert.strict import Part, read_part
 from data_tools.convert.tsv import tsv_rows
-from data_tools.formats.sample import SampleWriter, read_samples
+from data_tools.formats.sample import SampleWriter, known_options, read_samples
 from data_tools.miniature.benchmarks import main, write_benchmarks
 
 
@@ -122,7 +122,7 @@ def test_an_image_place_in_a_text_stays_where_there_is_one_for_each_image(tmp_pa
 
 
 def test_only_the_rows_kept_count(tmp_path):
-    row = {"question": "?", "answer": "1", "image": {"bytes": png(), "path": None}}
+    row = {"question": "?", "answer": "1", "image": {"bytes": png(), "path": None}, "question_type": "free-form"}
     rows = [
         row | {"problem_version": version, "sample_index": str(n), "question": "" if n % 2 else "?"}
         for n, version in enumerate(["Text Lite", "Vision Only", "Text Lite", "Vision Only"])
@@ -214,11 +214,8 @@ def test_the_miniatures_benchmarks_are_read_with_a_limit_only(copies):
 def test_the_miniatures_samples_have_their_groups_and_clusters(copies):
     for benchmark in chosen(["all", "mathverse"]):
         for sample in read(benchmark, copies_in(copies, benchmark), limit=100):
-            missing = [
-                key for key in (*benchmark.groups, *benchmark.cluster, "part", "answer") if key not in sample.extra
-            ]
-            # as in the hub's files, MMMU-Pro's vision setting lacks the difficulty
-            assert not missing, (sample.id, missing)
+            wanted = (*benchmark.groups, *benchmark.cluster, "part", "answer")
+            assert not [key for key in wanted if key not in sample.extra], sample.id
 
 
 def test_the_miniature_has_the_traps_of_the_real_ones(copies):

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from avar_rl.evaluation.answering.generate import (
-    IN_FLIGHT,
     AnswerRequest,
     Drawn,
     GenerationSettings,
@@ -79,7 +78,8 @@ class ReplicaPool:
         self._started = _join_ray()
         gpus = settings.tensor_parallel if torch.cuda.is_available() or _has_gpus() else 0
         _check_room(count, gpus)
-        actor = _actor_class(gpus)
+        self._in_flight = settings.in_flight
+        actor = _actor_class(gpus, 2 * settings.in_flight)
         self._actors = [actor.remote(model, limits, settings) for _ in range(count)]
 
     def answers(self, requests: Iterable[AnswerRequest]) -> Iterator[list[Drawn]]:
@@ -87,7 +87,7 @@ class ReplicaPool:
         running: dict[Any, tuple[AnswerRequest, int]] = {}  # by Ray's reference; with the place of the actor
         load = [0] * len(self._actors)
         for request in requests:
-            while min(load) >= IN_FLIGHT:
+            while min(load) >= self._in_flight:
                 yield _finished(running, load)
             place = load.index(min(load))
             load[place] += 1
@@ -160,8 +160,8 @@ def _check_room(count: int, gpus: int) -> None:
         raise ValueError(f"--replicas {count} takes {wanted} {kind}s, and Ray has {there}: ask for fewer replicas")
 
 
-def _actor_class(gpus: int) -> Any:
+def _actor_class(gpus: int, calls: int) -> Any:
     import ray
 
     resources = {"num_gpus": gpus, "num_cpus": 1}
-    return ray.remote(Replica).options(**resources, max_concurrency=2 * IN_FLIGHT)
+    return ray.remote(Replica).options(**resources, max_concurrency=calls)

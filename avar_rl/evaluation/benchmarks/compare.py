@@ -91,11 +91,12 @@ def differing_settings(before: Side, after: Side, benchmarks: Sequence[str]) -> 
 
 def print_comparison(before: Side, after: Side, found: Mapping[str, Mapping[str, Any]]) -> None:
     """Prints every metric of every benchmark: both scores, difference, interval, verdict."""
+    from avar_rl.evaluation.benchmarks.scored import COLUMNS
     from avar_rl.evaluation.benchmarks.wording import LIMITED, between, counted, give_or_take, points
     from avar_rl.runtime import tables
 
     screen = tables.console()
-    for column in ("official", "ours", "judge"):
+    for column in COLUMNS:
         if not any(column in one["columns"] for one in found.values()):
             continue
         table = tables.table(

@@ -18,10 +18,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from avar_rl.evaluation.benchmarks.answered import figures_of, read_answered, read_results, without_images
+from avar_rl.evaluation.benchmarks.answered import figures_of, read_answered, read_results
 from avar_rl.evaluation.benchmarks.benchmark import find, known_options
 from avar_rl.evaluation.benchmarks.official.reading import final_text
 from avar_rl.runtime.files import write_whole
+from data_tools.formats.rows import IMAGE_PLACEHOLDER
 from data_tools.formats.sample import DataSample, letters
 
 # benchmark/part → what VLMEvalKit and lmms-eval call it
@@ -38,7 +39,7 @@ DATASETS = {
     "hallusionbench/image": ("HallusionBench", "hallusion_bench_image"),
 }
 HALLUSION_IDS = ("category", "subcategory", "visual_input", "set_id", "figure_id", "question_id")
-Line = tuple[DataSample, str]  # a question without its images, and what is exported of the response to it
+Line = tuple[DataSample, str]  # a question, and what is exported of the response to it
 
 
 def export(out: Path, name: str, layout: str, form: str = "response") -> list[Path]:
@@ -55,8 +56,8 @@ def export(out: Path, name: str, layout: str, form: str = "response") -> list[Pa
     written = []
     for benchmark, figures in figures_of(results, name, out).items():
         parts: dict[str, list[Line]] = {part.name: [] for part in find(benchmark).parts}
-        for question in read_answered(out, name, benchmark):
-            line = without_images(question.sample), text(question.answers[0].response)
+        for question in read_answered(out, name, benchmark, with_images=False):
+            line = question.sample, text(question.answers[0].response)
             parts[question.sample.extra["part"]].append(line)
         for part, lines in parts.items():
             dataset, task = DATASETS[f"{benchmark}/{part}"]
@@ -77,6 +78,11 @@ def final_answer(response: str) -> str:
     return response if found is None else found
 
 
+def without_marks(text: str) -> str:
+    """A text without the marks of images."""
+    return text.replace(IMAGE_PLACEHOLDER, " ").strip()
+
+
 # ---- VLMEvalKit ----
 def prediction_row(sample: DataSample, prediction: str) -> dict[str, str]:
     """A line of VLMEvalKit's prediction file: the columns of its table for this benchmark, and `prediction`.
@@ -85,8 +91,8 @@ def prediction_row(sample: DataSample, prediction: str) -> dict[str, str]:
         ValueError: the benchmark is one whose questions it looks up by an index that only its own table has.
     """
     extra, options = sample.extra, known_options(sample)
-    row = {"index": _index(sample), "question": sample.question, "answer": sample.gold}
-    row |= dict(zip(letters(len(options)), options, strict=True))
+    row = {"index": _index(sample), "question": without_marks(sample.question), "answer": sample.gold}
+    row |= dict(zip(letters(len(options)), map(without_marks, options), strict=True))
     row |= {key: _text(value) for key, value in extra.items() if key not in ("part", "options", *row)}
     row |= _own_columns(sample, options)
     return row | {"prediction": prediction}
@@ -158,7 +164,12 @@ def sample_log(lines: Sequence[Line]) -> list[dict[str, Any]]:
     found = []
     for place, (sample, said) in enumerate(lines):
         target = sample.extra.get("gt_answer_details", sample.extra.get("answer", sample.gold))
-        line = {"doc_id": place, "input": sample.text, "target": str(target), "filtered_resps": [_scored(said)]}
+        line = {
+            "doc_id": place,
+            "input": without_marks(sample.text),
+            "target": str(target),
+            "filtered_resps": [_scored(said)],
+        }
         if _scored(said) != said:
             line["resps"] = [[said]]
         found.append(line)

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from avar_rl.evaluation.benchmarks.answered import COLUMNS, read_answered
+from avar_rl.evaluation.benchmarks.answered import read_answered
 from avar_rl.evaluation.benchmarks.benchmark import find
 from avar_rl.evaluation.benchmarks.published import Published, published
+from avar_rl.evaluation.benchmarks.scored import COLUMNS
 from avar_rl.evaluation.benchmarks.wording import (
     Metric,
     between,
@@ -213,7 +214,7 @@ def disagreements(out: Path, name: str, benchmarks: Iterable[str]) -> str:
     parts = [f"# {name}: where the columns disagree"]
     for benchmark in benchmarks:
         rows = []
-        for question in read_answered(out, name, benchmark):
+        for question in read_answered(out, name, benchmark, with_images=False):
             answer = question.answers[0]
             if answer.disagree:
                 link = f"[{cell(question.sample.id)}]({quote(name)}.html#id={quote(question.sample.id, safe='')})"

@@ -19,7 +19,6 @@ from typing import Any
 from urllib.parse import quote
 
 from avar_rl.evaluation.benchmarks.answered import (
-    COLUMNS,
     Answer,
     AnsweredQuestion,
     asked_prompts,
@@ -30,6 +29,7 @@ from avar_rl.evaluation.benchmarks.answered import (
 from avar_rl.evaluation.benchmarks.benchmark import find
 from avar_rl.evaluation.benchmarks.prompting import PromptSet
 from avar_rl.evaluation.benchmarks.published import published
+from avar_rl.evaluation.benchmarks.scored import COLUMNS
 from avar_rl.evaluation.benchmarks.wording import Metric, between, counted, metrics, of_group, percent, settings_of
 from avar_rl.runtime.files import write_whole
 from avar_rl.runtime.images import open_image, rgb

@@ -40,8 +40,8 @@ def write_reports(out: Path, results: Mapping[str, Any], names: Sequence[str]) -
 
 def print_scores(results: Mapping[str, Any], names: Sequence[str]) -> None:
     """Prints the scores of the models `names` beside the paper's, a table each; the rest is in the Markdown."""
-    from avar_rl.evaluation.benchmarks.answered import COLUMNS
     from avar_rl.evaluation.benchmarks.published import published
+    from avar_rl.evaluation.benchmarks.scored import COLUMNS
     from avar_rl.evaluation.benchmarks.wording import LIMITED, counted, give_or_take, metrics
     from avar_rl.runtime import tables
 

@@ -60,8 +60,11 @@ class _Variant:
     asked: Sequence[AskedBenchmark]
 
 
-def ask(name: str, model: str, asking: Asking, out: Path, intervention: Intervention | None = None) -> None:
+def ask(name: str, model: str, asking: Asking, out: Path, intervention: Intervention | None = None) -> list[str]:
     """Draws the responses of a model that OUT/NAME lacks, and, with an intervention, those of OUT/NAME.intervened.
+
+    Returns:
+        The names under which responses are there now.
 
     Raises:
         ValueError: the model, its data or the prompts do not fit, or what is in the folder came about otherwise.
@@ -83,6 +86,7 @@ def ask(name: str, model: str, asking: Asking, out: Path, intervention: Interven
         _answer(variant, _origin(model, processor, asking, settings), asking.replicas)
         if asking.vas:
             _measure(variant, asking.vas_batch)
+    return list(variants)
 
 
 def _with_pixels(model: str, asking: Asking, folder: Path) -> str:
@@ -100,12 +104,12 @@ def _origin(model: str, processor: Any, asking: Asking, settings: GenerationSett
     pixels = PixelLimits.of(processor.image_processor)
     generation = asdict(settings) | {"system_prompt": asking.system}
     generation |= {"least_pixels": pixels.least, "most_pixels": pixels.most}
-    parallel = generation.pop("tensor_parallel")
+    engines = {name: generation.pop(name) for name in ("tensor_parallel", "batch")}
     return {
         "model": {"path": model, "files": file_stamps(model)},
         "generation": generation,
         "limit": asking.limit,
-        "engines": {"tensor_parallel": parallel, "replicas": asking.replicas},
+        "engines": engines | {"replicas": asking.replicas},
         "versions": stack_versions(),
     }
 

@@ -23,7 +23,7 @@ from data_tools.convert.sources.source import (
 from data_tools.formats.sample import letters
 
 BARE = list("ABCDE")
-_UNIT = re.compile(r"\s*\{([a-z]+)\}\Z")
+_UNIT = re.compile(r"\{([a-z]+)\}\Z")
 
 
 def draft(row: Row) -> Draft:
@@ -43,7 +43,7 @@ def _mended_gold(row: Row) -> str:
     unit = _UNIT.search(answer)
     if unit is None:
         return answer
-    return answer[: unit.start()] + (r"^\circ" if unit.group(1) == "degrees" else f" {unit.group(1)}")
+    return answer[: unit.start()].rstrip() + (r"^\circ" if unit.group(1) == "degrees" else f" {unit.group(1)}")
 
 
 def from_tsv(row: Row) -> Row:

@@ -23,6 +23,7 @@ from data_tools.convert.sources.source import (
     kept,
     lettered_columns,
     named_letter,
+    needs_question_type,
     optional_text,
     text_of,
 )
@@ -139,4 +140,5 @@ SOURCE = Source(
     tsv=from_tsv,
     holds=holds,
     identity=("id",),
+    official=needs_question_type,
 )
