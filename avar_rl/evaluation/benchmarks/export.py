@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from avar_rl.evaluation.benchmarks.answered import figures_of, read_answered, read_results
-from avar_rl.evaluation.benchmarks.benchmark import find, known_options
+from avar_rl.evaluation.benchmarks.benchmark import find
 from avar_rl.evaluation.benchmarks.official.reading import final_text
 from avar_rl.runtime.files import write_whole
 from data_tools.formats.rows import IMAGE_PLACEHOLDER
-from data_tools.formats.sample import DataSample, letters
+from data_tools.formats.sample import DataSample, known_options, letters
 
 # benchmark/part → what VLMEvalKit and lmms-eval call it
 DATASETS = {
