@@ -103,7 +103,11 @@ def test_two_models_on_all_seven(out, tmp_path, capsys):
     for one in found.values():
         change = next(iter(one["columns"]["ours"].values()))
         assert change["difference"]["value"] >= 0 and change["after"]["value"] > 0.5
-    assert "fAcc" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "  fAcc" in said and "mean of the paper's seven" in said
+    mean = json.loads((tmp_path / "c.json").read_text())["mean"]["ours"]
+    firsts = [next(iter(one["columns"]["ours"].values()))["difference"]["value"] for one in found.values()]
+    assert mean["difference"]["value"] == pytest.approx(sum(firsts) / 7) and mean["verdict"] == "higher"
 
 
 def test_the_miniatures_own_file_is_found_as_training_data(out, tmp_path):
