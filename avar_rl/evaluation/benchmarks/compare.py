@@ -96,7 +96,7 @@ def differing_settings(before: Side, after: Side, benchmarks: Sequence[str]) -> 
 
     found: dict[str, None] = {}
     for benchmark in benchmarks:
-        first, second = (dict(settings_of(one.figures[benchmark]["origin"])) for one in (before, after))
+        first, second = (dict(settings_of(one.figures[benchmark])) for one in (before, after))
         for name in dict.fromkeys((*first, *second)):
             if first.get(name) != second.get(name) and not name.startswith("model"):
                 found[f"{name}: {first.get(name, '-')} and {second.get(name, '-')}"] = None
