@@ -5,8 +5,10 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from avar_rl.cli import main as avar
+from avar_rl.evaluation.benchmarks.answered import overlay_path
 from avar_rl.evaluation.benchmarks.benchmark import ALL, chosen, copies_in, read
 from avar_rl.evaluation.benchmarks.export import DATASETS
 from avar_rl.evaluation.benchmarks.prompting import load_prompts
@@ -17,7 +19,7 @@ from tests.unit.benchmark_folder import ORIGIN, lines
 ROWS = 10
 
 
-def answers(out: Path, name: str, benchmark, samples, right) -> None:
+def answers(out: Path, name: str, benchmark, samples, right, model: Path) -> None:
     """The files of a model that answers the questions at the places for which `right` holds with their gold."""
     folder = out / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -31,18 +33,20 @@ def answers(out: Path, name: str, benchmark, samples, right) -> None:
         found.append(record)
     lines(folder / f"{benchmark.name}.responses.jsonl", found)
     prompts = load_prompts("official", benchmark)
-    origin = ORIGIN | {"prompts": {"name": prompts.name, "hash": prompts.hash}, "limit": ROWS, "n": len(samples)}
+    generation = ORIGIN["generation"] | {"intervention": {"img": 0.3, "sys": 0.1, "mode": "weight", "layers": [1]}}
+    origin = ORIGIN | {"model": {"path": str(model), "files": {}}, "generation": generation}
+    origin |= {"prompts": {"name": prompts.name, "hash": prompts.hash}, "limit": ROWS, "n": len(samples)}
     (folder / f"{benchmark.name}.origin.json").write_text(json.dumps(origin | {"official_n": benchmark.n}))
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory) -> Path:
+def out(tmp_path_factory, tiny_world) -> Path:
     data, out = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("out")
     write_benchmarks(data, rows=ROWS)
     for benchmark in chosen([ALL]):
         samples = read(benchmark, copies_in(data, benchmark), ROWS)
-        answers(out, "half", benchmark, samples, lambda place: place % 2 == 0)
-        answers(out, "all", benchmark, samples, lambda place: True)
+        answers(out, "half", benchmark, samples, lambda place: place % 2 == 0, tiny_world / "base")
+        answers(out, "all", benchmark, samples, lambda place: True, tiny_world / "base")
     assert avar(["score", str(out)]) == 0
     return out
 
@@ -128,3 +132,12 @@ def test_a_prediction_file_has_every_question_once(out):
     with (out / "all" / "vlmevalkit" / "all_HallusionBench.tsv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     assert len({row["index"] for row in rows}) == ROWS and {row["answer"] for row in rows} <= {"Yes", "No"}
+
+
+def test_the_attention_of_a_model_is_drawn_over_the_image_of_a_question(out):
+    id_ = "mathvista/testmini/1"
+    assert avar(["report", str(out), "--models", "half", "--overlay", id_]) == 0
+    picture = Image.open(out / overlay_path("half", id_))
+    assert picture.format == "PNG" and picture.width > 800
+    script = (out / "half" / "page" / "mathvista.0.js").read_text(encoding="utf-8")
+    assert '"overlay":"half/attention/mathvista%252Ftestmini%252F1.png"' in script  # the file's name holds %2F
