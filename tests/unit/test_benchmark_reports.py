@@ -75,7 +75,7 @@ def test_the_report_has_scores_with_intervals_beside_published_ones():
         "**50.0** [10.0, 90.0] LIMITED",
         "4 of 1,000 LIMITED",
     ]
-    assert first[-2:] == ["68.2", "74.7"] and second[1] == "tuned"
+    assert first[5:7] == ["68.2", "74.7"] and second[1] == "tuned"
     assert third[2:5] == ["**61.1** [20.0, 80.0]", "**61.1** [20.0, 80.0]", "951"]
 
 
