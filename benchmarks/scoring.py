@@ -1,31 +1,34 @@
 """Time of scoring stored responses to the seven benchmarks: `python -m benchmarks.scoring [--words 400] [--samples 0]`.
 
 Makes up questions in the official numbers, 11,639 in all, and responses that think in so many words before they answer:
-by letter, by number, by formula, in a box, in prose, right and wrong, cut off. Prints seconds for reading, each column,
-and the figures with their intervals, as `avar score` needs them, for each benchmark. No images, no model.
+by letter, by number, by formula, in a box, in prose, right and wrong, cut off. Prints the seconds of reading, of either
+column, and of the figures with their intervals, for each benchmark, on one core. No images, no model.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import tempfile
 import time
+from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 
 from avar_rl.evaluation.benchmarks.benchmark import ALL, Benchmark, chosen
 from avar_rl.evaluation.benchmarks.records import origin_path, read_records, responses_path
 from avar_rl.evaluation.benchmarks.scored import scored_set
-from avar_rl.evaluation.benchmarks.scoring import by_official_rules, by_our_grader, score_all, turn_of
+from avar_rl.evaluation.benchmarks.scoring import by_official_rules, by_our_grader, turn_of
 from avar_rl.evaluation.benchmarks.totals import figures
 from avar_rl.runtime import tables
 from avar_rl.runtime.files import write_json, write_whole
 from data_tools.formats.sample import DataSample, SampleWriter, read_samples
 
-WORDS = "the triangle angle is equal to side so we see that line in figure has length x = 5 and area \\frac{1}{2} sum of".split()
+WORDS = "the triangle angle is equal to side so we see that line has length x = 5 and area \\frac{1}{2} sum of".split()
 OPTIONS = ("the red car", "a blue boat", "12 cm", "\\frac{3}{4}", "none of these", "green", "7", "two", "a dog", "left")
-FREE = ("60", "3.5", "12", "\\frac{25}{7}", "1+\\sqrt{3}", "8\\pi", "(3,-4)", "69^\\circ", "0.21", "131253.5", "yes", "Tampa")
-SAID = ("<answer>{}</answer>", "So the answer is \\boxed{{{}}}.", "The answer is {}.", "Answer: {}", "It must be {}.", "{}")
+FREE = ("60", "3.5", "12", "\\frac{25}{7}", "1+\\sqrt{3}", "8\\pi", "(3,-4)", "69^\\circ", "0.21", "131253.5", "Tampa")
+SAID = ("<answer>{}</answer>", "So it is \\boxed{{{}}}.", "The answer is {}.", "Answer: {}", "It must be {}.", "{}")
 
 
 def question(benchmark: Benchmark, part: str, number: int, draw: random.Random) -> DataSample:
@@ -76,17 +79,39 @@ def make(benchmark: Benchmark, folder: Path, words: int, samples: int) -> None:
     asked = [question(benchmark, part.name, n, draw) for part in benchmark.parts for n in range(part.n)]
     with SampleWriter(folder / f"{benchmark.name}.samples.parquet") as writer:
         for sample in asked:
-            writer.write(sample)
+            writer.add(sample)
     lines = []
     for sample in asked:
         for number in (None, *range(samples)):
             text = response(sample, words, draw)
             record = {"id": sample.id, "sample": number, "response": text, "tokens": len(text) // 4, "prefill": ""}
             lines.append(record | {"truncated": not text.count("</think>")})
-    import json
-
     write_whole(responses_path(folder, benchmark.name), "".join(json.dumps(line) + "\n" for line in lines))
     write_json(origin_path(folder, benchmark.name), {"limit": None})
+
+
+def seconds(benchmark: Benchmark, folder: Path) -> list[float]:
+    """Of reading what is stored, of either column, and of the figures."""
+    times = [time.perf_counter()]
+
+    def lap() -> None:
+        times.append(time.perf_counter())
+
+    samples = {one.id: one for one in read_samples(folder / f"{benchmark.name}.samples.parquet", with_images=False)}
+    records = read_records(folder, benchmark.name)
+    lap()
+    official = [by_official_rules(benchmark.name, samples[record["id"]], turn_of(record)) for record in records]
+    lap()
+    ours = [by_our_grader(samples[record["id"]], turn_of(record)) for record in records]
+    lap()
+    scored = [
+        {"id": record["id"], "sample": record["sample"], "judge": None, "ours": asdict(grade)}
+        | {"official": asdict(reading) | {"parsed": reading.parsed}}
+        for record, reading, grade in zip(records, official, ours, strict=True)
+    ]
+    figures(scored_set(benchmark, list(samples.values()), scored), records, {"limit": None})
+    lap()
+    return [after - before for before, after in pairwise(times)]
 
 
 def main() -> None:
@@ -95,30 +120,16 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=0, help="samples beside each greedy response (default 0)")
     options = parser.parse_args()
     columns = ("responses", "MB", "read", "official", "ours", "figures", "seconds")
-    table = tables.table(("benchmark", *columns), text=("benchmark",))
-    total = 0.0
+    table, total = tables.table(("benchmark", *columns), text=("benchmark",)), 0.0
     with tempfile.TemporaryDirectory() as where:
         folder = Path(where)
         for benchmark in chosen([ALL]):
             make(benchmark, folder, options.words, options.samples)
-            times = [time.perf_counter()]
-            samples = list(read_samples(folder / f"{benchmark.name}.samples.parquet", with_images=False))
-            records = read_records(folder, benchmark.name)
-            times.append(time.perf_counter())
-            by_id = {sample.id: sample for sample in samples}
-            for record in records:
-                by_official_rules(benchmark.name, by_id[record["id"]], turn_of(record))
-            times.append(time.perf_counter())
-            for record in records:
-                by_our_grader(by_id[record["id"]], turn_of(record))
-            times.append(time.perf_counter())
-            scored = score_all(benchmark.name, by_id, records)
-            begin = time.perf_counter()
-            figures(scored_set(benchmark, samples, scored), records, {"limit": None})
-            spent = [*(b - a for a, b in zip(times, times[1:], strict=False)), time.perf_counter() - begin]
+            spent = seconds(benchmark, folder)
             total += sum(spent)
             size = responses_path(folder, benchmark.name).stat().st_size / 1e6
-            table.add_row(benchmark.name, f"{len(records):,}", f"{size:.1f}", *(f"{s:.2f}" for s in (*spent, sum(spent))))
+            n = benchmark.n * (1 + options.samples)
+            table.add_row(benchmark.name, f"{n:,}", f"{size:.1f}", *(f"{s:.2f}" for s in (*spent, sum(spent))))
     tables.console().print(table)
     print(f"{total:.1f} s in all")
 

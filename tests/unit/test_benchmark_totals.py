@@ -41,7 +41,7 @@ def test_hallusionbench_by_hand():
     found = figures(scored_set(find("hallusionbench"), samples, scored), records(scored), {"limit": None})
     metrics = {name: one["value"] for name, one in found["columns"]["official"]["headline"].items()}
     # aAcc 4 of 6. Figures: (VD chart 0 0) all right, (VD chart 0 1) not, (VS map 0 1) not: 1 of 3.
-    # Pairs: (VD chart 0, question 0) is right on both figures, question 1 not; (VS map 0, 0) not, (VS map 0, 1): 2 of 4.
+    # Pairs: (VD chart 0, 0) is right on both figures, (VD chart 0, 1) not; (VS map 0, 0) not, (VS map 0, 1): 2 of 4.
     assert metrics == pytest.approx(
         {"aAcc": 4 / 6, "fAcc": 1 / 3, "qAcc": 2 / 4, "mean of aAcc, fAcc, qAcc": (4 / 6 + 1 / 3 + 2 / 4) / 3}
     )

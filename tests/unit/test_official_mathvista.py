@@ -24,7 +24,8 @@ LETTERS = asked("C", options=("A", "B", "C"), answer="C", question_type="multi_c
         (CHOICE, "8/12", "8/11", True),  # the nearest by Levenshtein
         (CHOICE, "bleu", "blue", False),
         (CHOICE, "D", "blue", False),
-        (CHOICE, "E", "3/11", False),  # no such letter: the nearest, and of three at a distance of 4 the first
+        (CHOICE, "E", None, False),  # no such letter, and no option is near: the official code takes the first
+        (CHOICE, "no idea", None, False),
         (TWICE, "C", "5", True),  # an option that stands there twice
         (LETTERS, "C", "C", True),
         (INTEGER, "14", "14", True),
@@ -53,7 +54,7 @@ def test_official_normalisation(question, extraction, prediction, right):
         (CHOICE, "\\boxed{B}", "B"),
         (CHOICE, "We count.\n\nThe correct answer is (B) 8/11.", "B"),
         (CHOICE, "The answer is dark red.", "C"),
-        (CHOICE, "The answer is reddish.", "reddish"),  # marked: the nearest is taken
+        (CHOICE, "The answer is darkish red.", "darkish red"),  # of which the nearest is taken
         (CHOICE, "We count.\nSo it is (B).", "B"),
         (CHOICE, "B. 8/11\n\nThis is because eight of the eleven parts that there are in the shape are blue.", "B"),
         (CHOICE, "I cannot see the shape, and thus I am not able to say what it may be here.", None),  # never a guess
