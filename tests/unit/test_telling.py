@@ -15,7 +15,7 @@ def test_settings_by_hand():
         "mmstar": {"prompts": {"name": "official", "hash": "bb"}, "generation": HOW},
     }
     assert settings_line("base", origins) == (
-        "base: prompts official (mmmu aa, mmstar bb); greedy and 4 samples at temperature 0.7, seed 1; at most 8,192 "
+        "base: prompts official aa (mmmu), official bb (mmstar); greedy and 4 samples at temperature 0.7, seed 1; at most 8,192 "
         "new tokens; images of 3,136 to 1,003,520 pixels; the chat template's system turn"
     )
     own = {
@@ -25,7 +25,7 @@ def test_settings_by_hand():
         }
     }
     line = settings_line("base", own)
-    assert "prompts ours (mmmu cc); greedy, seed 1;" in line and line.endswith("; system prompt 'Look.'")
+    assert "prompts ours cc; greedy, seed 1;" in line and line.endswith("; system prompt 'Look.'")
 
 
 def test_progress_is_lines_that_a_recipes_console_shows(capsys):

@@ -45,14 +45,15 @@ def settings_line(name: str, origins: Mapping[str, Mapping[str, Any]]) -> str:
     """The prompts and settings of a model's responses on one line; `origins` by benchmark."""
     if not origins:
         return f"{name}: nothing to show"
-    prompts: dict[str, list[str]] = {}
+    prompts: dict[tuple[str, str], list[str]] = {}
     for benchmark, origin in origins.items():
-        prompts.setdefault(origin["prompts"]["name"], []).append(f"{benchmark} {origin['prompts']['hash']}")
+        prompts.setdefault((origin["prompts"]["name"], origin["prompts"]["hash"]), []).append(benchmark)
+    hashes = [f"{known} {hash_}" + f" ({', '.join(of)})" * (len(prompts) > 1) for (known, hash_), of in prompts.items()]
     how = next(iter(origins.values()))["generation"]
     drawn = "greedy"
     if how["samples"]:
         drawn += f" and {how['samples']} samples at temperature {how['temperature']:g}"
-    parts = [f"prompts {known} ({', '.join(hashes)})" for known, hashes in prompts.items()]
+    parts = [f"prompts {', '.join(hashes)}"]
     parts += [f"{drawn}, seed {how['seed']}", f"at most {how['max_new_tokens']:,} new tokens"]
     parts.append(f"images of {how['least_pixels']:,} to {how['most_pixels']:,} pixels")
     system = how["system_prompt"]
