@@ -34,11 +34,13 @@ class SourceRows:
 def open_rows(source: Source, data: str, split: str, only: Sequence[str] | None = None) -> SourceRows:
     """The rows of one split of `data`: a file (whose only split it is), a folder as `datasets` reads it, or a hub name.
 
+    Offline (HF_HUB_OFFLINE) a hub name stands for what of it is in the hub's cache.
     With `only`, other columns than these need not be in the rows: they are left in a parquet file.
 
     Raises:
         ValueError: nothing there, an unknown kind of file, no rows, or missing columns (names them, shows a row).
     """
+    data = _cached(data)
     path = Path(data)
     if path.suffix in FILE_LOADERS and not path.is_file():
         raise ValueError(f"{data}: no such data file")
@@ -49,6 +51,19 @@ def open_rows(source: Source, data: str, split: str, only: Sequence[str] | None 
     folder = path if path.is_dir() else path.parent if path.is_file() else Path()
     rows = _of_split(source, _checked(_streamed(source, data, split, only), data), split)
     return SourceRows(_with_columns(source, rows, data), folder)
+
+
+def _cached(data: str) -> str:
+    """`data`, or the folder in the hub's cache of a hub name that cannot be asked for. (`datasets` streams from the hub
+    only.)"""
+    from huggingface_hub import constants, errors, snapshot_download
+
+    if Path(data).exists() or not constants.HF_HUB_OFFLINE:
+        return data
+    try:
+        return snapshot_download(data, repo_type="dataset", local_files_only=True)
+    except (errors.HFValidationError, errors.LocalEntryNotFoundError):
+        return data  # no hub name, or nothing in the cache: what reads it says so
 
 
 def settled(source: Source, data: str, split: str) -> Source:

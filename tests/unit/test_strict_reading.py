@@ -137,6 +137,23 @@ def test_only_the_rows_kept_count(tmp_path):
         read_part(replace(only, keep={"problem_version": "Vision only"}), where, "v", limit=5)
 
 
+def test_offline_a_hub_name_is_read_from_the_hubs_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    part = Part("val", "mmstar", "val", 2)
+    with pytest.raises(ValueError, match="Lin-Chen/MMStar: cannot load it"):
+        read_part(part, "Lin-Chen/MMStar", "mmstar/val")
+    repository = tmp_path / "hub" / "datasets--Lin-Chen--MMStar"
+    snapshot = repository / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc")
+    readme = "---\nconfigs:\n- config_name: val\n  data_files:\n  - split: val\n    path: mmstar.parquet\n---\n"
+    (snapshot / "README.md").write_text(readme)
+    table(snapshot / "mmstar.parquet", [star(0), star(1)])
+    assert [sample.extra["index"] for sample in read_part(part, "Lin-Chen/MMStar", "mmstar/val")] == [0, 1]
+
+
 # TSV
 
 
