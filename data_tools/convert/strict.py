@@ -16,7 +16,7 @@ from typing import Any
 from data_tools.convert.load import open_rows
 from data_tools.convert.pipeline import escaped_draft, pictures_of, sample_of
 from data_tools.convert.sources import find
-from data_tools.convert.sources.source import Draft, Row, Source, Unreadable
+from data_tools.convert.sources.source import Draft, Row, Source, Unreadable, kept
 from data_tools.formats.markup import escaped
 from data_tools.formats.rows import IMAGE_PLACEHOLDER
 from data_tools.formats.sample import DataSample
@@ -113,6 +113,7 @@ def _draft(source: Source, row: Row | Unreadable, place: str) -> Draft:
         raise ValueError(f"{place}: {row.text}")
     try:
         draft = source.draft(row)
+        draft = replace(draft, extra=kept(row, "index") | dict(draft.extra))  # VLMEvalKit finds its questions by it
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from error
     except (TypeError, AttributeError, LookupError) as error:  # a column of another type than documented

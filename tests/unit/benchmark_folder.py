@@ -54,7 +54,11 @@ def hallusion(set_id: str, figure: str, question: str, gold: str) -> DataSample:
 
 SAMPLES = {
     "mathvista": [vista(1), vista(2), vista(3), vista(4)],
-    "hallusionbench": [hallusion("0", "0", "0", "yes"), hallusion("0", "1", "0", "no"), hallusion("1", "0", "0", "yes")],
+    "hallusionbench": [
+        hallusion("0", "0", "0", "yes"),
+        hallusion("0", "1", "0", "no"),
+        hallusion("1", "0", "0", "yes"),
+    ],
 }
 # question's place, drawn, response, tokens, truncated, official (answer, right, parsed), ours (answer, right)
 BASE = {
@@ -136,7 +140,12 @@ def estimate(value: float, **more) -> dict:
     return {"value": value, "interval": [0.2, 0.8]} | more
 
 
-MEANS = {"mean of aAcc, fAcc, qAcc": estimate(0.611), "aAcc": estimate(0.667), "fAcc": estimate(0.5), "qAcc": estimate(0.666)}
+MEANS = {
+    "mean of aAcc, fAcc, qAcc": estimate(0.611),
+    "aAcc": estimate(0.667),
+    "fAcc": estimate(0.5),
+    "qAcc": estimate(0.666),
+}
 TASK = {"n": 4, "official": {"accuracy": 0.25, "interval": [0.1, 0.9]}, "ours": {"accuracy": 0.5, "interval": None}}
 DRAWN = {
     "avg_at_k": estimate(0.5),

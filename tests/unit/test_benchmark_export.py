@@ -51,7 +51,9 @@ def test_pandas_reads_the_file_as_vlmevalkit_does(tmp_path):
     pandas = pytest.importorskip("pandas")
     path = tmp_path / "x.tsv"
     said = 'a "quoted"\ttab\nnew line\r\n</answer>'
-    path.write_bytes(prediction_file([{"index": "1", "prediction": said}, {"index": "2", "A": "x", "prediction": ""}]).encode())
+    path.write_bytes(
+        prediction_file([{"index": "1", "prediction": said}, {"index": "2", "A": "x", "prediction": ""}]).encode()
+    )
     data = pandas.read_csv(path, sep="\t")
     assert list(data.columns) == ["index", "A", "prediction"] and list(data["index"]) == [1, 2]
     assert data["prediction"][0] == said and pandas.isna(data["A"][0]) and data["A"][1] == "x"
@@ -69,7 +71,12 @@ def test_mmmu_needs_the_index_of_vlmevalkits_own_table():
     with pytest.raises(ValueError, match=r"mmmu/validation/validation_Art_1: VLMEvalKit looks up .*MMMU_DEV_VAL.tsv"):
         prediction_row(made, "A")
     row = prediction_row(replace(made, extra=extra | {"index": "17"}), "A")
-    assert (row["index"], row["split"], row["category"], row["l2-category"]) == ("17", "validation", "Art", "Art and Design")
+    assert (row["index"], row["split"], row["category"], row["l2-category"]) == (
+        "17",
+        "validation",
+        "Art",
+        "Art and Design",
+    )
     opened = replace(made, options=(), gold="5", extra=extra | {"index": "18"})
     assert prediction_row(opened, "5")["A"] == ""  # an open question, to its rule
 
@@ -87,7 +94,7 @@ def test_lmms_evals_from_log_finds_each_response_by_its_place(tmp_path):
     names = [path.name for path in written]
     assert names[:2] == ["mathvista_testmini_format.json", "20261127_000000_samples_mathvista_testmini_format.jsonl"]
     log = json.loads(written[0].read_text())
-    # what `from_log` reads: args.model, args.model_args, args.limit, model_configs.task, logs[].doc_id, logs[].resps[0][0]
+    # what `from_log` reads: args (model, model_args, limit), model_configs.task, logs[] (doc_id, resps[0][0])
     assert log["args"] == {"model": "base", "model_args": "", "limit": 4}  # LIMITED: it wants have_limits=True
     assert log["model_configs"]["task"] == "mathvista_testmini_format"
     assert {one["doc_id"]: one["resps"][0][0] for one in log["logs"]}[2] == "<answer>red</answer>"

@@ -42,7 +42,9 @@ def test_a_chosen_benchmark_shows_its_metrics_groups_and_settings(page):
     ]
     vista_about = show(page, "benchmark=mathvista").all("#about")[0]
     assert "figure question answering425.0 [10.0, 90.0]50.0" in vista_about.text.replace(" ", " ")
-    settings = dict(zip([one.text for one in vista_about.all("dt")], [one.text for one in vista_about.all("dd")], strict=True))
+    settings = dict(
+        zip([one.text for one in vista_about.all("dt")], [one.text for one in vista_about.all("dd")], strict=True)
+    )
     assert (settings["prompts hash"], settings["generation max pixels"]) == ("0f0f0f", "12845056")
     assert "model files" not in " ".join(settings)
 
@@ -88,7 +90,11 @@ def test_a_question_with_image_prompt_verdicts_and_samples(page):
     detail = show(page, ONE).all("#detail")[0]
     assert detail.all("h2")[0].text == "mathvista/testmini/1"
     assert detail.all(".prompt")[0].text == "What colour has circle 1?\n(A) red\n(B) blue"
-    assert [row.text for row in detail.all(".verdicts")[0].all("tr")] == ["officialrightred", "oursrightA", "length12 tokens"]
+    assert [row.text for row in detail.all(".verdicts")[0].all("tr")] == [
+        "officialrightred",
+        "oursrightA",
+        "length12 tokens",
+    ]
     assert [button.text for button in detail.all("button")] == ["greedy right", "sample 1 wrong"]
     assert detail.all(".response")[0].text == BASE["mathvista"][0][2]
     assert detail.all(".thought")[0].text == "<think>It is red.</think>"
@@ -130,7 +136,9 @@ def test_the_picture_that_a_reader_sees(page, tmp_path):
     shot = tmp_path / "shot.png"
     browse(page, ONE, "--virtual-time-budget=2000", f"--screenshot={shot}")
     colours = {colour: count for count, colour in Image.open(shot).convert("RGB").getcolors(1 << 21)}
-    assert sum(n for (r, g, b), n in colours.items() if r > 190 and g < 80 and b < 80) > 1500, "the red circle is not seen"
+    assert sum(n for (r, g, b), n in colours.items() if r > 190 and g < 80 and b < 80) > 1500, (
+        "the red circle is not seen"
+    )
 
 
 def test_texts_are_in_files_of_a_few_questions_which_the_page_finds_by_place(tmp_path):

@@ -86,7 +86,9 @@ def test_the_report_has_own_metrics_samples_counts_attention_and_groups():
     ]
     counts = rows_of(text, "Counts and lengths")[0][2:]
     assert counts == [f"{one} LIMITED" for one in ("1", "2", "1", "0", "18", "5 / 9 / 12", "64")]
-    assert rows_of(text, "Attention") == [["MathVista (testmini)", "base", "8.1 LIMITED", "0.21 LIMITED", "0.1 LIMITED"]]
+    assert rows_of(text, "Attention") == [
+        ["MathVista (testmini)", "base", "8.1 LIMITED", "0.21 LIMITED", "0.1 LIMITED"]
+    ]
     groups = rows_of(text, "By group")
     assert groups == [
         ["figure question answering", "**25.0** [10.0, 90.0] LIMITED", "**50.0** LIMITED", "4 LIMITED", "–", "–", "–"]
@@ -139,10 +141,16 @@ def test_verdicts_of_every_kind(out):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda folder: (folder / "mathvista.scored.jsonl").write_text(""), "no score of mathvista/testmini/1; `avar score"),
+        (
+            lambda folder: (folder / "mathvista.scored.jsonl").write_text(""),
+            "no score of mathvista/testmini/1; `avar score",
+        ),
         (lambda folder: (folder / "mathvista.scored.jsonl").write_text("{}\n"), "line 1: not an object with id"),
         (lambda folder: (folder / "mathvista.scored.jsonl").write_text("[" * 100_000), "line 1: not JSON"),
-        (lambda folder: (folder / "mathvista.responses.jsonl").write_text(""), "no response to question mathvista/testmini/1"),
+        (
+            lambda folder: (folder / "mathvista.responses.jsonl").write_text(""),
+            "no response to question mathvista/testmini/1",
+        ),
         (lambda folder: (folder / "mathvista.samples.parquet").unlink(), "no such data file"),
     ],
 )
@@ -223,7 +231,9 @@ def test_other_questions_cannot_be_compared(out, tmp_path):
         compare_sides(side(out, "base"), side(tmp_path, None))
     results["models"]["few"]["benchmarks"] = {"mmstar": {}}
     (tmp_path / "benchmarks.json").write_text(json.dumps(results))
-    with pytest.raises(ValueError, match="no benchmark in common: they were asked mathvista, hallusionbench and mmstar"):
+    with pytest.raises(
+        ValueError, match="no benchmark in common: they were asked mathvista, hallusionbench and mmstar"
+    ):
         compare_sides(side(out, "base"), side(tmp_path, None))
 
 
@@ -268,7 +278,9 @@ def test_scores_with_and_without_what_stands_in_training_data(tmp_path, capsys):
 def test_where_no_question_is_left_there_is_no_score(tmp_path):
     write_folder(tmp_path)
     asked = [
-        rl_row(id="t", source="x", question="Are the two lines equally long in this picture?", gold="1", index=0, split="t")
+        rl_row(
+            id="t", source="x", question="Are the two lines equally long in this picture?", gold="1", index=0, split="t"
+        )
     ]
     write_rows(asked, tmp_path / "train.parquet")
     assert avar(["report", str(tmp_path), "--check-train", str(tmp_path / "train.parquet")]) == 0
@@ -276,5 +288,3 @@ def test_where_no_question_is_left_there_is_no_score(tmp_path):
     assert len(found["found"]["text"]) == 3
     assert found["models"]["base"]["nothing found"] == {"n": 0, "official": None, "ours": None}
     assert found["models"]["base"]["images not found"]["n"] == 3
-
-

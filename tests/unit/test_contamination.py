@@ -65,7 +65,10 @@ def test_the_same_pixels_in_another_file_format_are_the_same_image(tmp_path):
 
 
 def test_a_recompressed_or_smaller_copy_is_near_and_another_picture_is_not(tmp_path):
-    copies = [row("Else.", encoded(scene(1), "JPEG", quality=80), "jpeg"), row("Else.", scene(2).resize((320, 240)), "large")]
+    copies = [
+        row("Else.", encoded(scene(1), "JPEG", quality=80), "jpeg"),
+        row("Else.", scene(2).resize((320, 240)), "large"),
+    ]
     search = searched(tmp_path, *copies, row("Else.", scene(3), "other"))
     assert search.found["image"] == {}
     assert search.found["near_image"] == {

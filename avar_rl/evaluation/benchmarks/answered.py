@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,12 +12,10 @@ from urllib.parse import quote
 from avar_rl.evaluation.benchmarks.benchmark import find
 from avar_rl.evaluation.benchmarks.prompting import PromptSet, load_prompts
 from avar_rl.evaluation.benchmarks.records import read_records
+from avar_rl.evaluation.benchmarks.score import RESULTS
+from avar_rl.evaluation.benchmarks.scored import COLUMNS
 from avar_rl.evaluation.benchmarks.scoring import turn_of
-from data_tools.formats.rows import IMAGE_PLACEHOLDER
 from data_tools.formats.sample import DataSample, read_samples
-
-RESULTS = "benchmarks.json"
-COLUMNS = ("official", "ours", "judge")  # in which a response is scored
 
 
 @dataclass(frozen=True)
@@ -99,15 +97,16 @@ def asked_prompts(benchmark: str, origin: Mapping[str, Any]) -> PromptSet | None
     return prompts if prompts.hash == origin["prompts"]["hash"] else None
 
 
-def read_answered(out: Path, name: str, benchmark: str) -> Iterator[AnsweredQuestion]:
-    """The questions of a benchmark in their order, with a model's responses; images a small batch in memory at a time.
+def read_answered(out: Path, name: str, benchmark: str, *, with_images: bool = True) -> Iterator[AnsweredQuestion]:
+    """The questions of a benchmark in their order, with a model's responses; images a small batch in memory at a time,
+    or none, which is much faster.
 
     Raises:
         ValueError: a file is missing or damaged, or they do not belong together.
     """
     answers = read_answers(out, name, benchmark)
     path = questions_path(out, name, benchmark)
-    for sample in read_samples(path):
+    for sample in read_samples(path, with_images=with_images):
         if sample.id not in answers:
             raise ValueError(f"{path}: no response to question {sample.id}; go on with `avar evaluate`")
         yield AnsweredQuestion(sample, answers.pop(sample.id))
@@ -116,18 +115,8 @@ def read_answered(out: Path, name: str, benchmark: str) -> Iterator[AnsweredQues
 
 
 def read_questions(out: Path, name: str, benchmark: str) -> list[DataSample]:
-    """The questions of a benchmark in their order, without their images and the marks of these.
-
-    Raises:
-        ValueError: the file is missing or damaged.
-    """
-    return [without_images(sample) for sample in read_samples(questions_path(out, name, benchmark))]
-
-
-def without_images(sample: DataSample) -> DataSample:
-    """A question in words alone."""
-    question, *options = (text.replace(IMAGE_PLACEHOLDER, " ").strip() for text in (sample.question, *sample.options))
-    return replace(sample, question=question or "-", options=tuple(options), images=())
+    """The questions of a benchmark in their order, without their images. ValueError: the file is missing or damaged."""
+    return list(read_samples(questions_path(out, name, benchmark), with_images=False))
 
 
 def questions_path(out: Path, name: str, benchmark: str) -> Path:
@@ -163,7 +152,7 @@ def _order(answer: Answer) -> int:
 
 
 def json_lines(path: Path, keys: Sequence[str]) -> list[dict[str, Any]]:
-    """The objects of a file with one JSON object a line, each with `keys`. ValueError: no such file, or another line."""
+    """The objects of a file with one JSON object a line, each with `keys`. ValueError: no such file, another line."""
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     found = []

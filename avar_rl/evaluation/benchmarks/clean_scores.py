@@ -1,4 +1,4 @@
-"""Scores with and without the questions that stand in training data: OUT/contamination.json and OUT/contamination.md."""
+"""Scores with and without the questions that stand in training data: OUT/contamination.json and .md."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ from data_tools.formats.sample import read_samples
 
 KIND_NAMES = {"image": "same image", "near_image": "near image", "text": "text"}
 COLUMNS = ("official", "ours")
-KEPT = {"all": (), "images not found": ("image", "near_image"), "nothing found": KINDS}  # name → kinds that are left out
+KEPT = {
+    "all": (),
+    "images not found": ("image", "near_image"),
+    "nothing found": KINDS,
+}  # name → kinds that are left out
 
 
 def write_contamination(out: Path, results: Mapping[str, Any], files: Sequence[Path]) -> list[Path]:
@@ -41,7 +45,9 @@ def write_contamination(out: Path, results: Mapping[str, Any], files: Sequence[P
     found["benchmarks"] = {
         benchmark: {
             "n": len(ids),
-            "found": {kind: {id_: search.found[kind][id_] for id_ in ids if id_ in search.found[kind]} for kind in KINDS},
+            "found": {
+                kind: {id_: search.found[kind][id_] for id_ in ids if id_ in search.found[kind]} for kind in KINDS
+            },
             "models": {
                 name: _scores(out, name, benchmark, search)
                 | {"limited": results["models"][name]["benchmarks"][benchmark]["limited"]}
@@ -69,7 +75,7 @@ def _add(search: Search, out: Path, benchmark: str, names: Sequence[str]) -> lis
 
 
 def _scores(out: Path, name: str, benchmark: str, search: Search) -> dict[str, Any]:
-    """Of each choice of KEPT: n, and column → the benchmark's first metric over those questions; None where none is left."""
+    """Of each choice of KEPT: n, and column → the benchmark's first metric over its questions, None without any."""
     questions, lines = read_questions(out, name, benchmark), read_scored(out, name, benchmark)
     found: dict[str, Any] = {}
     for kept, kinds in KEPT.items():
@@ -137,7 +143,9 @@ def _document(found: Mapping[str, Any]) -> str:
         f"{found['unreadable_images']} unreadable images.",
         table(_COUNTS_HEAD, _counts(found), text=1),
         "Scores in percent, of all questions, of those whose images were not found, and of those of which nothing was:",
-        table(_SCORES_HEAD, _kept_scores(found, lambda value, interval: f"{percent(value)} {between(interval)}"), text=3),
+        table(
+            _SCORES_HEAD, _kept_scores(found, lambda value, interval: f"{percent(value)} {between(interval)}"), text=3
+        ),
     ]
     for benchmark, one in found["benchmarks"].items():
         ids = dict.fromkeys(id_ for of_kind in one["found"].values() for id_ in of_kind)

@@ -1,8 +1,8 @@
 """Compare two models or settings on the same questions of benchmarks: `avar compare A B [--models X Y]`.
 
-A and B are folders of evaluations (or their benchmarks.json), also the same one twice with two of its models. Prints, for
-each benchmark and metric, both scores, their difference with its paired 95 % interval, and whether that is within noise;
-writes the differences as a plot with --plot, and everything as JSON with --json.
+A and B are folders of evaluations (or their benchmarks.json), also the same one twice with two of its models. Prints,
+for each benchmark and metric, both scores, their difference with its paired 95 % interval, and whether that is within
+noise; writes the differences as a plot with --plot, and everything as JSON with --json.
 """
 
 from __future__ import annotations
@@ -48,9 +48,10 @@ def side(path: Path, name: str | None) -> Side:
 
     results = read_results(path)
     if name is None:
-        name, *others = results["models"]
-        if others:
+        if len(results["models"]) > 1:
             raise ValueError(f"{path} has the models {', '.join(results['models'])}: say which with --models X Y")
+        (name,) = results["models"]
+    assert name is not None
     return Side(path if path.is_dir() else path.parent, name, figures_of(results, name, path))
 
 
@@ -90,17 +91,18 @@ def differing_settings(before: Side, after: Side, benchmarks: Sequence[str]) -> 
 
 def print_comparison(before: Side, after: Side, found: Mapping[str, Mapping[str, Any]]) -> None:
     """Prints every metric of every benchmark: both scores, difference, interval, verdict."""
+    from avar_rl.evaluation.benchmarks.scored import COLUMNS
     from avar_rl.evaluation.benchmarks.wording import LIMITED, between, counted, give_or_take, points
     from avar_rl.runtime import tables
 
     screen = tables.console()
-    for column in ("official", "ours", "judge"):
+    for column in COLUMNS:
         if not any(column in one["columns"] for one in found.values()):
             continue
         table = tables.table(
             ("benchmark", "metric", "A", "B", "B - A", "paired 95 %", "", "n"),
             text=("benchmark", "metric"),
-            title=f"{column}: A = {before.name}, B = {after.name}, the same questions, in percent ± half the 95 % interval",
+            title=f"{column}: A = {before.name}, B = {after.name}, the same questions; % ± half the 95 % interval",
         )
         for benchmark, one in found.items():
             mark = "*" if one["limited"] else ""
@@ -128,7 +130,7 @@ def _told(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def plot_comparison(before: Side, after: Side, found: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-    """Draws the differences with their intervals as PNG, a line for each benchmark, by the official rules and by ours."""
+    """Draws the differences with their intervals as PNG, for each benchmark by the official rules and by ours."""
     from avar_rl.evaluation.benchmarks.wording import LIMITED
     from avar_rl.runtime.plots import file_pyplot, save_figure
 

@@ -1,9 +1,9 @@
 """The greedy responses of a model in the files that VLMEvalKit and lmms-eval score, each in an environment of its own.
 
-vlmevalkit: OUT/NAME/vlmevalkit/NAME_DATASET.tsv, which its datasets' `evaluate` takes: the columns that its tables have,
-    without the image, and `prediction`. (What it calls its JSON form it reads as a list, which `evaluate` cannot use.)
+vlmevalkit: OUT/NAME/vlmevalkit/NAME_DATASET.tsv, which its datasets' `evaluate` takes: the columns that its tables
+    have, without the image, and `prediction`. (Its JSON form it reads as a list, which `evaluate` cannot use.)
 lmms-eval: OUT/NAME/lmms-eval/TASK.json, which its model `from_log` answers with, so that its tasks score the responses;
-    and DATE_samples_TASK.jsonl, the log of samples that it documents, without `doc_hash`, which needs its own documents.
+    and DATE_samples_TASK.jsonl, its documented log of samples, without `doc_hash`, which needs its own documents.
 
 `prediction` and `resps` are a response as the model wrote it, or with `answer` the final answer only (`final_answer`).
 """
@@ -18,11 +18,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from avar_rl.evaluation.benchmarks.answered import figures_of, read_answered, read_results, without_images
-from avar_rl.evaluation.benchmarks.benchmark import find, known_options
+from avar_rl.evaluation.benchmarks.answered import figures_of, read_answered, read_results
+from avar_rl.evaluation.benchmarks.benchmark import find
 from avar_rl.evaluation.benchmarks.official.reading import final_text
 from avar_rl.runtime.files import write_whole
-from data_tools.formats.sample import DataSample, letters
+from data_tools.formats.rows import IMAGE_PLACEHOLDER
+from data_tools.formats.sample import DataSample, known_options, letters
 
 # benchmark/part → what VLMEvalKit and lmms-eval call it
 DATASETS = {
@@ -38,7 +39,7 @@ DATASETS = {
     "hallusionbench/image": ("HallusionBench", "hallusion_bench_image"),
 }
 HALLUSION_IDS = ("category", "subcategory", "visual_input", "set_id", "figure_id", "question_id")
-Line = tuple[DataSample, str]  # a question without its images, and what is exported of the response to it
+Line = tuple[DataSample, str]  # a question, and what is exported of the response to it
 
 
 def export(out: Path, name: str, layout: str, form: str = "response") -> list[Path]:
@@ -55,8 +56,8 @@ def export(out: Path, name: str, layout: str, form: str = "response") -> list[Pa
     written = []
     for benchmark, figures in figures_of(results, name, out).items():
         parts: dict[str, list[Line]] = {part.name: [] for part in find(benchmark).parts}
-        for question in read_answered(out, name, benchmark):
-            line = without_images(question.sample), text(question.answers[0].response)
+        for question in read_answered(out, name, benchmark, with_images=False):
+            line = question.sample, text(question.answers[0].response)
             parts[question.sample.extra["part"]].append(line)
         for part, lines in parts.items():
             dataset, task = DATASETS[f"{benchmark}/{part}"]
@@ -72,9 +73,14 @@ def export(out: Path, name: str, layout: str, form: str = "response") -> list[Pa
 
 
 def final_answer(response: str) -> str:
-    """The part of a response that states its answer, as the official rules see it; all of it where a thought is open."""
+    """The part of a response that states its answer, as the official rules see it; all where a thought is open."""
     found = final_text(response)
     return response if found is None else found
+
+
+def without_marks(text: str) -> str:
+    """A text without the marks of images."""
+    return text.replace(IMAGE_PLACEHOLDER, " ").strip()
 
 
 # ---- VLMEvalKit ----
@@ -85,8 +91,8 @@ def prediction_row(sample: DataSample, prediction: str) -> dict[str, str]:
         ValueError: the benchmark is one whose questions it looks up by an index that only its own table has.
     """
     extra, options = sample.extra, known_options(sample)
-    row = {"index": _index(sample), "question": sample.question, "answer": sample.gold}
-    row |= dict(zip(letters(len(options)), options, strict=True))
+    row = {"index": _index(sample), "question": without_marks(sample.question), "answer": sample.gold}
+    row |= dict(zip(letters(len(options)), map(without_marks, options), strict=True))
     row |= {key: _text(value) for key, value in extra.items() if key not in ("part", "options", *row)}
     row |= _own_columns(sample, options)
     return row | {"prediction": prediction}
@@ -103,7 +109,7 @@ def _index(sample: DataSample) -> str:
             f"{sample.id}: VLMEvalKit looks up the questions of MMMU and MMMU-Pro by the index of its own table, which"
             " the hub's files lack: evaluate from that table (MMMU_DEV_VAL.tsv, MMMU_Pro_10c.tsv, MMMU_Pro_V.tsv)"
         )
-    official = {"mathvista": "pid", "mathvision": "id", "mathverse": "sample_index"}.get(sample.source)
+    official = {"mathvista": "pid", "mathvision": "id", "mathverse": "sample_index"}.get(sample.source, "")
     return str(sample.extra.get(official, sample.id.rpartition("/")[2]))
 
 
@@ -158,7 +164,12 @@ def sample_log(lines: Sequence[Line]) -> list[dict[str, Any]]:
     found = []
     for place, (sample, said) in enumerate(lines):
         target = sample.extra.get("gt_answer_details", sample.extra.get("answer", sample.gold))
-        line = {"doc_id": place, "input": sample.text, "target": str(target), "filtered_resps": [_scored(said)]}
+        line = {
+            "doc_id": place,
+            "input": without_marks(sample.text),
+            "target": str(target),
+            "filtered_resps": [_scored(said)],
+        }
         if _scored(said) != said:
             line["resps"] = [[said]]
         found.append(line)

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from avar_rl.evaluation.benchmarks.answered import COLUMNS, read_answered
+from avar_rl.evaluation.benchmarks.answered import read_answered
 from avar_rl.evaluation.benchmarks.benchmark import find
 from avar_rl.evaluation.benchmarks.published import Published, published
+from avar_rl.evaluation.benchmarks.scored import COLUMNS
 from avar_rl.evaluation.benchmarks.wording import (
     Metric,
     between,
@@ -105,7 +106,9 @@ def _means(models: Mapping[str, Any]) -> str:
     for model, one in models.items():
         if mean := one.get("mean"):
             values = [mean.get(column) for column in COLUMNS]
-            shown = [_score(mean, Metric("mean", value["value"], value["interval"]) if value else None) for value in values]
+            shown = [
+                _score(mean, Metric("mean", value["value"], value["interval"]) if value else None) for value in values
+            ]
             rows.append([cell(model), *shown])
     cited = [[f"{one.name} ({one.model})", f"{one.mean:.1f}", "–", "–"] for one in published() if one.mean is not None]
     return table(["model", *COLUMNS], rows + cited, text=1) if rows else ""
@@ -211,7 +214,7 @@ def disagreements(out: Path, name: str, benchmarks: Iterable[str]) -> str:
     parts = [f"# {name}: where the columns disagree"]
     for benchmark in benchmarks:
         rows = []
-        for question in read_answered(out, name, benchmark):
+        for question in read_answered(out, name, benchmark, with_images=False):
             answer = question.answers[0]
             if answer.disagree:
                 link = f"[{cell(question.sample.id)}]({quote(name)}.html#id={quote(question.sample.id, safe='')})"

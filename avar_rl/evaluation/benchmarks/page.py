@@ -19,7 +19,6 @@ from typing import Any
 from urllib.parse import quote
 
 from avar_rl.evaluation.benchmarks.answered import (
-    COLUMNS,
     Answer,
     AnsweredQuestion,
     asked_prompts,
@@ -30,6 +29,7 @@ from avar_rl.evaluation.benchmarks.answered import (
 from avar_rl.evaluation.benchmarks.benchmark import find
 from avar_rl.evaluation.benchmarks.prompting import PromptSet
 from avar_rl.evaluation.benchmarks.published import published
+from avar_rl.evaluation.benchmarks.scored import COLUMNS
 from avar_rl.evaluation.benchmarks.wording import Metric, between, counted, metrics, of_group, percent, settings_of
 from avar_rl.runtime.files import write_whole
 from avar_rl.runtime.images import open_image, rgb
@@ -54,14 +54,16 @@ def write_page(out: Path, name: str, results: Mapping[str, Any], workers: int = 
 
     figures = figures_of(results, name, out)
     folder = out / name / "page"
-    questions: list[dict[str, Any]] = []
+    questions: list[list[Any]] = []
     with ThreadPoolExecutor(workers) as pool:
         for place, benchmark in enumerate(figures):
             prompts = asked_prompts(benchmark, figures[benchmark]["origin"])
             found = read_answered(out, name, benchmark)
             bar = tqdm(found, desc=f"page of {name}, {benchmark}", unit="question", disable=None)
             for number, chunk in enumerate(_chunks(bar)):
-                images = list(dict.fromkeys(image for one in chunk for image in one.sample.images))  # each in one thread
+                images = list(
+                    dict.fromkeys(image for one in chunk for image in one.sample.images)
+                )  # each in one thread
                 names = dict(zip(images, pool.map(thumbnail, images, itertools.repeat(folder)), strict=True))
                 texts = [_texts(one, prompts, names, out, name) for one in chunk]
                 write_whole(folder / f"{benchmark}.{number}.js", f"loaded({_json([benchmark, number, texts])});\n")

@@ -40,8 +40,8 @@ def write_reports(out: Path, results: Mapping[str, Any], names: Sequence[str]) -
 
 def print_scores(results: Mapping[str, Any], names: Sequence[str]) -> None:
     """Prints the scores of the models `names` beside the paper's, a table each; the rest is in the Markdown."""
-    from avar_rl.evaluation.benchmarks.answered import COLUMNS
     from avar_rl.evaluation.benchmarks.published import published
+    from avar_rl.evaluation.benchmarks.scored import COLUMNS
     from avar_rl.evaluation.benchmarks.wording import LIMITED, counted, give_or_take, metrics
     from avar_rl.runtime import tables
 
@@ -51,7 +51,14 @@ def print_scores(results: Mapping[str, Any], names: Sequence[str]) -> None:
         found = results["models"][name]["benchmarks"]
         columns = [column for column in COLUMNS if any(figures["columns"].get(column) for figures in found.values())]
         table = tables.table(
-            ("benchmark", *columns, "n", "cut", "unparsed", *(one.name.removeprefix("AVAR").strip(" -") for one in cited)),
+            (
+                "benchmark",
+                *columns,
+                "n",
+                "cut",
+                "unparsed",
+                *(one.name.removeprefix("AVAR").strip(" -") for one in cited),
+            ),
             text=("benchmark",),
             title=f"{name}: accuracy in percent ± half its 95 % interval, beside {cited[0].model} and AVAR's paper",
         )
@@ -109,7 +116,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         default="response",
         help="write a response as it is, or its final answer only: after </think>, inside <answer> (default response)",
     )
-    parser.add_argument("--overlay", nargs="+", metavar="ID", help="draw the attention to the images of these questions")
+    parser.add_argument(
+        "--overlay", nargs="+", metavar="ID", help="draw the attention to the images of these questions"
+    )
     options = parser.parse_args(argv)
     try:
         report(options)

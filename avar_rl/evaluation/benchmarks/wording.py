@@ -78,7 +78,9 @@ def settings_of(origin: Mapping[str, Any]) -> list[tuple[str, str]]:
                 if key != "files":
                     enter(f"{name} {key}".strip(), inner)
         elif value is not None:
-            found.append((name.replace("_", " "), ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
+            found.append(
+                (name.replace("_", " "), ", ".join(map(str, value)) if isinstance(value, list) else str(value))
+            )
 
     enter("", origin)
     return found
