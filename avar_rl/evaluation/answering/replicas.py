@@ -67,8 +67,8 @@ class ReplicaPool:
     """`count` engines for one model. Used as `AnsweringEngine` is: a context with `answers`.
 
     Raises:
-        ValueError: prompts and responses exceed the model's context, or Ray has not the GPUs (without GPUs, CPUs).
-        ConnectionError: no Ray answers at RAY_ADDRESS.
+        ValueError: prompts and responses exceed the model's context, no Ray answers at RAY_ADDRESS, or it has not the
+            GPUs (without any, CPUs).
     """
 
     def __init__(self, model: str, limits: PromptLimits, settings: GenerationSettings, count: int) -> None:
@@ -141,7 +141,11 @@ def _join_ray() -> bool:
     if ray.is_initialized():
         return False
     environment = {"env_vars": ray_workers_environment()}
-    ray.init(named or "local", runtime_env=environment, log_to_driver=False, include_dashboard=None if named else False)
+    dashboard = None if named else False
+    try:
+        ray.init(named or "local", runtime_env=environment, log_to_driver=False, include_dashboard=dashboard)
+    except ConnectionError as error:
+        raise ValueError(f"RAY_ADDRESS={named}: no Ray answers there; start one, or unset RAY_ADDRESS") from error
     return True
 
 
