@@ -15,8 +15,8 @@ def test_settings_by_hand():
         "mmstar": {"prompts": {"name": "official", "hash": "bb"}, "generation": HOW},
     }
     assert settings_line("base", origins) == (
-        "base: prompts official aa (mmmu), official bb (mmstar); greedy and 4 samples at temperature 0.7, seed 1; at most "
-        "8,192 new tokens; images of 3,136 to 1,003,520 pixels; the chat template's system turn"
+        "base: prompts official aa (mmmu), official bb (mmstar); greedy and 4 samples at temperature 0.7, seed 1; at "
+        "most 8,192 new tokens; images of 3,136 to 1,003,520 pixels; the chat template's system turn"
     )
     own = {
         "mmmu": {

@@ -43,8 +43,8 @@ class Replica:
     async def answer(self, request: AnswerRequest) -> Response:
         """The response to one request."""
         number, self._count = self._count, self._count + 1
-        self._waiting[number] = future = asyncio.get_running_loop().create_future()
         self._engine.add(AnswerRequest(number, request.question, request.sample))
+        self._waiting[number] = future = asyncio.get_running_loop().create_future()
         if self._stepping is None or self._stepping.done():
             self._stepping = asyncio.create_task(self._run())
         return await future
@@ -57,10 +57,9 @@ class Replica:
                     assert isinstance(request.key, int)
                     self._waiting.pop(request.key).set_result(response)
                 await asyncio.sleep(0)
-        except BaseException as error:
-            for future in self._waiting.values():
-                future.set_exception(error)
-            raise
+        except BaseException as error:  # noqa: BLE001 (each request that waits raises it)
+            while self._waiting:
+                self._waiting.popitem()[1].set_exception(error)
 
 
 class ReplicaPool:
