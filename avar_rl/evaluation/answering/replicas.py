@@ -76,7 +76,7 @@ class ReplicaPool:
         check_context(model, limits, settings)
         self._started = _join_ray()
         gpus = settings.tensor_parallel if torch.cuda.is_available() or _has_gpus() else 0
-        _check_room(count, gpus)
+        check_room(count, gpus)
         self._in_flight = settings.in_flight
         actor = _actor_class(gpus, 2 * settings.in_flight)
         self._actors = [actor.remote(model, limits, settings) for _ in range(count)]
@@ -154,7 +154,8 @@ def _has_gpus() -> bool:
     return ray.cluster_resources().get("GPU", 0) > 0
 
 
-def _check_room(count: int, gpus: int) -> None:
+def check_room(count: int, gpus: int) -> None:
+    """Raises ValueError where Ray has not `gpus` GPUs, or for 0 a CPU, for each of `count` replicas."""
     import ray
 
     kind, wanted = ("GPU", count * gpus) if gpus else ("CPU", count)
