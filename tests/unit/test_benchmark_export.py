@@ -30,8 +30,8 @@ def table(path) -> list[dict[str, str]]:
 
 
 def test_the_prediction_file_of_vlmevalkit(tmp_path):
-    written = export(write_folder(tmp_path), "base", "vlmevalkit")
-    assert [path.name for path in written] == ["base_MathVista_MINI.tsv", "base_HallusionBench.tsv"]
+    written, problems = export(write_folder(tmp_path), "base", "vlmevalkit")
+    assert [path.name for path in written] == ["base_MathVista_MINI.tsv", "base_HallusionBench.tsv"] and not problems
     first, _, _, hostile = table(written[0])
     # what its MathVista scorer reads: index, question, prediction, question_type, choices, answer_option, task, skills
     assert first["index"] == "1" and first["question"].startswith("Hint: …\nQuestion: What colour")
@@ -43,7 +43,7 @@ def test_the_prediction_file_of_vlmevalkit(tmp_path):
 
 
 def test_the_greedy_response_is_written_and_no_sample(tmp_path):
-    written = export(write_folder(tmp_path), "base", "vlmevalkit")
+    written, _ = export(write_folder(tmp_path), "base", "vlmevalkit")
     assert [line["index"] for line in table(written[0])] == ["1", "2", "3", "4"]
 
 
@@ -90,7 +90,7 @@ def test_mathverse_has_its_metadata_as_a_text_of_a_mapping():
 
 
 def test_lmms_evals_from_log_finds_each_response_by_its_place(tmp_path):
-    written = export(write_folder(tmp_path), "base", "lmms-eval")
+    written, _ = export(write_folder(tmp_path), "base", "lmms-eval")
     names = [path.name for path in written]
     assert names[:2] == ["mathvista_testmini_format.json", "20261127_000000_samples_mathvista_testmini_format.jsonl"]
     log = json.loads(written[0].read_text())
@@ -126,7 +126,7 @@ def test_the_final_answer_alone(response, answer):
 
 
 def test_the_answer_form_is_written_where_it_is_asked_for(tmp_path):
-    written = export(write_folder(tmp_path), "base", "vlmevalkit", "answer")
+    written, _ = export(write_folder(tmp_path), "base", "vlmevalkit", "answer")
     assert [line["prediction"] for line in table(written[0])][:3] == ["A", "<think>so long", "red"]
 
 

@@ -49,9 +49,13 @@ def test_numbers_in_words():
 
 
 def test_settings_are_named_by_their_place_without_the_stamps_of_files():
-    found = dict(settings_of(ORIGIN | {"system": None, "layers": [1, 2]}))
+    judge = {"model": "judge-7b", "prompts": {"mathvista": "abc"}, "date": "2026-11-27", "requests": 3, "trouble": None}
+    figures = {"origin": ORIGIN | {"system": None, "layers": [1, 2]}, "columns": {"judge": {"by": judge}}}
+    found = dict(settings_of(figures))
     assert found["model path"] == "models/base" and found["layers"] == "1, 2"
-    assert not any("safetensors" in name for name in found) and "system" not in found
+    assert (found["judge model"], found["judge prompts mathvista"]) == ("judge-7b", "abc")
+    assert not any("safetensors" in name for name in found) and not {"system", "n", "judge requests"} & found.keys()
+    assert dict(settings_of({"origin": {}, "columns": {"judge": None}})) == {"judge": "none, by rules alone"}
 
 
 # ---- Markdown ----

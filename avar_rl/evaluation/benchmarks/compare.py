@@ -76,13 +76,27 @@ def compare_sides(before: Side, after: Side) -> dict[str, dict[str, Any]]:
     return found
 
 
+def mean_difference(found: Mapping[str, Mapping[str, Any]], column: str) -> dict[str, Any] | None:
+    """The paper's mean over its seven benchmarks in a column, as `totals.compared` has a metric; None without all."""
+    from avar_rl.evaluation.benchmarks.benchmark import ALL, chosen
+    from avar_rl.evaluation.benchmarks.intervals import Estimate, in_words
+    from avar_rl.evaluation.benchmarks.totals import average
+
+    of_each = [found.get(one.name, {}).get("columns", {}).get(column) for one in chosen([ALL])]
+    if not all(of_each):
+        return None
+    first = [next(iter(one.values())) for one in of_each if one]
+    means = {part: average([Estimate(**pair[part]) for pair in first]) for part in ("before", "after", "difference")}
+    return {part: mean.as_json() for part, mean in means.items()} | {"verdict": in_words(means["difference"])}
+
+
 def differing_settings(before: Side, after: Side, benchmarks: Sequence[str]) -> list[str]:
     """What the two results were not made alike in, each once, in words; the model is left out."""
     from avar_rl.evaluation.benchmarks.wording import settings_of
 
     found: dict[str, None] = {}
     for benchmark in benchmarks:
-        first, second = (dict(settings_of(one.figures[benchmark]["origin"])) for one in (before, after))
+        first, second = (dict(settings_of(one.figures[benchmark])) for one in (before, after))
         for name in dict.fromkeys((*first, *second)):
             if first.get(name) != second.get(name) and not name.startswith("model"):
                 found[f"{name}: {first.get(name, '-')} and {second.get(name, '-')}"] = None
@@ -92,27 +106,30 @@ def differing_settings(before: Side, after: Side, benchmarks: Sequence[str]) -> 
 def print_comparison(before: Side, after: Side, found: Mapping[str, Mapping[str, Any]]) -> None:
     """Prints every metric of every benchmark: both scores, difference, interval, verdict."""
     from avar_rl.evaluation.benchmarks.scored import COLUMNS
-    from avar_rl.evaluation.benchmarks.wording import LIMITED, between, counted, give_or_take, points
+    from avar_rl.evaluation.benchmarks.wording import LIMITED, counted
     from avar_rl.runtime import tables
 
-    screen = tables.console()
+    screen, limited = tables.console(), any(one["limited"] for one in found.values())
     for column in COLUMNS:
         if not any(column in one["columns"] for one in found.values()):
             continue
         table = tables.table(
-            ("benchmark", "metric", "A", "B", "B - A", "paired 95 %", "", "n"),
-            text=("benchmark", "metric"),
+            ("benchmark", "A", "B", "B - A", "paired 95 %", "", "n"),
+            text=("benchmark",),
             title=f"{column}: A = {before.name}, B = {after.name}, the same questions; % ± half the 95 % interval",
         )
         for benchmark, one in found.items():
-            mark = "*" if one["limited"] else ""
-            for metric, pair in _told(one["columns"].get(column, {})).items():
-                shown = [give_or_take(**pair[part]) + mark for part in ("before", "after")]
-                change = pair["difference"]
-                cells = points(change["value"]) + mark, between(change["interval"], points), pair["verdict"]
-                table.add_row(benchmark, tables.cut(metric), *shown, *cells, counted(one) + mark)
+            for place, (metric, pair) in enumerate(_told(one["columns"].get(column, {})).items()):
+                named = f"  {metric}" if place else benchmark if metric == "accuracy" else f"{benchmark}, {metric}"
+                table.add_row(
+                    named,
+                    *_cells(pair, one["limited"]),
+                    "" if place else counted(one) + ("*" if one["limited"] else ""),
+                )
+        if mean := mean_difference(found, column):
+            table.add_row("mean of the paper's seven", *_cells(mean, limited), "")
         screen.print(table)
-    if any(one["limited"] for one in found.values()):
+    if limited:
         screen.print(f"* {LIMITED}: of a part of the benchmark's questions")
     for name, only in ((before.name, before.figures), (after.name, after.figures)):
         if left := [benchmark for benchmark in only if benchmark not in found]:
@@ -121,6 +138,15 @@ def print_comparison(before: Side, after: Side, found: Mapping[str, Mapping[str,
     if differ:
         more = f"; and {len(differ) - SHOWN} more" if len(differ) > SHOWN else ""
         screen.print(f"not made alike: {'; '.join(map(tables.printable, differ[:SHOWN]))}{more}", markup=False)
+
+
+def _cells(pair: Mapping[str, Any], limited: bool) -> list[str]:
+    """Both scores, their difference, its interval, and the verdict."""
+    from avar_rl.evaluation.benchmarks.wording import between, give_or_take, points
+
+    mark, change = "*" if limited else "", pair["difference"]
+    scores = [give_or_take(**pair[part]) + mark for part in ("before", "after")]
+    return [*scores, points(change["value"]) + mark, between(change["interval"], points), pair["verdict"]]
 
 
 def _told(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -171,9 +197,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             plot_comparison(before, after, found, options.plot)
             print(options.plot)
         if options.json:
+            from avar_rl.evaluation.benchmarks.scored import COLUMNS
             from avar_rl.runtime.files import write_json
 
-            write_json(options.json, {"before": before.name, "after": after.name, "benchmarks": found})
+            means = {column: mean for column in COLUMNS if (mean := mean_difference(found, column))}
+            content = {"before": before.name, "after": after.name, "benchmarks": found, "mean": means}
+            write_json(options.json, content)
             print(options.json)
     except (OSError, ValueError) as error:
         print(f"avar compare: {error}", file=sys.stderr)

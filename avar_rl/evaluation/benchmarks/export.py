@@ -42,34 +42,43 @@ HALLUSION_IDS = ("category", "subcategory", "visual_input", "set_id", "figure_id
 Line = tuple[DataSample, str]  # a question, and what is exported of the response to it
 
 
-def export(out: Path, name: str, layout: str, form: str = "response") -> list[Path]:
-    """Writes a model's greedy responses in a tool's layout, `vlmevalkit` or `lmms-eval`; returns the files.
+class NoIndexError(ValueError):
+    """A question that VLMEvalKit could not find by the index that it would be written with."""
+
+
+def export(out: Path, name: str, layout: str, form: str = "response") -> tuple[list[Path], list[str]]:
+    """Writes a model's greedy responses in a tool's layout, `vlmevalkit` or `lmms-eval`.
 
     Args:
         form: what of a response is written, `response` or `answer`.
 
+    Returns:
+        The files, and a sentence for each part of a benchmark that the tool could not find its questions in.
+
     Raises:
-        ValueError: files of the model are missing or damaged, or a question lacks what the tool finds it by.
+        ValueError: files of the model are missing or damaged.
     """
     results = read_results(out)
     text: Callable[[str], str] = final_answer if form == "answer" else str
-    written = []
+    written, problems = [], []
     for benchmark, figures in figures_of(results, name, out).items():
         parts: dict[str, list[Line]] = {part.name: [] for part in find(benchmark).parts}
         for question in read_answered(out, name, benchmark, with_images=False):
-            line = question.sample, text(question.answers[0].response)
-            parts[question.sample.extra["part"]].append(line)
+            parts[question.sample.extra["part"]].append((question.sample, text(question.answers[0].response)))
         for part, lines in parts.items():
             dataset, task = DATASETS[f"{benchmark}/{part}"]
-            if layout == "vlmevalkit":
-                written.append(out / name / layout / f"{name}_{dataset}.tsv")
-                write_whole(written[-1], prediction_file([prediction_row(sample, said) for sample, said in lines]))
-            else:
-                folder = out / name / layout
-                written += [folder / f"{task}.json", folder / f"{_stamp(results)}_samples_{task}.jsonl"]
-                write_whole(written[-2], json.dumps(response_log(name, task, lines, figures["limited"])))
-                write_whole(written[-1], "".join(json.dumps(one) + "\n" for one in sample_log(lines)))
-    return written
+            try:
+                if layout == "vlmevalkit":
+                    contents = {f"{name}_{dataset}.tsv": prediction_file([prediction_row(*line) for line in lines])}
+                else:
+                    contents = _logs(name, task, lines, figures["limited"], _stamp(results))
+            except NoIndexError as error:
+                problems.append(str(error))
+                continue
+            for file, content in contents.items():
+                written.append(out / name / layout / file)
+                write_whole(written[-1], content)
+    return written, problems
 
 
 def final_answer(response: str) -> str:
@@ -88,7 +97,7 @@ def prediction_row(sample: DataSample, prediction: str) -> dict[str, str]:
     """A line of VLMEvalKit's prediction file: the columns of its table for this benchmark, and `prediction`.
 
     Raises:
-        ValueError: the benchmark is one whose questions it looks up by an index that only its own table has.
+        NoIndexError: the benchmark is one whose questions it looks up by an index that only its own table has.
     """
     extra, options = sample.extra, known_options(sample)
     row = {"index": _index(sample), "question": without_marks(sample.question), "answer": sample.gold}
@@ -105,7 +114,7 @@ def _index(sample: DataSample) -> str:
     if "index" in sample.extra:
         return str(sample.extra["index"])
     if sample.source.startswith("mmmu"):
-        raise ValueError(
+        raise NoIndexError(
             f"{sample.id}: VLMEvalKit looks up the questions of MMMU and MMMU-Pro by the index of its own table, which"
             " the hub's files lack: evaluate from that table (MMMU_DEV_VAL.tsv, MMMU_Pro_10c.tsv, MMMU_Pro_V.tsv)"
         )
@@ -152,6 +161,15 @@ def prediction_file(rows: Sequence[Mapping[str, str]]) -> str:
 
 
 # ---- lmms-eval ----
+def _logs(name: str, task: str, lines: Sequence[Line], limited: bool, stamp: str) -> dict[str, str]:
+    """File name → content of what lmms-eval answers with and of its log of samples."""
+    samples = "".join(json.dumps(line) + "\n" for line in sample_log(lines))
+    return {
+        f"{task}.json": json.dumps(response_log(name, task, lines, limited)),
+        f"{stamp}_samples_{task}.jsonl": samples,
+    }
+
+
 def response_log(name: str, task: str, lines: Sequence[Line], limited: bool) -> dict[str, Any]:
     """What lmms-eval's `from_log` reads: it answers a task's document at place `doc_id` with `resps[0][0]`."""
     logs = [{"doc_id": place, "resps": [[said]]} for place, (_, said) in enumerate(lines)]

@@ -186,7 +186,7 @@ def _group(key: str, of_models: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _settings(found: Found, versions: Mapping[str, Any]) -> str:
     """What all results were made with, then what each has of its own."""
-    of_each = {(benchmark, model): dict(settings_of(figures["origin"])) for benchmark, model, figures in found}
+    of_each = {(benchmark, model): dict(settings_of(figures)) for benchmark, model, figures in found}
     first, *rest = of_each.values()
     shared = {key: value for key, value in first.items() if all(other.get(key) == value for other in rest)}
     rows = [["all", "", cell(key), cell(value)] for key, value in shared.items()]

@@ -153,7 +153,7 @@ def _benchmark(name: str, figures: Mapping[str, Any]) -> dict[str, Any]:
         "keys": list(benchmark.groups),
         "counts": figures["counts"],
         "tokens": figures["tokens"],
-        "settings": settings_of(figures["origin"]),
+        "settings": settings_of(figures),
     }
 
 

@@ -75,8 +75,12 @@ def print_scores(results: Mapping[str, Any], names: Sequence[str]) -> None:
         screen.print(f"* {LIMITED}: of a part of the benchmark's questions, not comparable with published numbers")
 
 
-def report(options: argparse.Namespace) -> None:
-    """What the command does. ValueError: files are missing or damaged, an unknown model, question or layout."""
+def report(options: argparse.Namespace) -> int:
+    """What the command does; returns its exit status, 1 where a part of an export could not be written.
+
+    Raises:
+        ValueError: files are missing or damaged, or an unknown model or question.
+    """
     from avar_rl.evaluation.benchmarks.answered import figures_of, read_results
 
     results = read_results(options.out)
@@ -89,6 +93,7 @@ def report(options: argparse.Namespace) -> None:
         for name in names:
             write_overlays(options.out, name, options.overlay)
     written: list[Path] = []
+    problems: list[str] = []
     if options.check_train:
         from avar_rl.evaluation.benchmarks.clean_scores import write_contamination
 
@@ -97,9 +102,14 @@ def report(options: argparse.Namespace) -> None:
     if options.export:
         from avar_rl.evaluation.benchmarks.export import export
 
-        written += [path for name in names for path in export(options.out, name, options.export, options.export_text)]
+        for name in names:
+            files, problems_of = export(options.out, name, options.export, options.export_text)
+            written, problems = written + files, problems + problems_of
     print_scores(results, names)
     print("\n".join(map(str, written)))
+    for problem in problems:
+        print(f"avar report: not exported: {problem}", file=sys.stderr)
+    return 1 if problems else 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -121,11 +131,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(argv)
     try:
-        report(options)
+        return report(options)
     except (OSError, ValueError) as error:
         print(f"avar report: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 if __name__ == "__main__":

@@ -65,22 +65,24 @@ def counted(figures: Mapping[str, Any]) -> str:
     return f"{n:,}" if n == official else f"{n:,} of {official:,}"
 
 
-def settings_of(origin: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What a result was made with, as (name, value) in the order of the origin: nested names joined by spaces.
+_NO_SETTINGS = ("files", "n", "official_n", "requests", "trouble")  # stamps of files, and what is said elsewhere
 
-    Sizes and times of files, which tell two origins apart, are left out.
-    """
+
+def settings_of(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the figures of a benchmark were made with, as (name, value): its origin's settings in their order, nested
+    names joined by spaces, and the judge."""
     found: list[tuple[str, str]] = []
 
     def enter(name: str, value: Any) -> None:
         if isinstance(value, Mapping):
             for key, inner in value.items():
-                if key != "files":
+                if key not in _NO_SETTINGS:
                     enter(f"{name} {key}".strip(), inner)
         elif value is not None:
             found.append(
                 (name.replace("_", " "), ", ".join(map(str, value)) if isinstance(value, list) else str(value))
             )
 
-    enter("", origin)
+    enter("", figures["origin"])
+    enter("judge", (figures["columns"].get("judge") or {}).get("by", "none, by rules alone"))
     return found
