@@ -19,6 +19,8 @@ OFFLOAD=${OFFLOAD:-0}                  # 1: parameters, gradients and optimizer 
 OVERLONG=${OVERLONG:-error}
 SFT_ARGS=${SFT_ARGS:-}                 # overrides of the SFT stage; the recipe's arguments are those of the GRPO stage
 EVAL_ARGS=${EVAL_ARGS:-}
+BENCHMARKS=${BENCHMARKS:-}             # asked at the end: all, or names such as mathvista,mmmu; "": none
+BENCHMARK_ARGS=${BENCHMARK_ARGS:-}     # for example BENCHMARK_ARGS="--benchmark-data copies --prompts ours --vas"
 STAGE_LIMIT=${STAGE_LIMIT:-14d}
 HF_HUB_OFFLINE=${HF_HUB_OFFLINE:-0}
 export GPU_MEMORY_GB
@@ -78,6 +80,11 @@ recipe_stages() {
     --data "$TEST_DATA" --out "$OUT/evaluation" --max-new-tokens "$MAX_RESPONSE" \
     --tensor-parallel "$TENSOR_PARALLEL" $EVAL_ARGS
   stage summary "$PYTHON" -m avar_rl.evaluation.summary "$OUT"
+  if [ -n "$BENCHMARKS" ]; then
+    stage_again benchmarks "$PYTHON" -m avar_rl.evaluation base="$BASE" sft="$OUT/sft" grpo="$OUT/model" \
+      --benchmarks "$BENCHMARKS" --out "$OUT/benchmarks" --tensor-parallel "$TENSOR_PARALLEL" \
+      --replicas "$(larger 1 $((NGPUS * NNODES / TENSOR_PARALLEL)))" $BENCHMARK_ARGS
+  fi
 }
 
 run_recipe "$@"

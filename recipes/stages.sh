@@ -98,10 +98,10 @@ run_recipe() {
 
 # stage NAME COMMAND…: runs COMMAND unless it has finished before. A stage's seconds are kept for the summary.
 stage() {
-  local name=$1 done_file=$OUT/stages/$1 started=$SECONDS status=0
+  local name=$1 done_file=$OUT/stages/$1 started=$SECONDS
   shift
-  if [ "${PLAN:-0}" = 1 ]; then # its name, the number of its words, its words
-    [ -f "$done_file" ] && [ "${DRY_RUN:-0}" != 1 ] || printf '%s\0' "$name" $# "$@"
+  if [ "${PLAN:-0}" = 1 ]; then
+    [ -f "$done_file" ] && [ "${DRY_RUN:-0}" != 1 ] || planned "$name" "$@"
     return
   fi
   if [ -f "$done_file" ]; then
@@ -114,6 +114,23 @@ stage() {
     echo "== $name: done before, in $(head -n 1 "$done_file") s"
     return
   fi
+  run_stage "$name" "$@"
+  printf '%s\n%s\n' $((SECONDS - started)) "$*" >"$done_file.new" && mv "$done_file.new" "$done_file"
+  end_where_stopped "$name"
+}
+
+# stage_again NAME COMMAND…: a stage whose COMMAND knows by itself what of its work is done, and is run every time.
+stage_again() {
+  if [ "${PLAN:-0}" = 1 ]; then planned "$@"; return; fi
+  run_stage "$@"
+  end_where_stopped "$1"
+}
+
+planned() { printf '%s\0' "$1" $(($# - 1)) "${@:2}"; } # a stage's name, the number of its words, its words
+
+run_stage() {
+  local name=$1 status=0
+  shift
   mkdir -p "$OUT/stages" "$OUT/logs"
   echo "== $name"
   attended --limit "${STAGE_LIMIT:-90m}" --log "$OUT/logs/$name.log" -- "$@" || status=$?
@@ -121,9 +138,11 @@ stage() {
     echo "stage $name stopped with status $status; log: $OUT/logs/$name.log. The same command resumes it." >&2
     exit "$status"
   fi
-  printf '%s\n%s\n' $((SECONDS - started)) "$*" >"$done_file.new" && mv "$done_file.new" "$done_file"
+}
+
+end_where_stopped() {
   if [ -n "$STOPPED" ]; then
-    echo "stopped by a signal after stage $name. The same command goes on." >&2
+    echo "stopped by a signal after stage $1. The same command goes on." >&2
     exit 130
   fi
 }

@@ -9,17 +9,9 @@ import numpy as np
 from torch import Tensor
 
 from avar_rl.probe.report import Figure
+from avar_rl.runtime.plots import file_pyplot, save_figure
 
 TITLES = {"vas": "VAS", "image_mass": "image mass", "system_mass": "system mass"}
-
-
-def _pyplot():
-    import matplotlib
-
-    matplotlib.use("Agg")  # draws into files, without a display
-    from matplotlib import pyplot
-
-    return pyplot
 
 
 def heat_maps(found: dict[str, Figure | None], layers: Sequence[int], path: Path) -> None:
@@ -29,7 +21,7 @@ def heat_maps(found: dict[str, Figure | None], layers: Sequence[int], path: Path
     """
     from matplotlib.colors import LogNorm
 
-    pyplot = _pyplot()
+    pyplot = file_pyplot()
     shown = [(name, measure) for name in TITLES if (measure := found[name]) is not None]
     figure, axes = pyplot.subplots(1, len(shown), figsize=(4.5 * len(shown), 4), squeeze=False, layout="constrained")
     for axis, (name, measure) in zip(axes[0], shown, strict=True):
@@ -39,14 +31,14 @@ def heat_maps(found: dict[str, Figure | None], layers: Sequence[int], path: Path
         axis.set(title=f"{TITLES[name]} (mean {measure.mean:.3g})", xlabel="head", ylabel="layer")
         axis.set_yticks(range(len(layers)), [str(layer) for layer in layers], fontsize=7)
         figure.colorbar(image, ax=axis)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def overlay(picture, attention_hw: Tensor, title: str, path: Path) -> None:
     """Draws `picture`, a PIL image, beside itself under the attention to each of its tokens, (h, w), as PNG."""
     from PIL import Image
 
-    pyplot = _pyplot()
+    pyplot = file_pyplot()
     grid = Image.fromarray(attention_hw.float().numpy()).resize(picture.size, Image.Resampling.BICUBIC)
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 4.5), layout="constrained")
     axes[0].imshow(picture)
@@ -56,10 +48,4 @@ def overlay(picture, attention_hw: Tensor, title: str, path: Path) -> None:
     for axis in axes:
         axis.axis("off")
     figure.suptitle(title)
-    _save(figure, path)
-
-
-def _save(figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130, format="png")
-    _pyplot().close(figure)
+    save_figure(figure, path)

@@ -31,7 +31,7 @@ def _parser() -> argparse.ArgumentParser:
         "--data",
         action="append",
         metavar="[SPLIT=]WHERE",
-        help="parquet, json, jsonl or arrow file, folder, or hub name instead of the source's own; repeat for splits",
+        help="parquet, json, jsonl, tsv or arrow file, folder, or hub name, not the source's own; repeat for splits",
     )
     parser.add_argument("--split", action="append", help="splits to convert, held-out ones first (default: all)")
     parser.add_argument("--images", choices=("bytes", "paths"), default="bytes", help="in the file, or in OUT/images")

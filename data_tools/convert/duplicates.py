@@ -46,6 +46,10 @@ class Images:
             return True
         return bool(_near(self._words[:before], _words(fingerprint)).any())
 
+    def near(self, fingerprint: Fingerprint) -> list[int]:
+        """The places of its near-duplicates in the list, in order."""
+        return np.flatnonzero(_near(self._words[: self._count], _words(fingerprint))).tolist()
+
 
 def _words(fingerprint: Fingerprint) -> np.ndarray:
     return np.frombuffer(fingerprint.hash, dtype=np.uint64)

@@ -34,11 +34,13 @@ class SourceRows:
 def open_rows(source: Source, data: str, split: str, only: Sequence[str] | None = None) -> SourceRows:
     """The rows of one split of `data`: a file (whose only split it is), a folder as `datasets` reads it, or a hub name.
 
+    Offline (HF_HUB_OFFLINE) a hub name stands for what of it is in the hub's cache.
     With `only`, other columns than these need not be in the rows: they are left in a parquet file.
 
     Raises:
         ValueError: nothing there, an unknown kind of file, no rows, or missing columns (names them, shows a row).
     """
+    data = _cached(data)
     path = Path(data)
     if path.suffix in FILE_LOADERS and not path.is_file():
         raise ValueError(f"{data}: no such data file")
@@ -49,6 +51,19 @@ def open_rows(source: Source, data: str, split: str, only: Sequence[str] | None 
     folder = path if path.is_dir() else path.parent if path.is_file() else Path()
     rows = _of_split(source, _checked(_streamed(source, data, split, only), data), split)
     return SourceRows(_with_columns(source, rows, data), folder)
+
+
+def _cached(data: str) -> str:
+    """`data`, or the folder in the hub's cache of a hub name that cannot be asked for. (`datasets` streams from the hub
+    only.)"""
+    from huggingface_hub import constants, errors, snapshot_download
+
+    if Path(data).exists() or not constants.HF_HUB_OFFLINE:
+        return data
+    try:
+        return snapshot_download(data, repo_type="dataset", local_files_only=True)
+    except (errors.HFValidationError, errors.LocalEntryNotFoundError):
+        return data  # no hub name, or nothing in the cache: what reads it says so
 
 
 def settled(source: Source, data: str, split: str) -> Source:
@@ -96,6 +111,9 @@ def _streamed(source: Source, data: str, split: str, only: Sequence[str] | None)
         yield from _json(path) if own is None else own
     elif path.suffix == ".tsv":
         yield from _tsv(source, path)
+    elif shards := _shards(source, path, split):
+        for shard in shards:
+            yield from _parquet(shard, only)
     else:
         yield from _by_datasets(source, data, split)
 
@@ -147,6 +165,18 @@ def _tsv(source: Source, path: Path) -> Iterator[Row | Unreadable]:
             yield Unreadable(str(error))
 
 
+def _shards(source: Source, folder: Path, split: str) -> list[Path]:
+    """The parquet files SPLIT.parquet or SPLIT-*.parquet in a folder without a README, those of the source's
+    configurations in their order. (`datasets` takes dev-*.parquet for files of validation, too, unless a README says
+    what they are.)"""
+    if not folder.is_dir() or (folder / "README.md").is_file():
+        return []
+    configs = [folder / config for config in source.configs if (folder / config).is_dir()]
+    roots = configs if configs and len(configs) == len(source.configs) else [folder]
+    files = (file for root in roots for file in sorted(root.rglob("*.parquet")))
+    return [file for file in files if file.stem == split or file.name.startswith(f"{split}-")]
+
+
 def _by_datasets(source: Source, data: str, split: str) -> Iterator[Row]:
     import datasets
 
@@ -165,12 +195,10 @@ def _tables(source: Source, data: str, split: str) -> list[dict[str, Any]]:
     path = Path(data)
     if path.is_file():
         return [{"path": "arrow", "data_files": data, "split": "train"}]
-    if source.configs and path.is_dir():
-        if set(source.configs) <= set(datasets.get_dataset_config_names(data)):
-            return [{"path": data, "name": config, "split": split} for config in source.configs]
-        if all((path / config).is_dir() for config in source.configs):
-            return [{"path": str(path / config), "split": split} for config in source.configs]
-    names = source.configs if data == source.hub and source.configs else (None,)
+    names: Sequence[str | None] = source.configs if data == source.hub else ()
+    if source.configs and path.is_dir() and set(source.configs) <= set(datasets.get_dataset_config_names(data)):
+        names = source.configs
+    names = names or (None,)
     return [{"path": data, "name": name, "split": split} for name in names]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from data_tools.convert.load import open_rows
 from data_tools.convert.pipeline import escaped_draft, pictures_of, sample_of
 from data_tools.convert.sources import find
-from data_tools.convert.sources.source import Draft, Row, Source, Unreadable
+from data_tools.convert.sources.source import Draft, Row, Source, Unreadable, kept
 from data_tools.formats.markup import escaped
 from data_tools.formats.rows import IMAGE_PLACEHOLDER
 from data_tools.formats.sample import DataSample
@@ -113,10 +113,13 @@ def _draft(source: Source, row: Row | Unreadable, place: str) -> Draft:
         raise ValueError(f"{place}: {row.text}")
     try:
         draft = source.draft(row)
+        draft = replace(draft, extra=kept(row, "index") | dict(draft.extra))  # VLMEvalKit finds its questions by it
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from error
     except (TypeError, AttributeError, LookupError) as error:  # a column of another type than documented
         raise ValueError(f"{place}: {type(error).__name__}: {error}") from error
+    if lacking := [column for column in source.official(draft) if column not in draft.extra]:
+        raise ValueError(f"{place}: column {lacking[0]} is missing or empty, and the official scoring needs it")
     safe = _without_markup(draft)
     return draft if _texts(safe) == _texts(draft) else replace(safe, extra=dict(safe.extra) | {"markup_escaped": True})
 
@@ -131,10 +134,12 @@ def _without_markup(draft: Draft) -> Draft:
     places = "".join((safe.question, *safe.options)).count(IMAGE_PLACEHOLDER)
     if places not in (0, len(safe.images)):
         safe = replace(safe, question=escaped(safe.question), options=[escaped(text) for text in safe.options])
-    return replace(safe, extra={key: _escaped_value(value) for key, value in safe.extra.items()})
+    return replace(safe, extra={key: _escaped_value(value, len(safe.images)) for key, value in safe.extra.items()})
 
 
-def _escaped_value(value: Any) -> Any:
+def _escaped_value(value: Any, images: int) -> Any:
     if isinstance(value, list):
-        return [_escaped_value(entry) for entry in value]
-    return escaped(value) if isinstance(value, str) else value
+        return [_escaped_value(entry, images) for entry in value]
+    if not isinstance(value, str):
+        return value
+    return escaped(value, images=value.count(IMAGE_PLACEHOLDER) == images)

@@ -1,8 +1,8 @@
 """Make small files in the schemas of the seven benchmarks: `python -m data_tools.miniature.benchmarks --out DIR`.
 
 They ask about scenes of the miniature world, as parquet, JSON and VLMEvalKit's TSV, with the traps of the real ones
-among the first rows (`data_tools.miniature.benchmark_rows`). They have not the official number of questions, so they are
-read with a limit only, and what comes of them is marked as limited.
+among the first rows (`data_tools.miniature.benchmark_rows`). They have not the official number of questions, so they
+are read with a limit only, and what comes of them is marked as limited.
 """
 
 from __future__ import annotations

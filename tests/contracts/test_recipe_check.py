@@ -128,6 +128,14 @@ def test_a_rollout_that_cannot_hold_its_weights(checked, model):
             "target_modules=['no_such'] names no linear",
         ),
         ({"SFT_ROWS": "/nowhere/rows.parquet"}, "/nowhere/rows.parquet: no such file"),
+        ({"BENCHMARKS": "mmmmu"}, "unknown benchmark 'mmmmu'; known are mathvista, "),
+        ({"BENCHMARKS": "mmmu", "BENCHMARK_ARGS": "--benchmark-data /nowhere"}, "--benchmark-data /nowhere: no folder"),
+        (
+            {"BENCHMARKS": "mmmu", "BENCHMARK_ARGS": "--benchmark-data mmmu=/nowhere/mmmu.parquet"},
+            "stage benchmarks: /nowhere/mmmu.parquet: no such data file",
+        ),
+        ({"BENCHMARKS": "all", "BENCHMARK_ARGS": "--prompts mine.txt"}, "--prompts mine.txt: neither official"),
+        ({"BENCHMARKS": "all", "BENCHMARK_ARGS": "--promts ours"}, "unrecognized arguments: --promts ours"),
     ],
 )
 def test_a_mistake_is_one_sentence_before_the_first_stage(knobs, expected, checked, model):
@@ -175,6 +183,43 @@ def test_what_is_there_already_is_not_needed_again(checked, model, tmp_path):
     assert plan.pixel_cap(stage) == 1003520
     sizes = json.loads((ROOT / "tests/data/configs/Qwen2.5-VL-7B-Instruct/config.json").read_text())
     assert sizes["text_config"]["num_attention_heads"] == 28
+
+
+def test_benchmarks_are_the_last_stage_where_they_are_asked_for(checked, model, tmp_path):
+    status, _, err = checked("avar_qwen7b.sh", EIGHT, MODEL=model("Qwen2.5-VL-7B-Instruct"), BENCHMARKS="all")
+    assert status == 0, err
+    out = str(tmp_path / "out")
+    more = {"BENCHMARKS": "all", "TENSOR_PARALLEL": "2", "NNODES": "2", "BENCHMARK_ARGS": "--prompts ours --vas"}
+    last = plan.read_plan(planned("avar_qwen7b.sh", OUT=out, PROFILE="gpu", **more))[-1]
+    assert last.name == "benchmarks" and last.module == "avar_rl.evaluation"
+    expected = [f"base={out}/base", f"sft={out}/sft", f"grpo={out}/model", "--benchmarks", "all", "--out"]
+    expected += [f"{out}/benchmarks", "--tensor-parallel", "2", "--replicas", "8", "--prompts", "ours", "--vas"]
+    assert list(last.arguments) == expected
+
+
+@pytest.mark.parametrize(
+    ("knobs", "expected"),
+    [
+        ({}, None),
+        ({"BENCHMARKS": "mmmmu"}, "unknown benchmark 'mmmmu'"),
+        ({"MODEL": "base=/nowhere"}, "/nowhere: no such directory"),
+        ({"MODEL": ""}, "MODEL names what is evaluated"),
+        ({"DATA": "/nowhere"}, "--benchmark-data /nowhere: no folder"),
+    ],
+)
+def test_the_recipe_of_an_evaluation_is_checked_before_a_model_is_loaded(knobs, expected, tiny_world, tmp_path):
+    given = {"DRY_RUN": "1", "OUT": str(tmp_path / "out"), "PROFILE": "cpu", "MODEL": f"base={tiny_world / 'base'}"}
+    given |= {"AVAR_VENV": str(Path(sys.executable).parents[1])} | knobs
+    done = subprocess.run(
+        ["bash", str(ROOT / "recipes" / "evaluate.sh"), "--samples", "4"],
+        env={**os.environ, **given}, capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    if expected is None:
+        assert done.returncode == 0, done.stderr
+        assert "# stage benchmarks: " in done.stdout and done.stdout.rstrip().endswith("--replicas 1 --samples 4")
+    else:
+        assert done.returncode != 0 and expected in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_nothing_can_be_written(tmp_path):

@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_tools.convert.__main__ import main
-from data_tools.convert.load import Unreadable, open_rows
+from data_tools.convert.load import open_rows
 from data_tools.convert.sources import SOURCES
 from data_tools.convert.sources.columns import Columns
-from data_tools.convert.sources.source import kept
+from data_tools.convert.sources.source import Source, Unreadable, kept
 from data_tools.convert.sources.values import answers_value, list_value, options_value, text_value
 from data_tools.formats.sample import read_samples
 from rewards.grading import check_gold
@@ -393,18 +393,36 @@ KEYS = st.sampled_from(["A", "B", "C", "0", "1", "text", "label", "bytes", "path
 NESTED = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4), max_leaves=8
 )
-NAMES = sorted(
-    {"question", "answer", "options", "images", "image", "choices", "problem", "solution", "metadata", "precision"}
-    | {"unit", "answer_type", "context", "conversations", "messages", "system", "problem_version", "decoded_image"}
-    | {"id", "qid", "category", "subject", "question_for_eval", "query", "index", "image_1", "image_2", "filename"}
-    | {"gt_answer", "subcategory", "visual_input", "set_id", "figure_id", "question_id"}
+# columns that drafts use where a row has them
+MORE = (
+    "metadata",
+    "precision",
+    "unit",
+    "answer_type",
+    "context",
+    "system",
+    "decoded_image",
+    "id",
+    "category",
+    "subject",
 )
+MORE += ("question_for_eval", "image_2", "filename")
+
+
+def a_source(name: str) -> Source:
+    return SOURCES.get(name) or Columns(options="options", response="solution").source()
+
+
+def sources_and_rows(name: str):
+    columns = a_source(name).columns
+    more = dict.fromkeys([column for column in MORE if column not in columns], NESTED)
+    return st.tuples(st.just(a_source(name)), st.fixed_dictionaries(dict.fromkeys(columns, NESTED), optional=more))
 
 
 @settings(max_examples=500, deadline=None)
-@given(row=st.fixed_dictionaries(dict.fromkeys(NAMES, NESTED)), name=st.sampled_from([*SOURCES, "options"]))
-def test_no_row_raises_anything_but_a_documented_rejection(row, name):
-    source = SOURCES.get(name) or Columns(options="options", response="solution").source()
+@given(drawn=st.sampled_from([*SOURCES, "options"]).flatmap(sources_and_rows))
+def test_no_row_raises_anything_but_a_documented_rejection(drawn):
+    source, row = drawn
     try:
         draft = source.for_training(source.draft(row))
     except ValueError:
@@ -413,6 +431,21 @@ def test_no_row_raises_anything_but_a_documented_rejection(row, name):
     for text in (draft.question, draft.gold, *draft.options, draft.response or ""):
         text.encode()
     json.dumps(dict(draft.extra), allow_nan=False)
+
+
+TSV_NAMES = ["question", "answer", "choices", "A", "B", "C", "category", "split", "image", "answer_type", "metadata"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    row=st.fixed_dictionaries({"index": st.text(max_size=12)}, optional=dict.fromkeys(TSV_NAMES, st.text(max_size=30))),
+    source=st.sampled_from([source for source in SOURCES.values() if source.tsv]),
+)
+def test_no_row_of_a_tsv_raises_anything_but_a_documented_rejection(row, source):
+    try:
+        assert set(row) - {"image"} <= set(source.tsv(row))
+    except ValueError:
+        return
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -6,11 +6,15 @@ import pytest
 
 from avar_rl.runtime.images import image_bytes
 from data_tools.convert.pipeline import gold_kind
+from data_tools.convert.sources import mathverse, mathvision, mathvista, mmmu
+from data_tools.convert.sources.mmstar import split_options
 from data_tools.convert.sources.solidgeo import gold_of
 from data_tools.synthesis.calls.journal import Completion
 from data_tools.synthesis.outcomes import filters
 from rewards.grading import grade, grade_response
 from rewards.grading.text.extract import stated_answer
+
+VERSE = {"question": "?", "answer": "B", "image": "a.png", "problem_version": "Text Lite"}
 
 
 def reply(text: str) -> Completion:
@@ -33,8 +37,15 @@ def refused(call, *args) -> None:
         lambda: gold_kind("1" * 100_000 + "!", ()),
         lambda: gold_of("A" + " " * 100_000 + "x"),
         lambda: refused(image_bytes, "/9j/" + " " * 100_000 + "!"),
+        lambda: split_options("Options: A: " + ", B:" * 100_000),
+        lambda: split_options("Options:" * 100_000 + " A: x, B: " + " " * 100_000 + "y"),
+        lambda: mathvista.from_tsv({"index": "1", "question": "Hint: a\nQuestion: " + "\nChoices" * 100_000}),
+        lambda: mathverse.draft({**VERSE, "question_for_eval": "Choices:\n" + "A:" + " " * 100_000 + "\nB:" * 10_000}),
+        lambda: mathvision.draft({**VERSE, "options": [], "answer": "1" + " " * 100_000 + "{degree"}),
+        lambda: mmmu.draft({**VERSE, "question": "<image " * 100_000, "options": "[]"}),
     ],
-    ids="refusal thought marked name reason number named_value base64".split(),
+    ids="refusal thought marked name reason number named_value base64"
+    " options marks query choices unit image_marks".split(),
 )
 def test_a_long_run_is_read_once(call):
     start = time.process_time()

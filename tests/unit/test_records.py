@@ -18,6 +18,7 @@ ORIGIN = {
     "prompts": {"name": "official", "hash": "p0"},
     "generation": {"temperature": 1.0, "intervention": {"layers": (1, 2)}},
     "limit": None,
+    "n": 3,
     "versions": {"vllm": "1"},
 }
 

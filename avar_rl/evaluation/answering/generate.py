@@ -16,9 +16,6 @@ from avar_rl.intervention import NO_INTERVENTION, Intervention
 from avar_rl.runtime.settings import Count, NotNegative, Whole, settings
 from rewards.sample import prefill_of
 
-BATCH = 256  # requests that vLLM answers at once
-IN_FLIGHT = BATCH + 32  # and that it is given: images wait in memory, decoded
-
 
 @settings
 class GenerationSettings:
@@ -29,7 +26,13 @@ class GenerationSettings:
     temperature: NotNegative = 1.0  # of the samples
     seed: Whole = 0
     tensor_parallel: Count = 1  # GPUs that share the model; 1 on a CPU
+    batch: Count = 256  # responses that an engine works at
     intervention: Intervention = NO_INTERVENTION  # on while the model generates
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that an engine is given at once. Those that wait are few: their images are in memory, decoded."""
+        return self.batch + self.batch // 8 + 1
 
     def __post_init__(self) -> None:
         if self.samples and not self.temperature > 0:
@@ -119,7 +122,7 @@ class AnsweringEngine:
     def answers(self, requests: Iterable[AnswerRequest]) -> Iterator[list[Drawn]]:
         """The responses to `requests` as they are finished, in no order; each is taken when there is room for it."""
         for request in requests:
-            while self.running >= IN_FLIGHT:
+            while self.running >= self._settings.in_flight:
                 yield self.step()
             self.add(request)
         while self.running:
@@ -183,6 +186,7 @@ def start_engine(model: str, limits: PromptLimits, settings: GenerationSettings)
         hardware = {"dtype": "auto", "gpu_memory_utilization": 0.85}  # this process holds a CUDA context of its own
     else:
         hardware = {"dtype": "float32", "enforce_eager": True, "skip_mm_profiling": True}
+        hardware["use_fp64_gumbel"] = True  # else a batch that is partly greedy ignores the samples' seeds on a CPU
     if settings.intervention.active:
         from avar_rl.evaluation.answering import vllm_intervention
 
@@ -190,7 +194,7 @@ def start_engine(model: str, limits: PromptLimits, settings: GenerationSettings)
     engine = LLM(
         model,
         max_model_len=length,
-        max_num_seqs=BATCH,
+        max_num_seqs=settings.batch,
         max_num_batched_tokens=max(8192, length),
         limit_mm_per_prompt={"image": limits.images, "video": 0},
         seed=settings.seed,

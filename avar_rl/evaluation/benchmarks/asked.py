@@ -13,9 +13,9 @@ from typing import Any
 
 from avar_rl.evaluation.answering.generate import AnswerRequest
 from avar_rl.evaluation.answering.questions import PromptLimits, Question
-from avar_rl.evaluation.benchmarks.benchmark import Benchmark, copies_in, find, read
+from avar_rl.evaluation.benchmarks.benchmark import Benchmark, copies_in, find, part_places, read
 from avar_rl.evaluation.benchmarks.prompting import PromptSet
-from avar_rl.evaluation.benchmarks.records import origin_path
+from avar_rl.evaluation.benchmarks.records import origin_path, read_origin
 from avar_rl.runtime.files import file_stamps, replacing
 from data_tools.formats.sample import DataSample, SampleWriter, read_samples
 
@@ -60,11 +60,11 @@ class Preparation:
             ValueError: its data cannot be read, or the prompts do not fit it.
         """
         path = folder / f"{benchmark.name}.samples.parquet"
-        places = dict(self._places[benchmark.name])
+        places = {part.name: place for part, place in part_places(benchmark, self._places[benchmark.name])}
         data: dict[str, Any] = {"places": places, "files": {place: file_stamps(place) for place in places.values()}}
         origin = origin_path(folder, benchmark.name)
         if origin.is_file() and path.is_file():  # whether it is the same origin is asked when the responses are opened
-            there = json.loads(origin.read_text(encoding="utf-8"))
+            there = read_origin(folder, benchmark.name)
             data["hash"], n, limits = there["data"]["hash"], there["n"], PromptLimits(**there["longest_prompt"])
             self._written.setdefault(benchmark.name, (path, data["hash"]))
         else:

@@ -59,7 +59,7 @@ class ResponsesFile:
         if self.path.is_file() and not where.is_file():
             raise ValueError(f"{self.path} is there without {where.name}, which says how it came about; move it away")
         if self.path.is_file():
-            _check_same(json.loads(where.read_text(encoding="utf-8")), json.loads(json.dumps(origin)), self.path)
+            _check_same(read_origin(folder, benchmark), json.loads(json.dumps(origin)), self.path)
         else:
             folder.mkdir(parents=True, exist_ok=True)
             write_json(where, origin)
@@ -83,7 +83,8 @@ class ResponsesFile:
                     break
                 yield _record(line, self.path, number)
                 end += len(line)
-        os.ftruncate(self._descriptor, end)
+        if end < os.fstat(self._descriptor).st_size:
+            os.ftruncate(self._descriptor, end)
         os.lseek(self._descriptor, end, os.SEEK_SET)
 
     def append(self, answers: Sequence[Drawn]) -> None:
@@ -110,6 +111,20 @@ def read_records(folder: Path, benchmark: str) -> list[dict[str, Any]]:
         raise ValueError(f"{path}: no such file of responses")
     with path.open("rb") as file:
         return [_record(line, path, number) for number, line in enumerate(file, 1) if line.endswith(b"\n")]
+
+
+def read_origin(folder: Path, benchmark: str) -> dict[str, Any]:
+    """How the responses in a folder came about. ValueError: nothing says it, or the file is damaged."""
+    path = origin_path(folder, benchmark)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; without it nobody knows how the responses came about")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict) and isinstance(found["data"]["hash"], str) and isinstance(found["n"], int):
+            return found
+    except (ValueError, TypeError, KeyError, RecursionError):
+        pass  # said below
+    raise ValueError(f"{path}: not how responses came about; move it and the responses beside it away")
 
 
 def _record(line: bytes, path: Path, number: int) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from avar_rl.evaluation.benchmarks.asked import AskedBenchmark, Preparation
 from avar_rl.evaluation.benchmarks.benchmark import Benchmark
 from avar_rl.evaluation.benchmarks.prompting import PromptSet
 from avar_rl.evaluation.benchmarks.records import ResponsesFile
+from avar_rl.evaluation.benchmarks.telling import Progress, settings_line
 from avar_rl.runtime.files import file_stamps, write_json
 from avar_rl.runtime.pixels import PixelLimits
 from avar_rl.runtime.versions import stack_versions
@@ -60,8 +61,11 @@ class _Variant:
     asked: Sequence[AskedBenchmark]
 
 
-def ask(name: str, model: str, asking: Asking, out: Path, intervention: Intervention | None = None) -> None:
+def ask(name: str, model: str, asking: Asking, out: Path, intervention: Intervention | None = None) -> list[str]:
     """Draws the responses of a model that OUT/NAME lacks, and, with an intervention, those of OUT/NAME.intervened.
+
+    Returns:
+        The names under which responses are there now.
 
     Raises:
         ValueError: the model, its data or the prompts do not fit, or what is in the folder came about otherwise.
@@ -83,6 +87,7 @@ def ask(name: str, model: str, asking: Asking, out: Path, intervention: Interven
         _answer(variant, _origin(model, processor, asking, settings), asking.replicas)
         if asking.vas:
             _measure(variant, asking.vas_batch)
+    return list(variants)
 
 
 def _with_pixels(model: str, asking: Asking, folder: Path) -> str:
@@ -100,12 +105,12 @@ def _origin(model: str, processor: Any, asking: Asking, settings: GenerationSett
     pixels = PixelLimits.of(processor.image_processor)
     generation = asdict(settings) | {"system_prompt": asking.system}
     generation |= {"least_pixels": pixels.least, "most_pixels": pixels.most}
-    parallel = generation.pop("tensor_parallel")
+    engines = {name: generation.pop(name) for name in ("tensor_parallel", "batch")}
     return {
         "model": {"path": model, "files": file_stamps(model)},
         "generation": generation,
         "limit": asking.limit,
-        "engines": {"tensor_parallel": parallel, "replicas": asking.replicas},
+        "engines": engines | {"replicas": asking.replicas},
         "versions": stack_versions(),
     }
 
@@ -122,29 +127,24 @@ def _origin_of(one: AskedBenchmark) -> dict[str, Any]:
 
 def _answer(variant: _Variant, origin: Mapping[str, Any], replicas: int) -> None:
     """Draws all responses that are missing, of all benchmarks by one engine, and keeps each as soon as it is there."""
-    from tqdm import tqdm
-
     name, samples, asked = variant.folder.name, variant.settings.samples, variant.asked
     with ExitStack() as stack:
         files: dict[str, ResponsesFile] = {}
-        for one in asked:
-            opened = ResponsesFile(variant.folder, one.benchmark.name, {**origin, **_origin_of(one)})
-            files[one.benchmark.name] = stack.enter_context(opened)
+        origins = {one.benchmark.name: {**origin, **_origin_of(one)} for one in asked}
+        for one, about in origins.items():
+            files[one] = stack.enter_context(ResponsesFile(variant.folder, one, about))
         total = sum(one.n for one in asked) * (1 + samples)
         there = sum(len(file.done) for file in files.values())
-        print(f"{name}: {_described(asked, total, there)}", flush=True)
+        print(settings_line(name, origins), f"{name}: {_described(asked, total, there)}", sep="\n", flush=True)
         if there >= total:
             return
         requests = chain.from_iterable(one.requests(files[one.benchmark.name].done, samples) for one in asked)
         engine = stack.enter_context(_engine(variant, replicas))
-        bar = stack.enter_context(tqdm(total=total, initial=there, desc=name, unit="response", smoothing=0.05))
-        tokens = 0
+        progress = stack.enter_context(Progress(name, total, there))
         for finished in engine.answers(requests):
             for benchmark, drawn in _by_benchmark(finished):
                 files[benchmark].append(drawn)
-            tokens += sum(len(response.ids) for _, response in finished)
-            bar.set_postfix_str(f"{tokens / max(bar.format_dict['elapsed'], 1e-9):.0f} tokens/s", refresh=False)
-            bar.update(len(finished))
+            progress.add(len(finished), sum(len(response.ids) for _, response in finished))
 
 
 def _by_benchmark(finished: Sequence[Drawn]) -> Iterator[tuple[str, list[Drawn]]]:

@@ -123,7 +123,7 @@ def mean_of(of_benchmarks: Mapping[str, Mapping[str, Any]], names: Sequence[str]
     found: dict[str, Any] = {"benchmarks": list(names), "limited": any(one["limited"] for one in chosen)}
     for column in COLUMNS:
         heads = [_head(one["columns"][column]) for one in chosen if one["columns"].get(column)]
-        found[column] = _average(heads).as_json() if len(heads) == len(chosen) else None
+        found[column] = average(heads).as_json() if len(heads) == len(chosen) else None
     return found
 
 
@@ -132,7 +132,8 @@ def _head(column: Mapping[str, Any]) -> Estimate:
     return Estimate(first["value"], first["interval"])
 
 
-def _average(parts: Sequence[Estimate]) -> Estimate:
+def average(parts: Sequence[Estimate]) -> Estimate:
+    """The unweighted mean of figures; its interval takes them as independent: half-widths add up as squares."""
     value = sum(part.value for part in parts) / len(parts)
     if any(part.interval is None for part in parts):
         return Estimate(value, None)

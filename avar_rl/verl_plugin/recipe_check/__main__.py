@@ -21,8 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from avar_rl.verl_plugin.recipe_check import plan
 
     stages = plan.read_plan(sys.stdin.read())
-    if not any(stage.module in plan.TRAINERS for stage in stages) and not arguments.print:
-        return 0  # all that trains is done
+    if not any(stage.module in (*plan.TRAINERS, plan.EVALUATION) for stage in stages) and not arguments.print:
+        return 0  # all that takes long is done
     environment.prepare(arguments.profile)
     from avar_rl.verl_plugin.compat import patches
 

@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from avar_rl.estimate import GB, ModelSizes, image_tokens
+from avar_rl.evaluation.__main__ import check_arguments
 from avar_rl.verl_plugin.config import preflight
 from avar_rl.verl_plugin.config.command_line import parse_arguments
 from avar_rl.verl_plugin.grpo import run as grpo
@@ -58,6 +59,9 @@ def check(stages: Sequence[RecipeStage], out: Path, profile: str, *, verbose: bo
     for stage, config in configs.items():
         _check_files(stage, config, out, found)
         _check_family(stage, config, stages, found)
+    for stage in stages:
+        if stage.module == plan.EVALUATION:
+            _check_evaluation(stage, stages, found)
     models = _Models(stages, found)
     numbered = [found.attempt(_numbers, stage, config, models, stages) for stage, config in configs.items()]
     trained = [stage for stage in numbered if stage is not None]
@@ -118,6 +122,15 @@ def _check_files(stage: RecipeStage, config: DictConfig, out: Path, found: Fault
         paths = [value] if isinstance(value, str) else list(value or [])
         paths = [path for path in paths if Path(path).is_file() or not plan.inside(path, out)]
         found.attempt(preflight.check_files, paths, f"stage {stage.name}: data.{key}")
+
+
+def _check_evaluation(stage: RecipeStage, stages: Sequence[RecipeStage], found: FaultsAndNotes) -> None:
+    """The options of an evaluation, and those of its models that no stage makes."""
+    models = found.attempt(check_arguments, stage.arguments) or {}
+    for path in models.values():
+        name = plan.origin(path, stages)
+        if name is not None and name == path:
+            found.attempt(preflight.check_model, name)
 
 
 def _check_family(stage: RecipeStage, config: DictConfig, stages: Sequence[RecipeStage], found: FaultsAndNotes) -> None:

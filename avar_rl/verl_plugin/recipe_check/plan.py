@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TRAINERS = {"avar_rl.verl_plugin.sft": "sft", "avar_rl.verl_plugin.grpo": "grpo"}
+EVALUATION = "avar_rl.evaluation"
 _BASE, _EXPORT = "avar_rl.base_model", "avar_rl.export"
 _DATA = re.compile(r".*\.(parquet|jsonl?)")
 
@@ -68,12 +69,14 @@ def pixel_cap(stages: Sequence[RecipeStage]) -> int | None:
 
 
 def missing_files(stages: Sequence[RecipeStage], out: Path) -> list[str]:
-    """Sentences on data files that commands name, that are not there, and that no stage makes (outside of `out`)."""
-    named = [(stage, word) for stage in stages if stage.module not in TRAINERS for word in stage.arguments]
+    """Sentences on data files that commands name, as FILE or NAME=FILE, that are not there, and that no stage makes
+    (outside of `out`)."""
+    others = [stage for stage in stages if stage.module not in TRAINERS]
+    named = [(stage, word.rpartition("=")[2]) for stage in others for word in stage.arguments]
     return [
-        f"stage {stage.name}: {word}: no such data file"
-        for stage, word in named
-        if _DATA.fullmatch(word) and not inside(word, out) and not Path(word).expanduser().is_file()
+        f"stage {stage.name}: {file}: no such data file"
+        for stage, file in named
+        if _DATA.fullmatch(file) and not inside(file, out) and not Path(file).expanduser().is_file()
     ]
 
 

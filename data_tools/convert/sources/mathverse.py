@@ -17,6 +17,7 @@ from data_tools.convert.sources.source import (
     answer_of,
     columns_within,
     kept,
+    needs_question_type,
     numbered_objects,
     optional_text,
     text_of,
@@ -65,4 +66,5 @@ SOURCE = Source(
     read=numbered_objects,
     tsv=from_tsv,
     identity=("sample_index",),
+    official=needs_question_type,
 )

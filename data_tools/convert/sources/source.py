@@ -55,6 +55,16 @@ def as_it_is(value: Any) -> Any:
     return value
 
 
+def needs_nothing(draft: Draft) -> tuple[str, ...]:
+    """(): of a source whose drafts can be scored by their gold."""
+    return ()
+
+
+def needs_question_type(draft: Draft) -> tuple[str, ...]:
+    """Of a benchmark that scores choices and free answers by different rules."""
+    return ("question_type",)
+
+
 def of_any_split(row: Row, split: str) -> bool:
     """True: of a source whose files hold one split each."""
     return True
@@ -73,6 +83,7 @@ class Source:
     A benchmark has more: `for_training` words a draft, which asks as the benchmark does, as training needs it. `tsv`
     makes a row of the hub's columns of one of VLMEvalKit's TSV. `holds` says whether a row is of a split, where a file
     has several. `identity` names the keys of a draft's `extra` that together are the official id of a question.
+    `official` gives the columns that the official scoring of a draft needs, all of them keys of its `extra`.
     """
 
     name: str
@@ -88,6 +99,7 @@ class Source:
     tsv: Callable[[Row], Row] | None = None
     holds: Callable[[Row, str], bool] = of_any_split
     identity: tuple[str, ...] = ()
+    official: Callable[[Draft], tuple[str, ...]] = needs_nothing
 
 
 def numbered_objects(path: Path) -> list[Row] | None:
