@@ -20,7 +20,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "export": ("avar_rl.export", "the newest checkpoint of a training as a Hugging Face directory"),
     },
     "look at models and runs": {
-        "evaluate": ("avar_rl.evaluation.__main__", "accuracy, format and visual attention of models, side by side"),
+        "evaluate": ("avar_rl.evaluation.__main__", "accuracy and visual attention of models, on rows or benchmarks"),
         "score": ("avar_rl.evaluation.benchmarks.score", "stored responses to benchmarks, by rules and by a judge"),
         "report": ("avar_rl.evaluation.benchmarks.report", "benchmarks beside published scores, and every question"),
         "compare": ("avar_rl.evaluation.benchmarks.compare", "two models on the same questions of benchmarks"),

@@ -20,10 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from avar_rl.evaluation.benchmarks.score import add_judge
-
-BENCHMARK_OPTIONS = ("benchmark_data", "prompts", "system_prompt", "min_pixels", "max_pixels", "replicas", "vas")
-BENCHMARK_OPTIONS += ("judge", "judge_model")
+from avar_rl.evaluation.benchmarks.command import OPTIONS, add_options
 
 
 def parse_models(arguments: Sequence[str]) -> dict[str, str]:
@@ -84,66 +81,6 @@ def _settings(options: argparse.Namespace, **more):
     return parse(GenerationSettings, {setting: getattr(options, setting) for setting in names} | more, "")
 
 
-def evaluate_benchmarks(models: dict[str, str], options: argparse.Namespace) -> int:
-    """Has every model answer the benchmarks, scores what is stored and reports. ValueError: bad input.
-
-    Returns: the exit status, 1 where something could not be scored.
-    """
-    from avar_rl.evaluation.benchmarks.report import print_scores, write_reports
-    from avar_rl.evaluation.benchmarks.run import ask
-    from avar_rl.evaluation.benchmarks.score import judge_of, score_models
-
-    asking, judge = _asking(models, options), judge_of(options)
-    names = [one for name, model in models.items() for one in ask(name, model, asking, options.out, options.intervene)]
-    results, problems = score_models(options.out, names, judge)
-    for path in write_reports(options.out, results, names):
-        print(path)
-    print_scores(results, names)
-    if options.intervene:
-        _print_interventions(models, options.out)
-    for problem in problems:
-        print(f"avar evaluate: {problem}", file=sys.stderr)
-    return 1 if problems else 0
-
-
-def _print_interventions(models: dict[str, str], out: Path) -> None:
-    from avar_rl.evaluation.benchmarks.compare import compare_sides, print_comparison, side
-    from avar_rl.evaluation.benchmarks.run import INTERVENED
-
-    for name in models:
-        without, with_it = side(out, name), side(out, name + INTERVENED)
-        print_comparison(without, with_it, compare_sides(without, with_it))
-
-
-def _asking(models: dict[str, str], options: argparse.Namespace):
-    """What the options say of how models are asked benchmarks. ValueError: bad input."""
-    from avar_rl.evaluation.benchmarks.asked import Preparation, data_places
-    from avar_rl.evaluation.benchmarks.benchmark import chosen
-    from avar_rl.evaluation.benchmarks.prompting import load_prompts
-    from avar_rl.evaluation.benchmarks.run import INTERVENED, Asking
-    from avar_rl.runtime.settings import Count, parse
-
-    if options.system_prompt is not None and not options.system_prompt.strip():
-        raise ValueError("--system-prompt is empty; give a text, or leave the option out")
-    if taken := [name for name in models if options.intervene and name + INTERVENED in models]:
-        raise ValueError(f"{taken[0]}{INTERVENED} is the name of {taken[0]}'s second answers; choose another")
-    benchmarks = chosen(options.benchmarks.split(","))
-    places = data_places(options.benchmark_data, benchmarks)
-    return Asking(
-        benchmarks,
-        {one.name: load_prompts(options.prompts, one) for one in benchmarks},
-        _settings(options),
-        Preparation(places, options.limit, options.system_prompt),
-        options.limit,
-        options.system_prompt,
-        options.min_pixels,
-        options.max_pixels,
-        parse(Count, options.replicas, "replicas"),
-        options.vas,
-        options.vas_batch_size,
-    )
-
-
 def check_arguments(argv: Sequence[str]) -> dict[str, str]:
     """Checks a command line as far as no model is needed for it, and returns the models that it names.
 
@@ -157,7 +94,9 @@ def check_arguments(argv: Sequence[str]) -> dict[str, str]:
     _with_defaults(options)
     models = parse_models(options.models)
     if options.benchmarks is not None:
-        _asking(models, options)
+        from avar_rl.evaluation.benchmarks.command import asking_of
+
+        asking_of(models, options, _settings(options))
     return models
 
 
@@ -212,37 +151,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="img=0.15,sys=0.05,mode=weight",
         help="evaluate a second time with the training-free intervention (mode weight or logit; layers=0-13+20)",
     )
-    _benchmark_options(parser.add_argument_group("with --benchmarks"))
-    add_judge(parser)
+    add_options(parser)
     return parser
-
-
-def _benchmark_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--benchmark-data",
-        action="append",
-        metavar="PLACE",
-        help="a folder of local copies, or NAME=PLACE or NAME/PART=PLACE with a file, folder or hub name; may be given "
-        "several times (default: each benchmark's own on the hub)",
-    )
-    group.add_argument("--prompts", help="official, ours, think, or a text file (default official)")
-    group.add_argument("--system-prompt", metavar="TEXT", help="a system turn (default: what the chat template writes)")
-    group.add_argument("--min-pixels", type=int, metavar="N", help="smallest image, in pixels (default: the model's)")
-    group.add_argument("--max-pixels", type=int, metavar="N", help="largest image, in pixels (default: the model's)")
-    group.add_argument(
-        "--replicas",
-        type=int,
-        metavar="N",
-        help="engines side by side through Ray, on this machine or on the cluster that RAY_ADDRESS names (default 1)",
-    )
-    group.add_argument("--vas", action="store_true", help="measure the visual attention of the prompts, too")
 
 
 def _with_defaults(options: argparse.Namespace) -> None:
     """Fills in what depends on what is asked. ValueError: an option of benchmarks without any."""
     defaults = {"samples": 0, "max_new_tokens": 8192, "prompts": "official", "replicas": 1, "benchmark_data": []}
     if options.data is not None:
-        named = [name for name in BENCHMARK_OPTIONS if getattr(options, name) not in (None, False)]
+        named = [name for name in OPTIONS if getattr(options, name) not in (None, False)]
         if named:
             raise ValueError(f"--{named[0].replace('_', '-')} goes with --benchmarks, not with --data")
         defaults = {"samples": 4, "max_new_tokens": 1024}
@@ -270,7 +187,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         except OSError as error:
             raise ValueError(f"--out {options.out}: not a directory that can be written ({error.strerror})") from error
         if options.benchmarks is not None:
-            return evaluate_benchmarks(models, options)
+            from avar_rl.evaluation.benchmarks.command import evaluate_benchmarks
+
+            return evaluate_benchmarks(models, options, _settings(options))
         results = [evaluate(name, model, options) for name, model in models.items()]
     except ValueError as error:
         print(f"avar evaluate: {error}", file=sys.stderr)

@@ -178,18 +178,30 @@ def workers_take_the_extension():
 
 
 def engines_take_every_option_that_evaluation_gives():
-    from vllm import LLM, SamplingParams
+    from vllm import SamplingParams
     from vllm.distributed import cleanup_dist_env_and_memory
     from vllm.engine.arg_utils import EngineArgs
 
     options = {field.name for field in dataclasses.fields(EngineArgs)}
     given = "model max_model_len max_num_seqs max_num_batched_tokens limit_mm_per_prompt seed tensor_parallel_size "
     given += "disable_log_stats use_tqdm_on_load dtype gpu_memory_utilization enforce_eager skip_mm_profiling "
-    given += "hf_overrides additional_config worker_extension_cls"
+    given += "use_fp64_gumbel hf_overrides additional_config worker_extension_cls"
     assert set(given.split()) <= options, set(given.split()) - options
-    assert {"temperature", "n", "max_tokens", "logit_bias", "seed"} <= set(parameters(SamplingParams))
-    assert {"prompts", "sampling_params", "use_tqdm"} <= set(parameters(LLM.generate))
+    assert {"temperature", "max_tokens", "logit_bias", "seed"} <= set(parameters(SamplingParams))
     assert callable(cleanup_dist_env_and_memory)
+
+
+def engines_are_fed_and_stepped_as_evaluation_does():
+    from vllm import LLM
+    from vllm.entrypoints.offline_utils import OfflineInferenceMixin
+    from vllm.v1.engine.input_processor import InputProcessor
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+    assert {"prompts", "sampling_params", "use_tqdm"} <= set(parameters(LLM.enqueue))
+    assert "RequestOutputKind.FINAL_ONLY" in inspect.getsource(OfflineInferenceMixin._add_request)
+    assert "str(next(self.request_counter))" in inspect.getsource(OfflineInferenceMixin._add_request)
+    assert 'f"{request.external_req_id}-' in inspect.getsource(InputProcessor.assign_request_id)
+    assert "llm_engine" in assigned(LLM) and parameters(LLMEngine.step) == ["self"]
 
 
 def a_layers_index_is_read_from_its_name():
@@ -212,6 +224,7 @@ SEAMS = [
     batches_are_read_as_the_runner_keeps_them,
     workers_take_the_extension,
     engines_take_every_option_that_evaluation_gives,
+    engines_are_fed_and_stepped_as_evaluation_does,
     a_layers_index_is_read_from_its_name,
 ]
 

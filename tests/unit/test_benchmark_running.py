@@ -7,6 +7,7 @@ import pytest
 
 from avar_rl.evaluation.__main__ import main
 from avar_rl.evaluation.answering.questions import load_processor
+from avar_rl.evaluation.answering.replicas import check_room
 from avar_rl.evaluation.benchmarks.asked import Preparation, content_hash, data_places
 from avar_rl.evaluation.benchmarks.benchmark import BENCHMARKS, chosen
 from avar_rl.evaluation.benchmarks.prompting import load_prompts
@@ -138,3 +139,15 @@ def test_a_full_disk_is_a_sentence(tiny_world, yes_or_no, tmp_path, capfd, stack
     ask = [f"base={tiny_world / 'base'}", "--out", str(tmp_path / "out"), "--benchmarks", "hallusionbench"]
     ask += ["--benchmark-data", str(yes_or_no), "--limit", "2"]
     assert "No space left on device; what is written there is kept: make room" in refused(capfd, *ask)
+
+
+def test_more_replicas_than_there_is_room_for_are_refused(monkeypatch):
+    import ray
+
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0, "GPU": 8.0})
+    check_room(4, gpus=2)
+    check_room(2, gpus=0)
+    with pytest.raises(ValueError, match="--replicas 5 takes 10 GPUs, and Ray has 8: ask for fewer replicas"):
+        check_room(5, gpus=2)
+    with pytest.raises(ValueError, match="--replicas 3 takes 3 CPUs, and Ray has 2"):
+        check_room(3, gpus=0)

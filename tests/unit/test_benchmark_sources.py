@@ -181,8 +181,12 @@ def test_mathvision_has_one_picture_whatever_its_text_names(tmp_path):
 
 def test_mathvisions_tsv(tmp_path):
     row = {"index": "1", "image": base64_of(), "question": "Which?", "choices": "['a', 'b']", "answer": "B"}
-    rows = [row | {"category": "counting"}, row | {"index": "2", "choices": "[]", "answer": "12", "category": "x"}]
-    which, free = read("mathvision", tsv(tmp_path / "a.tsv", rows), 2)
+    row |= {"category": "counting"}
+    rows = [row, row | {"index": "2", "choices": "[]", "answer": "12"}]
+    said = ("Which?\n(A) a\n(B) b", "Hint: x\nQuestion: Which?\nChoices:\n(A) a\n(B) b", "Which? (A) a (B) b")
+    rows += [row | {"question": question} for question in said]
+    which, free, *written = read("mathvision", tsv(tmp_path / "a.tsv", rows), 5)
+    assert [sample.question for sample in written] == ["Which?"] * 3  # options are not written twice
     assert (which.options, which.gold, which.extra["subject"]) == (("a", "b"), "B", "counting")
     assert (free.options, free.gold, free.id) == ((), "12", "mathvision/p/2")
 

@@ -186,6 +186,7 @@ def start_engine(model: str, limits: PromptLimits, settings: GenerationSettings)
         hardware = {"dtype": "auto", "gpu_memory_utilization": 0.85}  # this process holds a CUDA context of its own
     else:
         hardware = {"dtype": "float32", "enforce_eager": True, "skip_mm_profiling": True}
+        hardware["use_fp64_gumbel"] = True  # else a batch that is partly greedy ignores the samples' seeds on a CPU
     if settings.intervention.active:
         from avar_rl.evaluation.answering import vllm_intervention
 

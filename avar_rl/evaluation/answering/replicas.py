@@ -43,8 +43,8 @@ class Replica:
     async def answer(self, request: AnswerRequest) -> Response:
         """The response to one request."""
         number, self._count = self._count, self._count + 1
-        self._waiting[number] = future = asyncio.get_running_loop().create_future()
         self._engine.add(AnswerRequest(number, request.question, request.sample))
+        self._waiting[number] = future = asyncio.get_running_loop().create_future()
         if self._stepping is None or self._stepping.done():
             self._stepping = asyncio.create_task(self._run())
         return await future
@@ -57,18 +57,17 @@ class Replica:
                     assert isinstance(request.key, int)
                     self._waiting.pop(request.key).set_result(response)
                 await asyncio.sleep(0)
-        except BaseException as error:
-            for future in self._waiting.values():
-                future.set_exception(error)
-            raise
+        except BaseException as error:  # noqa: BLE001 (each request that waits raises it)
+            while self._waiting:
+                self._waiting.popitem()[1].set_exception(error)
 
 
 class ReplicaPool:
     """`count` engines for one model. Used as `AnsweringEngine` is: a context with `answers`.
 
     Raises:
-        ValueError: prompts and responses exceed the model's context, or Ray has not the GPUs (without GPUs, CPUs).
-        ConnectionError: no Ray answers at RAY_ADDRESS.
+        ValueError: prompts and responses exceed the model's context, no Ray answers at RAY_ADDRESS, or it has not the
+            GPUs (without any, CPUs).
     """
 
     def __init__(self, model: str, limits: PromptLimits, settings: GenerationSettings, count: int) -> None:
@@ -77,7 +76,7 @@ class ReplicaPool:
         check_context(model, limits, settings)
         self._started = _join_ray()
         gpus = settings.tensor_parallel if torch.cuda.is_available() or _has_gpus() else 0
-        _check_room(count, gpus)
+        check_room(count, gpus)
         self._in_flight = settings.in_flight
         actor = _actor_class(gpus, 2 * settings.in_flight)
         self._actors = [actor.remote(model, limits, settings) for _ in range(count)]
@@ -141,7 +140,11 @@ def _join_ray() -> bool:
     if ray.is_initialized():
         return False
     environment = {"env_vars": ray_workers_environment()}
-    ray.init(named or "local", runtime_env=environment, log_to_driver=False, include_dashboard=None if named else False)
+    dashboard = None if named else False
+    try:
+        ray.init(named or "local", runtime_env=environment, log_to_driver=False, include_dashboard=dashboard)
+    except ConnectionError as error:
+        raise ValueError(f"RAY_ADDRESS={named}: no Ray answers there; start one, or unset RAY_ADDRESS") from error
     return True
 
 
@@ -151,7 +154,8 @@ def _has_gpus() -> bool:
     return ray.cluster_resources().get("GPU", 0) > 0
 
 
-def _check_room(count: int, gpus: int) -> None:
+def check_room(count: int, gpus: int) -> None:
+    """Raises ValueError where Ray has not `gpus` GPUs, or for 0 a CPU, for each of `count` replicas."""
     import ray
 
     kind, wanted = ("GPU", count * gpus) if gpus else ("CPU", count)

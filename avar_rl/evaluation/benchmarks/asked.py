@@ -13,7 +13,7 @@ from typing import Any
 
 from avar_rl.evaluation.answering.generate import AnswerRequest
 from avar_rl.evaluation.answering.questions import PromptLimits, Question
-from avar_rl.evaluation.benchmarks.benchmark import Benchmark, copies_in, find, read
+from avar_rl.evaluation.benchmarks.benchmark import Benchmark, copies_in, find, part_places, read
 from avar_rl.evaluation.benchmarks.prompting import PromptSet
 from avar_rl.evaluation.benchmarks.records import origin_path, read_origin
 from avar_rl.runtime.files import file_stamps, replacing
@@ -60,7 +60,7 @@ class Preparation:
             ValueError: its data cannot be read, or the prompts do not fit it.
         """
         path = folder / f"{benchmark.name}.samples.parquet"
-        places = dict(self._places[benchmark.name])
+        places = {part.name: place for part, place in part_places(benchmark, self._places[benchmark.name])}
         data: dict[str, Any] = {"places": places, "files": {place: file_stamps(place) for place in places.values()}}
         origin = origin_path(folder, benchmark.name)
         if origin.is_file() and path.is_file():  # whether it is the same origin is asked when the responses are opened

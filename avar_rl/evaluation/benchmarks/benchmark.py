@@ -137,12 +137,17 @@ def read(benchmark: Benchmark, where: Mapping[str, str], limit: int | None = Non
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; it must be at least 1")
     samples: list[DataSample] = []
-    for part, place in _places(benchmark, where):
+    for part, place in part_places(benchmark, where):
         samples += read_part(part, place, f"{benchmark.name}/{part.name}", limit)
     return samples
 
 
-def _places(benchmark: Benchmark, where: Mapping[str, str]) -> list[tuple[Part, str]]:
+def part_places(benchmark: Benchmark, where: Mapping[str, str]) -> list[tuple[Part, str]]:
+    """The parts of a benchmark, each with its file, folder or hub name; `where` as `read` takes it.
+
+    Raises:
+        ValueError: an unknown part, or one without a place.
+    """
     names = [part.name for part in benchmark.parts]
     if unknown := [name for name in where if name and name not in names]:
         raise ValueError(f"{benchmark.name} has no part {unknown[0]!r}; it has {', '.join(names)}")

@@ -83,7 +83,8 @@ class ResponsesFile:
                     break
                 yield _record(line, self.path, number)
                 end += len(line)
-        os.ftruncate(self._descriptor, end)
+        if end < os.fstat(self._descriptor).st_size:
+            os.ftruncate(self._descriptor, end)
         os.lseek(self._descriptor, end, os.SEEK_SET)
 
     def append(self, answers: Sequence[Drawn]) -> None:

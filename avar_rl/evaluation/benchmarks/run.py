@@ -16,6 +16,7 @@ from avar_rl.evaluation.benchmarks.asked import AskedBenchmark, Preparation
 from avar_rl.evaluation.benchmarks.benchmark import Benchmark
 from avar_rl.evaluation.benchmarks.prompting import PromptSet
 from avar_rl.evaluation.benchmarks.records import ResponsesFile
+from avar_rl.evaluation.benchmarks.telling import Progress, settings_line
 from avar_rl.runtime.files import file_stamps, write_json
 from avar_rl.runtime.pixels import PixelLimits
 from avar_rl.runtime.versions import stack_versions
@@ -126,29 +127,24 @@ def _origin_of(one: AskedBenchmark) -> dict[str, Any]:
 
 def _answer(variant: _Variant, origin: Mapping[str, Any], replicas: int) -> None:
     """Draws all responses that are missing, of all benchmarks by one engine, and keeps each as soon as it is there."""
-    from tqdm import tqdm
-
     name, samples, asked = variant.folder.name, variant.settings.samples, variant.asked
     with ExitStack() as stack:
         files: dict[str, ResponsesFile] = {}
-        for one in asked:
-            opened = ResponsesFile(variant.folder, one.benchmark.name, {**origin, **_origin_of(one)})
-            files[one.benchmark.name] = stack.enter_context(opened)
+        origins = {one.benchmark.name: {**origin, **_origin_of(one)} for one in asked}
+        for one, about in origins.items():
+            files[one] = stack.enter_context(ResponsesFile(variant.folder, one, about))
         total = sum(one.n for one in asked) * (1 + samples)
         there = sum(len(file.done) for file in files.values())
-        print(f"{name}: {_described(asked, total, there)}", flush=True)
+        print(settings_line(name, origins), f"{name}: {_described(asked, total, there)}", sep="\n", flush=True)
         if there >= total:
             return
         requests = chain.from_iterable(one.requests(files[one.benchmark.name].done, samples) for one in asked)
         engine = stack.enter_context(_engine(variant, replicas))
-        bar = stack.enter_context(tqdm(total=total, initial=there, desc=name, unit="response", smoothing=0.05))
-        tokens = 0
+        progress = stack.enter_context(Progress(name, total, there))
         for finished in engine.answers(requests):
             for benchmark, drawn in _by_benchmark(finished):
                 files[benchmark].append(drawn)
-            tokens += sum(len(response.ids) for _, response in finished)
-            bar.set_postfix_str(f"{tokens / max(bar.format_dict['elapsed'], 1e-9):.0f} tokens/s", refresh=False)
-            bar.update(len(finished))
+            progress.add(len(finished), sum(len(response.ids) for _, response in finished))
 
 
 def _by_benchmark(finished: Sequence[Drawn]) -> Iterator[tuple[str, list[Drawn]]]:

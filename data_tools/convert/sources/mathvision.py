@@ -5,11 +5,12 @@ solution, level (1 to 5), subject (16); splits testmini (304) and test (3,040). 
 the one picture and stay as they are. Options that are only A to E stand in the picture. Two rows have a letter as
 answer and no options. Some answers end with a unit in braces, `69{degrees}`, or begin a command with a form feed, the
 lost `\f`: the gold has them mended, `extra` as the file does.
-VLMEvalKit's TSV has `choices` for options and `category` for the subject.
+VLMEvalKit's TSV has `choices` for options, which may stand in the question too, and `category` for the subject.
 """
 
 import re
 
+from data_tools.convert.sources.mathvista import asked_in
 from data_tools.convert.sources.source import (
     Draft,
     Row,
@@ -17,6 +18,7 @@ from data_tools.convert.sources.source import (
     answer_of,
     kept,
     letter_of,
+    optional_text,
     options_of,
     text_of,
 )
@@ -49,7 +51,10 @@ def _mended_gold(row: Row) -> str:
 def from_tsv(row: Row) -> Row:
     """A row of VLMEvalKit's TSV as one of the hub's."""
     named = {"id": row["index"], "options": row.get("choices"), "subject": row.get("category")}
-    return named | dict(row)
+    question, options = asked_in(optional_text(row, "question")), options_of(named, "options")
+    if options:
+        question = question.partition(f"(A) {options[0]}")[0].strip() or question
+    return named | dict(row) | {"question": question}
 
 
 SOURCE = Source(

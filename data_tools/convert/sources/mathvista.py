@@ -25,7 +25,7 @@ from data_tools.convert.sources.source import (
     text_of,
 )
 
-_ASKED = re.compile(r"\AHint: [^\n]*\nQuestion: (.*?)(?:\nChoices:|\Z)", re.DOTALL)
+_HEAD = re.compile(r"\AHint: [^\n]*\n+Question: ")
 _PLACES = re.compile(r"floating-point number with (one|two|three) decimal place")
 
 
@@ -61,13 +61,19 @@ def official(draft: Draft) -> tuple[str, ...]:
 def from_tsv(row: Row) -> Row:
     """A row of VLMEvalKit's TSV as one of the hub's."""
     query = text_of(row, "question")
-    asked, places = _ASKED.match(query), _PLACES.search(query)
+    places = _PLACES.search(query)
     precision = None
     if row.get("answer_type") == "float":
         decimals = len(optional_text(row, "answer").partition(".")[2])
         precision = float(("one", "two", "three").index(places.group(1)) + 1 if places else decimals)
     named = {"pid": row.get("pid") or row["index"], "query": query, "precision": precision}
-    return named | dict(row) | {"question": asked.group(1) if asked else query}
+    return named | dict(row) | {"question": asked_in(query)}
+
+
+def asked_in(query: str) -> str:
+    """The question in a query "Hint: …\\nQuestion: …\\nChoices:\\n…"; any other text as it is."""
+    head = _HEAD.match(query)
+    return query[head.end() :].partition("\nChoices:")[0].strip() if head else query
 
 
 SOURCE = Source(
