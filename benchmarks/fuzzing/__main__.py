@@ -100,6 +100,7 @@ def _fuzz(name: str, work: Path) -> int:
     limits = [
         f"-max_total_time={TURN}",
         f"-timeout={SLOW}",
+        f"-report_slow_units={SLOW}",
         "-max_len=4096",
         "-rss_limit_mb=4096",
         "-print_final_stats=1",
