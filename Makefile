@@ -3,6 +3,8 @@
 export AVAR_VENV ?= $(CURDIR)/.venv
 export OMP_NUM_THREADS = 1
 export HF_HUB_OFFLINE = 1
+# Ray would run its workers behind the tests beside them.
+export RAY_worker_niceness = 0
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
