@@ -208,6 +208,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 @pytest.mark.e2e
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1100)
 def test_the_gpu_recipes_commands_run_with_another_family_on_packed_batches(tiny, tmp_path):
     """Qwen3-VL: the family that differs most (deep stack, tied embeddings, a template without a system turn)."""
