@@ -120,6 +120,13 @@ def test_the_mean_of_the_seven_stands_beside_the_papers():
     assert "Mean of the paper" not in document(RESULTS)  # no model was asked all
 
 
+def test_a_model_of_which_nothing_was_scored_is_reported_too(tmp_path, capsys):
+    (tmp_path / "benchmarks.json").write_text(json.dumps({"models": {"base": {"benchmarks": {}, "mean": None}}}))
+    assert avar(["report", str(tmp_path)]) == 0
+    assert "No benchmark was scored." in (tmp_path / "benchmarks.md").read_text()
+    assert "base.html" in capsys.readouterr().out
+
+
 def test_free_text_cannot_leave_its_cell():
     assert cell("a|b\n<img> *x* `y`\\") == "a\\|b \\<img\\> \\*x\\* \\`y\\`\\\\"
 
