@@ -45,9 +45,8 @@ class JudgeAddress:
         if not self.base_url.startswith(("http://", "https://")):
             raise ValueError(f"the judge's address is {self.base_url!r}; it begins with http:// or https://")
         if min(self.max_tokens, self.concurrency) < 1:
-            raise ValueError(
-                f"the judge's max_tokens are {self.max_tokens} and its concurrency {self.concurrency}; both must be >= 1"
-            )
+            numbers = f"max_tokens are {self.max_tokens} and its concurrency {self.concurrency}"
+            raise ValueError(f"the judge's {numbers}; both must be >= 1")
 
 
 class JudgeReplies:
