@@ -128,6 +128,8 @@ class JudgeReplies:
         self._failed_in_a_row = 0
         if reply.finish in ("length", "content_filter"):
             raise NotJudgedError(f"its reply ended by {reply.finish}")
+        if not reply.text.strip():
+            raise NotJudgedError("its reply is empty")
         self._keep(key, reply.text)
         return reply.text
 
