@@ -201,10 +201,8 @@ def test_benchmarks_are_the_last_stage_where_they_are_asked_for(checked, model, 
     ("knobs", "expected"),
     [
         ({}, None),
-        ({"BENCHMARKS": "mmmmu"}, "unknown benchmark 'mmmmu'"),
-        ({"MODEL": "base=/nowhere"}, "/nowhere: no such directory"),
+        ({"MODEL": "base=/nowhere", "DATA": "/nowhere"}, "--benchmark-data /nowhere: no folder"),
         ({"MODEL": ""}, "MODEL names what is evaluated"),
-        ({"DATA": "/nowhere"}, "--benchmark-data /nowhere: no folder"),
     ],
 )
 def test_the_recipe_of_an_evaluation_is_checked_before_a_model_is_loaded(knobs, expected, tiny_world, tmp_path):
@@ -305,6 +303,21 @@ def test_a_signal_to_a_recipe_ends_its_stage_in_good_order(tmp_path):
     said, err = recipe.communicate(timeout=100)
     assert recipe.returncode == 130 and said == "saved\n"
     assert "stage long stopped with status 130" in err and not list((tmp_path / "stages").iterdir())
+
+
+def test_a_stage_that_knows_what_is_done_runs_every_time(tmp_path):
+    stages = f"stage once bash -c 'echo once >>{tmp_path}/ran'; stage_again again bash -c 'echo again >>{tmp_path}/ran'"
+    for fails in (True, False):
+        last = "stage_again last false" if fails else "stage_again last true"
+        done = subprocess.run(
+            ["bash", "-c", f"set -e; OUT={tmp_path}; PROFILE=cpu; source recipes/stages.sh; {stages}; {last}"],
+            cwd=ROOT, env={**os.environ, "AVAR_VENV": str(Path(sys.executable).parents[1])},
+            capture_output=True, text=True, timeout=100,
+        )  # fmt: skip
+        assert done.returncode == int(fails), done.stderr
+        assert ("stage last stopped with status 1" in done.stderr) == fails
+    assert (tmp_path / "ran").read_text() == "once\nagain\nagain\n"
+    assert [path.name for path in (tmp_path / "stages").iterdir()] == ["once"]
 
 
 @CPU_PROFILE
