@@ -15,6 +15,7 @@ import time
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from avar_rl.evaluation.benchmarks.benchmark import ALL, Benchmark, chosen
 from avar_rl.evaluation.benchmarks.records import origin_path, read_records, responses_path
@@ -34,7 +35,7 @@ SAID = ("<answer>{}</answer>", "So it is \\boxed{{{}}}.", "The answer is {}.", "
 def question(benchmark: Benchmark, part: str, number: int, draw: random.Random) -> DataSample:
     """A made-up question with the columns that its rules and figures need."""
     place = str(number // 3), str(number % 3)
-    extra = {
+    extra: dict[str, Any] = {
         "part": part,
         "id": f"{number}",
         "category": draw.choice(("VD", "VS")),
@@ -47,21 +48,21 @@ def question(benchmark: Benchmark, part: str, number: int, draw: random.Random) 
         "question_id": str(number % 2),
         "visual_input": "1",
     }
-    common = {"id": f"{benchmark.name}/{part}/{number}", "source": benchmark.name, "question": "What is shown?"}
+    id_, asked = f"{benchmark.name}/{part}/{number}", "What is shown?"
     if benchmark.name == "hallusionbench":
         gold = draw.choice("01")
-        said = {"0": "no", "1": "yes"}[gold]
-        return DataSample(**common, gold=said, gold_kind="words", extra=extra | {"gt_answer": gold, "answer": gold})
-    if benchmark.name == "mmstar" or draw.random() < 0.55 or benchmark.name == "mmmu_pro":
+        extra |= {"gt_answer": gold, "answer": gold}
+        return DataSample(id_, "made up", asked, {"0": "no", "1": "yes"}[gold], "words", extra=extra)
+    if benchmark.name in ("mmstar", "mmmu_pro") or draw.random() < 0.55:
         options = tuple(draw.sample(OPTIONS, 10 if benchmark.name == "mmmu_pro" else 4))
         gold = draw.choice("ABCD")
         kind = {"mathvista": "multi_choice", "mmmu": "multiple-choice"}.get(benchmark.name, "multi-choice")
         answer = options["ABCD".index(gold)] if benchmark.name == "mathvista" else gold
         extra |= {"question_type": kind, "answer_type": "text", "answer": answer}
-        return DataSample(**common, gold=gold, gold_kind="choice", options=options, extra=extra)
+        return DataSample(id_, "made up", asked, gold, "choice", options=options, extra=extra)
     gold = draw.choice(FREE[:3] if benchmark.name == "mathvista" else FREE)
     extra |= {"question_type": "free-form", "answer_type": "float", "precision": 1.0, "answer": gold}
-    return DataSample(**common, gold=gold, gold_kind="expression", extra=extra)
+    return DataSample(id_, "made up", asked, gold, "expression", extra=extra)
 
 
 def response(sample: DataSample, words: int, draw: random.Random) -> str:

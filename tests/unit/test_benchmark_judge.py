@@ -143,6 +143,17 @@ def test_a_torn_end_is_cut_off_and_a_damaged_line_named(judging, tmp_path):
     path.write_bytes(b"[]\n" + whole)
     with pytest.raises(ValueError, match=r"judge.jsonl, line 1: no reply of a judge"):
         judging("hallusionbench", HALLUSION, ["Yes"])
+    path.write_bytes(whole)  # mended in the same process
+    assert judging("hallusionbench", HALLUSION, ["Yes"])[1]["requests"] == 0
+
+
+def test_two_processes_do_not_write_to_one_file(judging, tmp_path):
+    import fcntl
+
+    with (tmp_path / REPLIES).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match="another process writes"):
+            judging("hallusionbench", HALLUSION, ["Yes"])
 
 
 def test_braces_of_a_response_stay(judging):

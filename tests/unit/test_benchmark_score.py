@@ -142,6 +142,8 @@ def test_a_judge_that_is_down_leaves_the_other_columns(out, endpoint, capsys):
         (["--models", "rl"], "no responses of a model 'rl'; there are base"),
         (["--judge", "http://x"], "--judge and --judge-model belong together"),
         (["--judge", "http://x", "--judge-model", "m", "--judge-prompts", "/none"], "no such prompt"),
+        (["--judge", "x:8000", "--judge-model", "m"], "the judge's address is 'x:8000'; it begins with http://"),
+        (["--judge", "http://x", "--judge-model", "m", "--judge-concurrency", "0"], "both must be >= 1"),
     ],
 )
 def test_mistakes(out, capsys, arguments, said):
