@@ -183,6 +183,35 @@ def table(data: bytes) -> None:
             return
 
 
+def benchmark(data: bytes) -> None:
+    """A file of a benchmark, TSV or JSON lines, its source and the format by the first byte: read, or ValueError."""
+    import tempfile
+
+    from data_tools.convert.sources import SOURCES
+    from data_tools.convert.strict import Part, read_part
+
+    sources = [source for source in SOURCES.values() if source.tsv]
+    place = data[0] if data else 0
+    source = sources[place % len(sources)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"rows{'.jsonl' if place & 128 else '.tsv'}"
+        path.write_bytes(data[1:])
+        try:
+            read_part(Part("part", source.name, source.splits[0], 1), str(path), "fuzzed", limit=100)
+        except ValueError:
+            return
+
+
+def _benchmark_seeds() -> Iterator[bytes]:
+    image = base64.b64encode(_images()[0]).decode()
+    lettered = "index\timage\tquestion\tA\tB\tanswer\tcategory\tl2-category\n"
+    lettered += f"VD_a_1_0_1_2\t{image}\t<image 1>?\tx\ty\tB\tc\td\nVD_a_1_0_1_3\tVD_a_1_0_1_2\t?\t\t\tYes\tc\td\n"
+    listed = "index\timage\tquestion\tchoices\tanswer\tquestion_type\tanswer_type\tproblem_version\tmetadata\n"
+    listed += f"1\t['{image}']\t\"Hint: a\nQuestion: b\"\t['x', 'y']\ty\tfree_form\tfloat\tText Lite\t{{'a': 1}}\n"
+    for place in range(8):
+        yield from (bytes([place]) + file.encode() for file in (lettered, listed))
+
+
 def _table_seeds() -> Iterator[bytes]:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -224,5 +253,6 @@ TARGETS: dict[str, Target] = {
     "row": Target(row, _row_seeds, 2),
     "image": Target(image, lambda: iter(_images())),
     "table": Target(table, _table_seeds),
+    "benchmark": Target(benchmark, _benchmark_seeds),
     "reply": Target(reply, _reply_seeds, 0.5),
 }
