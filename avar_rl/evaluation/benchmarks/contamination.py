@@ -175,7 +175,7 @@ def check(search: Search, files: Sequence[Path]) -> None:
         def read(row: TrainingRow, folder: Path = path.parent) -> list[Seen | None]:
             return [_seen(image, folder, search) for image in row.images]
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=total, desc=path.name, unit="row", disable=None) as bar:
+        with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=total, desc=path.name, disable=None) as bar:
             while chunk := list(itertools.islice(rows, AHEAD)):
                 for row, images in zip(chunk, pool.map(read, chunk), strict=True):
                     search.look(row, images)
