@@ -1,8 +1,10 @@
-.PHONY: help setup lint format test test-fast test-gpu-profile docs
+.PHONY: help setup lint format test test-long test-fast test-gpu-profile docs
 
 export AVAR_VENV ?= $(CURDIR)/.venv
 export OMP_NUM_THREADS = 1
 export HF_HUB_OFFLINE = 1
+# Ray would run its workers behind the tests beside them.
+export RAY_worker_niceness = 0
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -19,8 +21,11 @@ format: setup  ## let ruff rewrite the files
 	$(AVAR_VENV)/bin/ruff check --fix .
 	$(AVAR_VENV)/bin/ruff format .
 
-test: lint  ## set up, lint, and run every test that needs no GPU
-	$(AVAR_VENV)/bin/python -m pytest -m "not gpu" -n 2 --durations=40
+test: lint  ## set up, lint, and run the tests that need no GPU, but for the long ones
+	$(AVAR_VENV)/bin/python -m pytest -m "not gpu and not long" -n 2 --durations=40
+
+test-long: setup  ## the tests left out by `make test`: further trainings, one after the other
+	$(AVAR_VENV)/bin/python -m pytest -m "long and not gpu" --durations=20
 
 test-fast: setup  ## units and numerics alone, without verl, Ray or vLLM: under 3 minutes
 	$(AVAR_VENV)/bin/python -m pytest tests/unit tests/numerics -m "not gpu and not e2e and not slow" --durations=5

@@ -136,9 +136,9 @@ def _rows_by_id(data: str) -> dict[str, dict[str, Any]]:
 
     rows = {}
     for number, row in enumerate(read_parquet(data), 1):
-        extra = row.get("extra_info") or {}
-        found = extra.get("id") or extra.get("index")
-        if found is None or not row.get("prompt") or "ground_truth" not in (row.get("reward_model") or {}):
+        extra, gold = row.get("extra_info") or {}, row.get("reward_model") or {}
+        found = (extra.get("id") or extra.get("index")) if isinstance(extra, dict) else None
+        if found is None or not row.get("prompt") or not isinstance(gold, dict) or "ground_truth" not in gold:
             raise ValueError(
                 f"{data}, row {number} is no RL row: it needs prompt, reward_model.ground_truth, and extra_info.id "
                 "or extra_info.index"

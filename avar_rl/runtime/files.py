@@ -71,6 +71,14 @@ def parquet_faults(path: str | Path) -> Iterator[None]:
         raise ValueError(f"{path}: not a readable parquet file ({what})") from error
 
 
+def count_rows(path: str | Path) -> int:
+    """The number of rows of a parquet file. ValueError: it is not parquet, or damaged."""
+    import pyarrow.parquet as pq
+
+    with parquet_faults(path):
+        return pq.read_metadata(path).num_rows
+
+
 def read_parquet(path: str | Path, columns: Iterable[str] | None = None) -> list[dict[str, Any]]:
     """All rows of a parquet file as dictionaries, of `columns` only where these are given.
 

@@ -26,6 +26,7 @@ def found(tmp_path_factory):
 
 @pytest.mark.e2e
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_every_part_is_done_and_meets_what_a_cpu_can_meet(found):
     assert {number: part["status"] for number, part in found.items()} == {p.number: "done" for p in PARTS}
@@ -38,6 +39,7 @@ def test_every_part_is_done_and_meets_what_a_cpu_can_meet(found):
 
 @pytest.mark.e2e
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_packed_attention_is_torchs_own_and_its_log_sum_exp_is_the_natural_one(found):
     assert {found[number]["findings"]["attention"] for number in "3456"} == {"torch_flash_varlen"}

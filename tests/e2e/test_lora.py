@@ -28,7 +28,7 @@ GRPO += ["avar.rewards.visual.gate=null", "algorithm.norm_adv_by_std_in_grpo=tru
 # large enough a step that a rollout without the adapters would differ by more than the guard allows
 GRPO += ["actor_rollout_ref.actor.optim.lr=1.0e-2", "actor_rollout_ref.actor.optim.lr_warmup_steps=0"]
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
 
 
 def run(*command: str) -> str:

@@ -208,50 +208,32 @@ def hashes(folder: Path) -> dict[str, str]:
 
 @pytest.mark.e2e
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1100)
-def test_qwen7b_recipe_runs_its_own_commands_with_the_miniature_on_a_cpu(tiny, tmp_path):
+def test_the_gpu_recipes_commands_run_with_another_family_on_packed_batches(tiny, tmp_path):
+    """Qwen3-VL: the family that differs most (deep stack, tied embeddings, a template without a system turn)."""
     out, _, _ = tiny
+    model = [sys.executable, "-m", "data_tools.miniature.model", "--family", "qwen3_vl", "--seed", "0"]
+    subprocess.run([*model, "--out", tmp_path / "base", "--data", out / "data"], cwd=ROOT, check=True, timeout=240)
     table = questions_table(out / "data" / "sft_train.parquet", tmp_path / "questions.parquet")
-    knobs = {"OUT": str(tmp_path / "seven"), "PROFILE": "cpu", "MODEL": str(out / "base"), "NGPUS": "1"}
-    knobs["TENSOR_PARALLEL"] = "1"
+    packed, run = "model.use_remove_padding=true", tmp_path / "seven"
+    knobs = {"OUT": str(run), "PROFILE": "cpu", "MODEL": str(tmp_path / "base"), "NGPUS": "1", "TENSOR_PARALLEL": "1"}
     knobs |= {"SFT_DATA": str(table), "RL_DATA": str(table), "MAX_PROMPT": "128", "MAX_RESPONSE": "64"}
     knobs |= {"MAX_SFT": "256", "MAX_PIXELS": "50176"}  # 64 image tokens; the miniature's own images have 9
     prepare = "--question-column question --answer-column answer --images-column images --val-rows 4 --test-rows 8"
     knobs |= {"RL_COLUMNS": prepare, "SFT_COLUMNS": f"{prepare} --response-column response"}
-    knobs["SFT_ARGS"] = f"{SMALL_SFT} data.use_dynamic_bsz=false trainer.total_training_steps=2"
-    small = [
-        "data.train_batch_size=4",
-        "actor_rollout_ref.actor.ppo_mini_batch_size=4",
-        "actor_rollout_ref.rollout.n=2",
-    ]
-    small += ["trainer.total_training_steps=1"]
+    knobs["SFT_ARGS"] = f"{SMALL_SFT} {packed} data.use_dynamic_bsz=false trainer.total_training_steps=2"
+    small = [*SMALL_GRPO, "trainer.total_training_steps=1", f"actor_rollout_ref.{packed}"]
     done = recipe("avar_qwen7b.sh", *small, **knobs, EVAL_ARGS="--samples 2")
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert [s["name"] for s in json.loads((tmp_path / "seven/summary.json").read_text())["stages"]] == [
-        "base",
-        "sft",
-        "grpo",
-    ]
-    assert (tmp_path / "seven/model/chat_template.jinja").is_file()
-
-
-@pytest.mark.e2e
-@pytest.mark.slow
-@pytest.mark.timeout(1100)
-def test_another_family_runs_every_stage_on_packed_batches(tmp_path):
-    """Qwen3-VL: the family that differs most (deep stack, tied embeddings, a template without a system turn)."""
-    packed, out = "model.use_remove_padding=true", tmp_path / "qwen3"
-    knobs = {"FAMILY": "qwen3_vl", "OUT": str(out), "SFT_STEPS": "2", "GRPO_STEPS": "1", "EVAL_LIMIT": "8"}
-    knobs |= {"SFT_ARGS": f"{SMALL_SFT} {packed}", "DATA_ARGS": "--sft-rows 100 --rl-rows 32"}
-    done = recipe("avar_tiny.sh", *SMALL_GRPO, *SMALL_MICRO, f"actor_rollout_ref.{packed}", **knobs)
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert "start-up guard: rollout and actor agree" in done.stdout
-    stages = json.loads((out / "summary.json").read_text())["stages"]
+    stages = json.loads((run / "summary.json").read_text())["stages"]
     assert [stage["name"] for stage in stages] == ["base", "sft", "grpo"]
     assert all(0 < stage[f"{span}_mass"] < 1 for stage in stages for span in ("image", "system"))
-    (step,) = metrics(out / "logs" / "grpo.metrics.jsonl")
+    (step,) = metrics(run / "logs" / "grpo.metrics.jsonl")
     assert 0 < step["attention/image_mass"] < 1 and 0 < step["attention/system_mass"] < 1
-    assert json.loads((out / "model" / "config.json").read_text())["model_type"] == "qwen3_vl"
+    assert json.loads((run / "model" / "config.json").read_text())["model_type"] == "qwen3_vl"
+    assert (run / "model" / "chat_template.jinja").is_file()
 
 
 def questions_table(sft_rows: Path, out: Path) -> Path:

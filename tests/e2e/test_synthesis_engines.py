@@ -49,6 +49,7 @@ def run(settings: list[str], out: Path) -> tuple[list[dict], list[tuple]]:
 
 @pytest.mark.e2e
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_an_engine_of_ray_answers_what_fits_and_says_what_does_not(
     synthesis_world, tiny_world, offline_teacher, tmp_path
@@ -66,6 +67,7 @@ def test_an_engine_of_ray_answers_what_fits_and_says_what_does_not(
 
 @pytest.mark.e2e
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_an_engine_of_ray_sees_the_images(synthesis_world, tiny_world, offline_teacher, tmp_path):
     from PIL import Image

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from avar_rl.runtime.files import read_parquet
+from avar_rl.runtime.files import count_rows, read_parquet
 from data_tools.formats.rows import parquet_columns, parquet_rows
 
 
@@ -28,6 +28,8 @@ def test_a_footer_that_is_no_thrift(tmp_path):
     data[-8 - size : -8] = bytes(255 for _ in range(size))  # "Couldn't deserialize thrift", an OSError
     path.write_bytes(data)
     says_one_sentence(path)
+    with pytest.raises(ValueError, match=f"^{path}: not a readable parquet file"):
+        count_rows(path)
 
 
 def test_text_that_is_no_utf8(tmp_path):

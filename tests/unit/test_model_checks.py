@@ -3,6 +3,8 @@
 import json
 import shutil
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from omegaconf import OmegaConf
 
@@ -124,6 +126,9 @@ def test_rows_without_a_system_turn_are_refused_where_the_template_writes_none(t
     write_rows([*told, rows[0]], tmp_path / "one_not.parquet")
     with pytest.raises(ValueError, match="row 3 of .*one_not.parquet has no system turn"):
         check_sft(tiny_world, folder, masses=True, train_files=str(tmp_path / "one_not.parquet"))
+    pq.write_table(pa.table({"messages": [["a turn"]]}), tmp_path / "texts.parquet")
+    with pytest.raises(ValueError, match="row 0 of .*texts.parquet: the column messages is no list of turns"):
+        check_sft(tiny_world, folder, masses=True, train_files=str(tmp_path / "texts.parquet"))
 
 
 def test_a_system_turn_is_written_where_there_is_none(model):

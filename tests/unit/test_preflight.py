@@ -46,7 +46,7 @@ def test_corrupt_files(tiny_world, tmp_path):
     for name, content in {"text": b"not parquet at all", "nothing": b"", "cut": whole[: len(whole) // 2]}.items():
         path = tmp_path / f"{name}.parquet"
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=f"{name}.parquet is not a readable parquet file"):
+        with pytest.raises(ValueError, match=f"{name}.parquet: not a readable parquet file"):
             check_files(str(path), "data.train_files")
 
 

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from avar_rl.runtime.files import read_parquet
@@ -185,3 +187,12 @@ def test_help_imports_nothing_heavy():
     assert done.returncode == 0 and "usage: avar try-reward" in done.stdout
     imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time")}
     assert not imported & {"torch", "pyarrow", "pydantic", "rich"}
+
+
+def test_rows_whose_columns_are_no_mappings_are_named(files, tmp_path, capsys):
+    for number, column in enumerate(("extra_info", "reward_model")):
+        row = {"prompt": "?", "extra_info": {"id": "1"}, "reward_model": {"ground_truth": "2"}} | {column: "text"}
+        path = tmp_path / f"rows_{number}.parquet"
+        pq.write_table(pa.Table.from_pylist([row]), path)
+        assert run(files | {"data": str(path)}, "--reward", "accuracy") == 2
+        assert f"{path}, row 1 is no RL row" in capsys.readouterr().err

@@ -85,7 +85,7 @@ def test_a_limit_takes_the_first_and_asks_for_no_number(tmp_path):
     ("fault", "said"),
     [
         ({"answer": ""}, "column answer is empty"),
-        ({"answer": "red"}, "the answer 'red' is none of the options"),
+        ({"answer": "red"}, "the answer 'red' is no letter"),
         ({"question": ""}, "column question is empty"),
         ({"image": None}, "image 0: an image is neither bytes nor the path of a file nor base64, but nothing"),
         ({"image": {"bytes": b"no image", "path": None}}, "image 0: an image cannot be read"),

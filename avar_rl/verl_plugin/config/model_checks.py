@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from avar_rl.attention.families import FAMILIES, require_supported
 from avar_rl.runtime.chat_template import writes_system_turn
+from data_tools.formats.rows import parquet_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, ProcessorMixin
@@ -108,15 +109,12 @@ def check_system_turns(
 
 
 def _row_without_system(file: str, column: str) -> int | None:
-    import pyarrow.parquet as pq
-
-    place = 0
-    with pq.ParquetFile(file) as rows:
-        for batch in rows.iter_batches(columns=[column]):
-            for turns in batch.column(0).to_pylist():
-                if not any(turn["role"] == "system" for turn in turns or []):
-                    return place
-                place += 1
+    for place, row in enumerate(parquet_rows(file, [column])):
+        turns = row[column] or []
+        if not (isinstance(turns, list) and all(isinstance(turn, dict) and "role" in turn for turn in turns)):
+            raise ValueError(f"row {place} of {file}: the column {column} is no list of turns, each with a role")
+        if not any(turn["role"] == "system" for turn in turns):
+            return place
     return None
 
 

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from avar_rl.attention.families import require_supported
 from avar_rl.attention.roles import Markup
+from avar_rl.runtime.files import count_rows
 from avar_rl.verl_plugin.config import model_checks, settings
 
 if TYPE_CHECKING:
@@ -26,15 +27,13 @@ def check_files(paths: str | Sequence[str] | None, what: str) -> None:
     Raises:
         ValueError: a file is missing, unreadable or empty; names the file, and the command that makes one.
     """
-    import pyarrow.parquet as pq
-
     for path in _listed(paths):
         if not Path(path).is_file():
             raise ValueError(f"{what}={path}: no such file; make one with `python -m data_tools.prepare`")
         try:
-            rows = pq.ParquetFile(path).metadata.num_rows
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{what}={path} is not a readable parquet file: {error}") from error
+            rows = count_rows(path)
+        except ValueError as error:
+            raise ValueError(f"{what}={error}") from error
         if rows == 0:
             raise ValueError(f"{what}={path} has no rows")
 

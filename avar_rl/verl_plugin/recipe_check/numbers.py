@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from avar_rl import estimate
 from avar_rl.estimate import ModelSizes, RolloutEngine, Training
+from avar_rl.runtime.files import count_rows
 from avar_rl.verl_plugin.recipe_check.model_sizes import adapter_parameters
 
 _BYTES = {"fp32": 4, "float32": 4, "float": 4, "bf16": 2, "bfloat16": 2, "fp16": 2, "float16": 2, "half": 2}
@@ -133,7 +134,5 @@ def _recorded(config: DictConfig, step_tokens: int) -> float | None:
     steps = trainer.total_training_steps
     file = Path(config.data.train_files) if isinstance(config.data.train_files, str) else None
     if steps is None and file is not None and file.is_file():
-        import pyarrow.parquet as pq
-
-        steps = pq.ParquetFile(file).metadata.num_rows // config.data.train_batch_size * trainer.total_epochs
+        steps = count_rows(file) // config.data.train_batch_size * trainer.total_epochs
     return None if steps is None else step_tokens * steps / record.every

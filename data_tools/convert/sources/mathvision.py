@@ -31,7 +31,7 @@ _UNIT = re.compile(r"\{([a-z]+)\}\Z")
 def draft(row: Row) -> Draft:
     """What a row of MathVision says; raises ValueError for one that cannot be used."""
     options, gold = options_of(row, "options"), _mended_gold(row)
-    if options and gold not in letters(len(options)):
+    if options and gold not in tuple(letters(len(options))):
         gold = letter_of(gold, options)
     extra = kept(row, "id", "level", "subject", "answer")
     if options == BARE:

@@ -13,7 +13,6 @@ from data_tools.convert.sources.source import (
     answer_of,
     kept,
     lettered_columns,
-    named_letter,
     text_of,
 )
 from data_tools.formats.sample import letters
@@ -25,11 +24,12 @@ def draft(row: Row) -> Draft:
     """What a row of MMStar says; raises ValueError for one that cannot be used."""
     whole, answer = text_of(row, "question"), answer_of(row, "answer")
     question, options = split_options(whole)
-    if not question or answer not in letters(len(options)):
+    if not question or answer not in tuple(letters(len(options))):
         question, options = whole, []
     extra = kept(row, "index", "category", "l2_category", "meta_info", "answer") | {"question": whole}
-    gold = named_letter(answer, options or letters(26))
-    return Draft(question, gold, [row["image"]], options, extra=extra)
+    if answer not in tuple(letters(26)):
+        raise ValueError(f"the answer {answer[:40]!r} is no letter")
+    return Draft(question, answer, [row["image"]], options, extra=extra)
 
 
 def split_options(question: str) -> tuple[str, list[str]]:

@@ -76,5 +76,8 @@ class SelectedRows:
         """(source, row group) of all files: the pieces that `read` takes."""
         import pyarrow.parquet as pq
 
-        counts = {name: pq.read_metadata(source.path).num_row_groups for name, (source, _) in self._sources.items()}
-        return [(name, group) for name, count in counts.items() for group in range(count)]
+        pieces = []
+        for name, (source, _) in self._sources.items():
+            with parquet_faults(source.path):
+                pieces += [(name, group) for group in range(pq.read_metadata(source.path).num_row_groups)]
+        return pieces
