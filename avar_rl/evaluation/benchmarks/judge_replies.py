@@ -27,7 +27,11 @@ class NotJudgedError(Exception):
 
 @dataclass(frozen=True)
 class JudgeAddress:
-    """Where a judge is: its name at the endpoint, and how it is asked. The key is in the variable `key_env`, if set."""
+    """Where a judge is: its name at the endpoint, and how it is asked. The key is in the variable `key_env`, if set.
+
+    Raises:
+        ValueError: the address is none, or a number is below 1.
+    """
 
     base_url: str
     model: str
@@ -36,6 +40,13 @@ class JudgeAddress:
     concurrency: int = 16
     retries: int = 5
     timeout_s: float = 120.0
+
+    def __post_init__(self) -> None:
+        if not self.base_url.startswith(("http://", "https://")):
+            raise ValueError(f"the judge's address is {self.base_url!r}; it begins with http:// or https://")
+        if min(self.max_tokens, self.concurrency) < 1:
+            numbers = f"max_tokens are {self.max_tokens} and its concurrency {self.concurrency}"
+            raise ValueError(f"the judge's {numbers}; both must be >= 1")
 
 
 class JudgeReplies:
@@ -50,10 +61,13 @@ class JudgeReplies:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._known = dict(self._kept())
         except BlockingIOError as error:
             os.close(self._descriptor)
             raise ValueError(f"another process writes to {path}; wait for it") from error
-        self._known = dict(self._kept())
+        except ValueError:
+            os.close(self._descriptor)
+            raise
         self._asking: dict[str, asyncio.Task[str]] = {}
         self._failed_in_a_row = 0
 
@@ -114,6 +128,8 @@ class JudgeReplies:
         self._failed_in_a_row = 0
         if reply.finish in ("length", "content_filter"):
             raise NotJudgedError(f"its reply ended by {reply.finish}")
+        if not reply.text.strip():
+            raise NotJudgedError("its reply is empty")
         self._keep(key, reply.text)
         return reply.text
 

@@ -15,6 +15,7 @@ from rewards.grading.text.choices import option_in, split_choice
 
 MAX_WORDS = 12  # of a line that is an answer as a whole
 MAX_MARKED = 200  # characters; what is longer is no answer
+_LABEL = re.compile(r"\(?([A-Z])[):.]")
 _IN_BRACKETS = re.compile(r"\(([A-Z])\)")
 _DECORATION = " \t\r\n*$\"'`"
 
@@ -50,6 +51,8 @@ def _picked(text: str, options: Sequence[str]) -> str | None:
     """
     known = ascii_uppercase[: len(options)]
     letter, _ = split_choice(text)
+    if letter is None and (label := _LABEL.match(text)):
+        letter = label[1]
     bracketed = set(_IN_BRACKETS.findall(text))
     if letter is None and len(bracketed) == 1:
         letter = bracketed.pop()

@@ -3,9 +3,9 @@ r"""MathVista: the official normalisation and comparison of an extracted answer.
 After `evaluation/calculate_score.py` (`normalize_extracted_answer`, `safe_equal`) and the shortcuts at the head of
 `extract_answer` in `evaluation/extract_answer.py` of lupantech/MathVista. The official code then asks a language model
 for the answer; here `marked.py` extracts it. Of a choice that is a letter, or else the marked text, which becomes the
-option nearest to it by Levenshtein, as there; text that is not marked never does. Of a number it is the only number in
-the marked text, or in the last line, after the last `=` in it, without the commas of thousands; of a list the last
-`[…]`. What has none of these is not parsed and wrong.
+option nearest to it by Levenshtein, as there; but one that is further from it than half of the longer text would be a
+guess, and none is made. Of a number it is the only number in the marked text, or in the last line, after the last `=`
+in it, without the commas of thousands; of a list the last `[…]`. What has none of these is not parsed and wrong.
 """
 
 from __future__ import annotations
@@ -72,13 +72,15 @@ def _normalised(sample: DataSample, extraction: str) -> str | None:
     return str(round(value, int(precision)) if kind == "float" else value)
 
 
-def _option(text: str, options: Sequence[str]) -> str:
-    """The option that a text names by its letter, else the one nearest to it."""
+def _option(text: str, options: Sequence[str]) -> str | None:
+    """The option that a text names by its letter, else the one nearest to it; None: none is near."""
     letters = _BRACKETED_LETTER.findall(text)
     text = letters[0].upper() if letters else text
     if len(text) == 1 and text in ascii_uppercase[: len(options)]:
         return options[ascii_uppercase.index(text)]
-    return min(options, key=lambda option: levenshtein(text, option))
+    distances = [levenshtein(text, option) for option in options]
+    nearest = options[distances.index(min(distances))]
+    return nearest if 2 * min(distances) <= max(len(text), len(nearest)) else None
 
 
 def _number(text: str, *, whole: bool) -> float | int | None:
