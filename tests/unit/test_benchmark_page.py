@@ -25,10 +25,10 @@ def test_scores_stand_beside_the_published_ones(page):
     rows = show(page, "").all("#scores")[0].all("tr")
     head, vista_row, hallusion_row = ([cell.text for cell in row.children] for row in rows)
     assert head[:6] == ["benchmark", "official", "ours", "n", "truncated", "unparsed"]
-    assert head[-2:] == ["AVAR base", "AVAR-Thinker"]
+    assert head[6:8] == ["AVAR base", "AVAR-Thinker"]
     # a part of the questions: every number says so
-    assert vista_row[:3] == ["MathVista (testmini)LIMITED", "25.0 [10.0, 90.0]LIMITED", "50.0 [10.0, 90.0]LIMITED"]
-    assert vista_row[3:6] == ["4 of 1,000", "1", "2"] and vista_row[-2:] == ["68.2", "74.7"]
+    assert vista_row[:3] == ["MathVista (testmini)", "25.0 [10.0, 90.0]LIMITED", "50.0 [10.0, 90.0]LIMITED"]
+    assert vista_row[3:6] == ["4 of 1,000", "1", "2"] and vista_row[6:8] == ["68.2", "74.7"]
     assert hallusion_row[:4] == ["HallusionBench (image)", "61.1 [20.0, 80.0]", "61.1 [20.0, 80.0]", "951"]
 
 

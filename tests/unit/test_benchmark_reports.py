@@ -75,7 +75,7 @@ def test_the_report_has_scores_with_intervals_beside_published_ones():
         "**50.0** [10.0, 90.0] LIMITED",
         "4 of 1,000 LIMITED",
     ]
-    assert first[-2:] == ["68.2", "74.7"] and second[1] == "tuned"
+    assert first[5:7] == ["68.2", "74.7"] and second[1] == "tuned"
     assert third[2:5] == ["**61.1** [20.0, 80.0]", "**61.1** [20.0, 80.0]", "951"]
 
 
@@ -118,6 +118,13 @@ def test_the_mean_of_the_seven_stands_beside_the_papers():
     assert rows[0] == ["base", "**50.0** [40.0, 60.0] LIMITED", "–", "–"]
     assert [row[1] for row in rows[1:]] == ["49.1", "56.1"]
     assert "Mean of the paper" not in document(RESULTS)  # no model was asked all
+
+
+def test_a_model_of_which_nothing_was_scored_is_reported_too(tmp_path, capsys):
+    (tmp_path / "benchmarks.json").write_text(json.dumps({"models": {"base": {"benchmarks": {}, "mean": None}}}))
+    assert avar(["report", str(tmp_path)]) == 0
+    assert "No benchmark was scored." in (tmp_path / "benchmarks.md").read_text()
+    assert "base.html" in capsys.readouterr().out
 
 
 def test_free_text_cannot_leave_its_cell():

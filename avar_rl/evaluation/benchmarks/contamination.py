@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -158,7 +159,7 @@ def _user_texts(turns: Any) -> list[str]:
     return [turn["content"] for turn in said if turn.get("role") == "user" and isinstance(turn.get("content"), str)]
 
 
-def check(search: Search, files: Sequence[Path], workers: int = 4) -> None:
+def check(search: Search, files: Sequence[Path]) -> None:
     """Looks through training files for the questions of `search`, with a line of progress.
 
     Raises:
@@ -168,14 +169,13 @@ def check(search: Search, files: Sequence[Path], workers: int = 4) -> None:
     from tqdm import tqdm
 
     for path in files:
-        rows = training_rows(path)
         parquet_columns(path)  # a missing file is named before Arrow names it
-        total = pq.read_metadata(path).num_rows
+        rows, total = training_rows(path), pq.read_metadata(path).num_rows
 
         def read(row: TrainingRow, folder: Path = path.parent) -> list[Seen | None]:
             return [_seen(image, folder, search) for image in row.images]
 
-        with ThreadPoolExecutor(workers) as pool, tqdm(total=total, desc=path.name, unit="row", disable=None) as bar:
+        with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=total, desc=path.name, unit="row", disable=None) as bar:
             while chunk := list(itertools.islice(rows, AHEAD)):
                 for row, images in zip(chunk, pool.map(read, chunk), strict=True):
                     search.look(row, images)

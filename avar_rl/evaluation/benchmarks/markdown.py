@@ -38,8 +38,11 @@ def document(results: Mapping[str, Any]) -> str:
         for model in models
         if name in models[model]["benchmarks"]
     ]
+    title = f"# Benchmarks\n\n{cell(results.get('date', ''))}"
+    if not found:
+        return f"{title}\n\nNo benchmark was scored.\n"
     parts = [
-        f"# Benchmarks\n\n{cell(results.get('date', ''))}",
+        title,
         "Accuracy in percent with its 95 % interval. official: the benchmark's own rules, under which what does not "
         "parse is wrong; ours: the project's grader. LIMITED: of a part of the benchmark's questions, not comparable "
         "with any published number.",

@@ -49,7 +49,7 @@ function drawScores(state) {
   const head = element("tr", "", ...["benchmark", ...columns, "n", "truncated", "unparsed", ...cited].map((name) => element("th", "", name)));
   const body = data.benchmarks.map((benchmark) => {
     const published = new Map(benchmark.published.map(([name, text, model]) => [name, [text, model]]));
-    const row = element("tr", benchmark.name === state.benchmark ? "chosen" : "", element("td", "", benchmark.title, limited(benchmark)),
+    const row = element("tr", benchmark.name === state.benchmark ? "chosen" : "", element("td", "", benchmark.title),
       ...columns.map((column) => scoreCell(benchmark, column)), element("td", "", benchmark.n),
       element("td", "", benchmark.counts.truncated), element("td", "", benchmark.counts.unparsed),
       ...cited.map((name) => {
