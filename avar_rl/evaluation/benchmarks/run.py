@@ -18,6 +18,7 @@ from avar_rl.evaluation.benchmarks.prompting import PromptSet
 from avar_rl.evaluation.benchmarks.records import ResponsesFile
 from avar_rl.evaluation.benchmarks.telling import Progress, settings_line
 from avar_rl.runtime.files import file_stamps, write_json
+from avar_rl.runtime.hub import model_directory
 from avar_rl.runtime.pixels import PixelLimits
 from avar_rl.runtime.versions import stack_versions
 
@@ -106,8 +107,9 @@ def _origin(model: str, processor: Any, asking: Asking, settings: GenerationSett
     generation = asdict(settings) | {"system_prompt": asking.system}
     generation |= {"least_pixels": pixels.least, "most_pixels": pixels.most}
     engines = {name: generation.pop(name) for name in ("tensor_parallel", "batch")}
+    revision = None if Path(model).is_dir() else model_directory(model, weights=False).name  # of the hub
     return {
-        "model": {"path": model, "files": file_stamps(model)},
+        "model": {"path": model, "revision": revision, "files": file_stamps(model)},
         "generation": generation,
         "limit": asking.limit,
         "engines": engines | {"replicas": asking.replicas},
