@@ -32,11 +32,7 @@ _LAUNCHED = "AVAR_SFT_LAUNCHED"  # in ranks, the process id of their launcher, w
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the cold start.
-
-    Returns 0 when done, 1 when it failed, 2 after a user's mistake, 75 where a rank on a Ray cluster was lost, 130 when
-    interrupted.
-    """
+    """Runs the cold start. Returns 0 when done, 1 on a full disk, 2 after a user's mistake, 130 when interrupted."""
     arguments = parse_arguments(argv, "sft", DESCRIPTION)
     if _LAUNCHED in os.environ:
         die_with_parent(parent=int(os.environ[_LAUNCHED]))
