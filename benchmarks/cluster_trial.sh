@@ -3,11 +3,12 @@
 # each, by Linux namespaces on this machine. Real Ray, real Slurm. Needs root, and 12 GB of memory; docs/cluster.md has
 # what it printed.
 #
-#   bash benchmarks/cluster_trial.sh ray FOLDER     two Ray nodes: recipe from the head; SFT whose node is lost; rerun
+#   bash benchmarks/cluster_trial.sh ray FOLDER     two Ray nodes: as a job, which loses the second node in GRPO; on the one
+#                                                   that is left, stopped; on both again, from the head, to the end
 #   bash benchmarks/cluster_trial.sh slurm FOLDER   Slurm (apt-get install slurmctld slurmd slurm-client munge): the job is
-#                                                   preempted in mid-run and requeued
+#                                                   preempted in the cold start, then loses its second node in GRPO
 #
-# FOLDER is made; run it again with another one. AVAR_VENV as for recipes/setup.sh.
+# FOLDER is made; run it again with another one. AVAR_VENV as for recipes/setup.sh, which is to have been run.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 WHAT=${1:?ray or slurm} FOLDER=$(realpath -m "${2:?a folder for the trial}")
@@ -19,14 +20,16 @@ trap 'stop_slurm; remove_nodes' EXIT
 trap 'exit 143' TERM
 stop_slurm() { :; }
 
-export OUT=$FOLDER/run SFT_STEPS=${SFT_STEPS:-4} GRPO_STEPS=${GRPO_STEPS:-2} EVAL_LIMIT=8 NNODES=2
-export DATA_ARGS="--sft-rows 200 --rl-rows 32"
-export SFT_ARGS="data.train_batch_size=8 data.micro_batch_size_per_gpu=4 trainer.save_freq=1 trainer.n_gpus_per_node=1
-  trainer.nnodes=2"
+OUT=${OUT:-$FOLDER/run} # of an earlier trial: what that has finished is not done again
+KNOBS=(OUT="$OUT" AVAR_VENV="${AVAR_VENV:-$PWD/.venv}" NNODES=2 EVAL_LIMIT=8 DATA_ARGS="--sft-rows 200 --rl-rows 32"
+  SFT_STEPS="${SFT_STEPS:-12}" GRPO_STEPS="${GRPO_STEPS:-8}"
+  SFT_ARGS="data.train_batch_size=8 data.micro_batch_size_per_gpu=4 trainer.save_freq=1 trainer.n_gpus_per_node=1
+    trainer.nnodes=2")
 GRPO=(data.train_batch_size=4 actor_rollout_ref.actor.ppo_mini_batch_size=4 actor_rollout_ref.rollout.n=2
   actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=4 actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=4
   actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=4 trainer.nnodes=2 trainer.save_freq=1
-  avar.guard.step_minutes=15 actor_rollout_ref.rollout.agent.num_workers=1)
+  avar.guard.step_minutes=15 actor_rollout_ref.rollout.agent.num_workers=1
+  avar.guard.max_difference_fp32=0.01) # after a dozen steps the policy gives image pads a thousandth, and the rollout none
 
 said() { echo "$(date +%T) $*"; }
 
@@ -36,35 +39,72 @@ wait_for() {
   shift 2
   until "$@" >/dev/null 2>&1; do
     sleep 1
-    [ $((left -= 1)) -gt 0 ] || { said "gave up waiting for $what"; return 1; }
+    [ $((left -= 1)) -gt 0 ] || { said "gave up waiting for: $what"; return 1; }
   done
   said "$what"
 }
 
-checkpoint_of() { [ "$(cat "$OUT/checkpoints/$1/latest_checkpointed_iteration.txt")" -ge "$2" ]; } # STAGE STEP
+tracked() { cat "$OUT/checkpoints/$1/latest_checkpointed_iteration.txt"; }     # STAGE
+has_saved() { [ "$(tracked "$1")" -ge "$2" ]; }                               # STAGE STEP
+has_saved_or_ended() { has_saved "$2" "$3" || job_has_ended "$1"; } # JOB STAGE STEP
+last_words() { grep -v '^ *$' "$1" | tail -n "${2:-2}" | sed 's/^/         | /'; } # FILE [LINES]
+curves() { # the steps of both trainings, in the order in which they were logged
+  local stage
+  for stage in sft grpo; do
+    said "$stage's steps: $(grep -hE '"(train/loss|actor/pg_loss)"' "$OUT/logs/$stage.metrics.jsonl" | grep -oE '^."step": *[0-9]+' |
+      grep -oE '[0-9]+' | xargs)"
+  done
+}
 
-steps_of() { # STAGE: the steps in its metrics, in the order in which they were written
-  cat "$OUT"/logs/"$1".metrics*.jsonl 2>/dev/null | grep -oE '"step": *[0-9]+' | grep -oE '[0-9]+' | uniq | xargs || true
+# on_head LOG [KNOB=…] ARGUMENT…: the recipe on the cluster, its command run on the head. Says how it ended.
+on_head() {
+  local log=$FOLDER/$1 status=0
+  shift
+  on node1 env RAY_ADDRESS="$HEAD_ADDRESS" "${KNOBS[@]}" bash recipes/avar_tiny.sh "${GRPO[@]}" "$@" >"$log" 2>&1 || status=$?
+  said "from the head: status $status; its last words:"
+  last_words "$log"
+}
+
+# as_job NAME ARGUMENT…: the recipe as a job of the cluster.
+as_job() {
+  local name=$1
+  shift
+  submit "$name" env "${KNOBS[@]}" bash "$PWD/recipes/avar_tiny.sh" "${GRPO[@]}" "$@" >"$FOLDER/$name.submitted"
+  said "submitted as job $name"
+}
+
+job_is_over() { # NAME
+  wait_for 300 "job $1 is over" job_has_ended "$1"
+  job_log "$1" >"$FOLDER/$1.log"
+  said "$(how_job_ended "$1"); its last words:"
+  last_words "$FOLDER/$1.log"
 }
 
 trial_ray() {
   source benchmarks/cluster_trial/ray_cluster.sh
+  local step
   make_nodes "$NODES_FOLDER" node1 node2
   start_head && join_head node2
   said "two Ray nodes are up"
-  RAY_ADDRESS=$HEAD_ADDRESS on node1 bash recipes/avar_tiny.sh "${GRPO[@]}" >"$FOLDER/first.log" 2>&1 &
-  local recipe=$! status=0
-  wait_for 300 "SFT has saved step 2" checkpoint_of sft 2
-  said "node2's plug is pulled"
+  as_job first
+  wait_for 600 "GRPO has saved step 1" has_saved_or_ended first grpo 1
   pull_plug node2
-  wait "$recipe" || status=$?
-  said "the recipe ended with status $status; its last words:"
-  tail -n 3 "$FOLDER/first.log"
-  plug_in node2 && join_head node2
-  said "node2 is back; the same command again"
-  status=0
-  RAY_ADDRESS=$HEAD_ADDRESS on node1 bash recipes/avar_tiny.sh "${GRPO[@]}" >"$FOLDER/second.log" 2>&1 || status=$?
-  said "the recipe ended with status $status; SFT's steps: $(steps_of sft); GRPO's: $(steps_of grpo)"
+  said "node2's plug is pulled"
+  job_is_over first
+
+  on_head refused.log trainer.nnodes=1
+  stop_head && start_head 2
+  step=$(tracked grpo)
+  said "a cluster of one node with two devices; GRPO stands at step $step"
+  as_job second trainer.nnodes=1 trainer.n_gpus_per_node=2
+  wait_for 400 "GRPO has saved step $((step + 1))" has_saved_or_ended second grpo $((step + 1))
+  "$RAY" job stop --address="$DASHBOARD" --no-wait second >/dev/null
+  job_is_over second
+
+  stop_head && start_head && plug_in node2 && join_head node2
+  said "two Ray nodes again; GRPO stands at step $(tracked grpo)"
+  on_head third.log
+  curves
 }
 
 trial_slurm() {
@@ -72,19 +112,34 @@ trial_slurm() {
   make_nodes "$NODES_FOLDER" node1 node2
   start_slurm node1 node2
   said "Slurm: $(sinfo -h -p low -o '%D nodes %T')"
-  export RAY_START="--num-gpus=1 --num-cpus=16 --object-store-memory=500000000"
-  export RAY_worker_register_timeout_seconds=300
-  sbatch --partition=low --output="$FOLDER/job.log" recipes/cluster/slurm.sh recipes/avar_tiny.sh "${GRPO[@]}"
-  wait_for 400 "SFT has saved step 2" checkpoint_of sft 2
+  local environment=("${KNOBS[@]}" RAY_worker_register_timeout_seconds=300
+    RAY_START="--num-gpus=1 --num-cpus=16 --object-store-memory=500000000")
+  JOB=$(env "${environment[@]}" sbatch --parsable --partition=low --output="$FOLDER/job.log" \
+    recipes/cluster/slurm.sh recipes/avar_tiny.sh "${GRPO[@]}")
+  said "submitted as job $JOB"
+  wait_for 300 "the cold start has saved step 2" has_saved sft 2
+  sbatch --partition=high --nodes=2 --exclusive --output="$FOLDER/high.log" --wrap "sleep 2" >/dev/null
   said "a job of higher priority comes and takes both nodes"
-  sbatch --partition=high --nodes=2 --exclusive --output="$FOLDER/high.log" --wrap "sleep 5"
-  wait_for 150 "the recipe's job is in the queue again" restarted
-  wait_for 500 "the recipe's job has ended" ended
-  scontrol show job 1 | grep -oE '(JobState|Restarts|ExitCode)=[^ ]+' | xargs
-  said "SFT's steps: $(steps_of sft); GRPO's: $(steps_of grpo)"
+  wait_for 120 "the recipe's job is in the queue again" has_restarted 1
+  last_words "$FOLDER/job.log" 6
+  scontrol update JobId="$JOB" StartTime=now # Slurm would wait for two minutes
+
+  wait_for 600 "GRPO has saved step 1" has_saved grpo 1
+  pull_plug node2
+  said "node2's plug is pulled"
+  wait_for 120 "the recipe's job is in the queue again" has_restarted 2
+  last_words "$FOLDER/job.log" 6
+  wait_for 120 "Slurm has noticed that node2 is down" is_down node2
+  plug_in node2 && start_slurmd node2
+  scontrol update JobId="$JOB" StartTime=now
+  wait_for 500 "the recipe's job is over" is_over
+  said "$(scontrol show job "$JOB" | grep -oE '(JobState|Restarts|ExitCode)=[^ ]+' | xargs); its last words:"
+  last_words "$FOLDER/job.log"
+  curves
 }
 
-restarted() { [ "$(scontrol show job 1 | grep -oE 'Restarts=[0-9]+')" != Restarts=0 ]; }
-ended() { scontrol show job 1 | grep -qE 'JobState=(COMPLETED|FAILED|CANCELLED|TIMEOUT)'; }
+has_restarted() { scontrol show job "$JOB" | grep -q "Restarts=$1 "; }
+is_down() { sinfo -h -n "$1" -p low -t down -o %N | grep -q .; }
+is_over() { scontrol show job "$JOB" | grep -qE 'JobState=(COMPLETED|FAILED|CANCELLED|TIMEOUT)'; }
 
 "trial_$WHAT"

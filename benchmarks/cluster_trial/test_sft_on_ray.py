@@ -1,4 +1,4 @@
-"""The cold start's ranks on a Ray cluster train exactly as torchrun's ranks on one machine do."""
+"""The cold start's ranks on a Ray cluster train exactly as torchrun's ranks on one machine do, and end as they do."""
 
 import json
 import os
@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -80,7 +81,7 @@ def losses(out: Path) -> dict[int, float]:
 @pytest.mark.e2e
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_ranks_on_ray_train_as_torchruns_do_and_stop_as_they_do(inputs, cluster, tmp_path):
+def test_ranks_on_ray_train_as_torchruns_do(inputs, cluster, tmp_path):
     alone = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     for name, environment in (("torchrun", alone), ("ray", cluster)):
         run = cold_start(inputs, tmp_path / name, environment)
@@ -91,13 +92,44 @@ def test_ranks_on_ray_train_as_torchruns_do_and_stop_as_they_do(inputs, cluster,
     tracker = tmp_path / "ray" / "checkpoints" / "latest_checkpointed_iteration.txt"
     assert tracker.read_text() == "3"
 
-    run = cold_start(inputs, tmp_path / "stopped", cluster, overrides=["trainer.total_training_steps=5000"])
-    metrics, deadline = tmp_path / "stopped" / "logs" / "sft.metrics.jsonl", time.monotonic() + 400
-    while not (metrics.is_file() and losses(tmp_path / "stopped")) and time.monotonic() < deadline:
-        assert run.poll() is None, (tmp_path / "stopped" / "log").read_text()[-4000:]
-        time.sleep(0.2)
+
+@pytest.mark.e2e
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_ranks_on_ray_stop_after_a_step_and_a_lost_one_is_named(inputs, cluster, tmp_path):
+    stopped = tmp_path / "stopped"
+    run = running(inputs, stopped, cluster)
     run.send_signal(signal.SIGTERM)
-    assert run.wait(timeout=120) == 130
-    step = int((tmp_path / "stopped" / "checkpoints" / "latest_checkpointed_iteration.txt").read_text())
-    assert step == max(losses(tmp_path / "stopped"))
-    assert f"stopped by a signal after step {step}" in (tmp_path / "stopped" / "log").read_text()
+    assert run.wait(timeout=120) == 130, (stopped / "log").read_text()[-4000:]
+    step = int((stopped / "checkpoints" / "latest_checkpointed_iteration.txt").read_text())
+    assert step == max(losses(stopped))
+    assert f"stopped by a signal after step {step}" in (stopped / "log").read_text()
+
+    killed = tmp_path / "killed"
+    run = running(inputs, killed, cluster)
+    rank = rank_of(cluster)
+    os.kill(rank, signal.SIGKILL)
+    started = time.monotonic()
+    assert run.wait(timeout=120) == 75, (killed / "log").read_text()[-4000:]
+    last = (killed / "log").read_text().strip().splitlines()[-1]
+    print(f"{time.monotonic() - started:.0f} s after the kill: {last}")
+    assert last.startswith(f"rank of the cold start (process {rank}) on node 127.0.0.1 (host ")
+    assert last.endswith("yet: the same command starts over.")
+
+
+def running(inputs: Path, out: Path, environment: dict[str, str]) -> subprocess.Popen:
+    """A cold start that has logged a step and has thousands before it."""
+    run = cold_start(inputs, out, environment, overrides=["trainer.total_training_steps=5000"])
+    metrics, deadline = out / "logs" / "sft.metrics.jsonl", time.monotonic() + 400
+    while not (metrics.is_file() and losses(out)) and time.monotonic() < deadline:
+        assert run.poll() is None, (out / "log").read_text()[-4000:]
+        time.sleep(0.2)
+    return run
+
+
+def rank_of(environment: dict[str, str]) -> int:
+    """A process of the cluster that this environment is of, in which a rank trains."""
+    ranks = [
+        process for process in psutil.process_iter() if "RayTrainWorker" in process.name() + " ".join(process.cmdline())
+    ]
+    return next(r.pid for r in ranks if r.environ().get("RAY_AUTH_TOKEN") == environment["RAY_AUTH_TOKEN"])

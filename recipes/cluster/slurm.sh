@@ -13,10 +13,12 @@
 #
 # Submit from the repository, on a file system that all nodes share; OUT must be on one, too. Five minutes before the
 # job's limit (--time), and on preemption where the cluster says so (SlurmctldParameters=preempt_send_user_signal), the recipe is
-# told to stop; the job then goes back to the queue and resumes. Slurm itself requeues a job whose node failed.
+# told to stop; the job then goes back to the queue and resumes. So it does where the recipe has lost a member (status 75),
+# which it notices before Slurm does. Slurm itself requeues a job whose node failed.
 #
 #   RAY_START=…   more arguments of `ray start` on every node, such as "--num-cpus=16 --num-gpus=1" for a CPU profile
 #   RAY_PORT=…    of the head (default: 6379)
+#   RESTARTS=…    of this job, after which a lost member ends it (default: 10); memory that ran out will run out again
 set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:?submit this file with sbatch}"
 [ $# -gt 0 ] || { echo "name a recipe: sbatch recipes/cluster/slurm.sh recipes/avar_qwen7b.sh" >&2; exit 2; }
@@ -27,6 +29,9 @@ export NNODES=$SLURM_JOB_NUM_NODES RAY_USAGE_STATS_ENABLED=0
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN # a token of this job alone; srun hands it to the other nodes
 RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
 
+told=0 status=0 recipe=
+trap 'told=1; [ -z "$recipe" ] || kill -TERM "$recipe" 2>/dev/null || true' TERM INT
+
 "$RAY" start --head --node-ip-address="${ADDRESS%:*}" --port="${RAY_PORT:-6379}" ${RAY_START:-}
 if [ "$NNODES" -gt 1 ]; then
   srun --nodes=$((NNODES - 1)) --ntasks=$((NNODES - 1)) --exclude="$SLURMD_NODENAME" \
@@ -34,13 +39,13 @@ if [ "$NNODES" -gt 1 ]; then
 fi
 
 RAY_ADDRESS=$ADDRESS bash "$@" &
-recipe=$! told=0 status=0
-trap 'told=1; kill -TERM "$recipe"' TERM INT
+recipe=$!
+[ "$told" = 0 ] || kill -TERM "$recipe"
 wait "$recipe" || status=$?
 while kill -0 "$recipe" 2>/dev/null; do status=0; wait "$recipe" || status=$?; done # a signal ends a wait early
-"$RAY" stop >/dev/null
-if [ "$told" = 1 ] && [ "$status" != 0 ]; then
-  echo "told to stop; the recipe ended with status $status, the job goes back to the queue" >&2
+"$RAY" stop >/dev/null || true
+if { [ "$told" = 1 ] && [ "$status" != 0 ]; } || { [ "$status" = 75 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt "${RESTARTS:-10}" ]; }; then
+  echo "the recipe ended with status $status; the job goes back to the queue" >&2
   scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$status"

@@ -1,5 +1,6 @@
 """Joining the Ray cluster that RAY_ADDRESS names: what is handed to ray.init, and what is said where that cannot be."""
 
+import os
 import re
 import socket
 import subprocess
@@ -104,6 +105,44 @@ def test_a_checkpoint_of_another_number_of_ranks_is_refused(tmp_path):
         cluster.refuse_other_ranks(tmp_path, 6, 1)
     cluster.refuse_other_ranks(tmp_path, 6, 2)
     cluster.refuse_other_ranks(tmp_path, 0, 1)  # nothing is resumed
+
+
+@pytest.mark.parametrize(
+    ("recipe", "restarts", "status", "requeued"),
+    [
+        ("exit 0", 0, 0, False),
+        ("exit 1", 0, 1, False),
+        ("exit 2", 0, 2, False),
+        ("exit 75", 0, 75, True),  # a member was lost
+        ("exit 75", 9, 75, True),
+        ("exit 75", 10, 75, False),  # once too often
+        ("trap 'exit 130' TERM; kill -TERM $PPID; while :; do sleep 0.05; done", 10, 130, True),
+        ("trap 'exit 0' TERM; kill -TERM $PPID; while :; do sleep 0.05; done", 0, 0, False),  # it was done anyway
+    ],
+)
+def test_a_slurm_job_goes_back_to_the_queue_when_told_to_stop_or_a_member_was_lost(
+    recipe, restarts, status, requeued, tmp_path
+):
+    """The decisions of slurm.sh; benchmarks/cluster_trial.sh runs it under a real Slurm."""
+    (tmp_path / "bin").mkdir()
+    for name in ("ray", "srun", "scontrol"):
+        command = tmp_path / "bin" / name
+        command.write_text(f'#!/bin/sh\necho {name} "$@" >>{tmp_path}/called\n')
+        command.chmod(0o755)
+    (tmp_path / "recipe.sh").write_text(recipe)
+    job = {"SLURM_SUBMIT_DIR": str(tmp_path), "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_ID": "7", "SLURMD_NODENAME": "n1"}
+    job |= {
+        "SLURM_RESTART_COUNT": str(restarts),
+        "AVAR_VENV": str(tmp_path),
+        "PATH": f"{tmp_path}/bin:{os.environ['PATH']}",
+    }
+    done = subprocess.run(
+        ["bash", LAUNCHERS / "slurm.sh", "recipe.sh"], env=job, capture_output=True, text=True, timeout=30
+    )
+    called = (tmp_path / "called").read_text()
+    assert done.returncode == status, done.stderr
+    assert ("scontrol requeue 7" in called) is requeued
+    assert "ray start --head" in called and "ray stop" in called
 
 
 def test_launchers_are_sound_shell_and_name_the_pinned_ray():

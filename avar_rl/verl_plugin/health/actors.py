@@ -18,7 +18,7 @@ from ray.core.generated import common_pb2
 from avar_rl.verl_plugin.health.loss import Loss
 
 SERVER, TASK_RUNNER = "vLLMHttpServer", "TaskRunnerV1"
-# verl's classes, by what they are called in this project's documentation.
+# verl's classes and Ray Train's, by what they are called in this project's documentation.
 _TITLES = {
     TASK_RUNNER: "the task runner",
     "WorkerDict": "FSDP worker",
@@ -28,6 +28,8 @@ _TITLES = {
     "GlobalRequestLoadBalancer": "the load balancer of the vLLM servers",
     "SimpleStorageUnit": "storage of the transfer queue",
     "TransferQueueController": "the controller of the transfer queue",
+    "RayTrainWorker": "rank of the cold start",
+    "TrainController": "the controller of the cold start's ranks",
 }
 _protobuf: Any = common_pb2  # whose classes no type checker sees
 _PREEMPTED = _protobuf.NodeDeathInfo.AUTOSCALER_DRAIN_PREEMPTED

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 import ray._private.worker
@@ -23,6 +23,8 @@ _UNANSWERED = 3  # how many times in a row Ray's control store does not answer b
 _DAEMONS = {"raylet": "Ray's node manager (raylet)", "gcs_server": "Ray's control store (gcs_server)"}
 _UNKNOWN = "its process ended without a word: killed (signal 9, by the kernel where memory ran out), or crashed"
 
+Returned = TypeVar("Returned")
+
 
 class MemberLostError(RuntimeError):
     """A member of the run was lost: `loss`. The text says which, where and why."""
@@ -37,11 +39,11 @@ def _raise_timeout() -> None:
 
 
 def watched(
-    run: Callable[[], object],
+    run: Callable[[], Returned],
     seconds: float = 0.0,
     every: float = _EVERY_SECONDS,
     out_of_time: Callable[[], None] = _raise_timeout,
-) -> None:
+) -> Returned:
     """Calls `run`, which waits for a run on Ray, and asks Ray and vLLM every few seconds meanwhile.
 
     `run` is called in a thread of its own: in ray.get, the main thread would swallow what handlers of signals raise.
@@ -50,6 +52,8 @@ def watched(
         seconds: a limit in time; 0 for none.
         every: seconds between two looks.
         out_of_time: called once when they are over: asks the run to end, or raises.
+
+    Returns: what `run` returns.
 
     Raises:
         MemberLostError: a member was lost, of several the first; also in place of an error of `run` that a lost member
@@ -72,16 +76,16 @@ def watched(
                 raise MemberLostError(loss) from error
             time.sleep(0.5)
         raise error
+    return ended.result()
 
 
-def _in_thread(run: Callable[[], object]) -> Future[None]:
+def _in_thread(run: Callable[[], Returned]) -> Future[Returned]:
     """The end of `run`, in a thread that does not keep the process alive."""
-    end: Future[None] = Future()
+    end: Future[Returned] = Future()
 
     def call() -> None:
         try:
-            run()
-            end.set_result(None)
+            end.set_result(run())
         except BaseException as error:  # noqa: BLE001 (raised by whoever waits for the end)
             end.set_exception(error)
 

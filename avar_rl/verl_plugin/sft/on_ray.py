@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avar_rl.runtime.stopping import INTERRUPTED, Stopped, StopSignals, leave
@@ -31,6 +31,9 @@ def train(config: DictConfig, ours: SFTSettings, variables: dict[str, str]) -> i
     import ray
     from ray.train import TrainingFailedError
 
+    from avar_rl.verl_plugin.checkpoints import where_it_resumes
+    from avar_rl.verl_plugin.health.watcher import MemberLostError, watched
+
     os.environ |= {name: seconds for name, seconds in _START_SECONDS.items() if name not in os.environ}
     signals = StopSignals(stop_request.on_signal, leave)
     signals.install()
@@ -38,14 +41,17 @@ def train(config: DictConfig, ours: SFTSettings, variables: dict[str, str]) -> i
         cluster.start({}, {"env_vars": variables})
         signals.install()  # ray.init has put a handler of its own in place
         cluster.wait_for_devices(config.trainer.nnodes, config.trainer.n_gpus_per_node)
-        # In a thread, since Ray Train would take over SIGINT in this one.
-        stopped_at = ThreadPoolExecutor(1).submit(_trainer(config, ours).fit).result().return_value
+        # It calls in a thread, which is needed here, too: Ray Train would take over SIGINT in this one.
+        stopped_at = watched(_trainer(config, ours).fit).return_value
     except cluster.CannotJoinError as error:
         print(f"avar sft: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; run the same command again to resume from the last checkpoint", file=sys.stderr)
         return INTERRUPTED
+    except MemberLostError as error:
+        print(f"{error}. {where_it_resumes(Path(config.trainer.default_local_dir))}", file=sys.stderr)
+        return error.loss.status
     except TrainingFailedError as error:
         print(f"{error}\n\n{_first_failure(error)}; run the same command again to resume", file=sys.stderr)
         return 1
