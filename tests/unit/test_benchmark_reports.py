@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from avar_rl.cli import main as avar
+from avar_rl.evaluation.__main__ import check_arguments
 from avar_rl.evaluation.benchmarks.answered import read_answered, read_results
 from avar_rl.evaluation.benchmarks.benchmark import BENCHMARKS
 from avar_rl.evaluation.benchmarks.compare import compare_sides, differing_settings, side
@@ -216,6 +217,22 @@ def test_a_mistake_is_one_sentence(out, capsys, arguments, message):
     assert avar([str(out) if one == "OUT" else one for one in arguments]) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"avar {arguments[0]}: ") and message in said and said.count("\n") == 1
+
+
+def test_training_files_are_looked_at_before_anything_is_asked(tmp_path):
+    asked = [
+        "base=x",
+        "--benchmarks",
+        "mmstar",
+        "--out",
+        str(tmp_path),
+        "--check-train",
+        str(tmp_path / "none.parquet"),
+    ]
+    with pytest.raises(ValueError, match=r"none\.parquet: no such data file"):
+        check_arguments(asked)
+    with pytest.raises(ValueError, match="--check-train goes with --benchmarks"):
+        check_arguments(["base=x", "--data", "d.parquet", "--out", str(tmp_path), "--check-train", "t.parquet"])
 
 
 # ---- two models ----

@@ -59,7 +59,7 @@ def test_scores_what_is_stored(out, capsys):
     found = results_in(out)
     assert found["date"] and "torch" in found["versions"]
     base = found["models"]["base"]
-    assert base["mean"] is None and list(base["benchmarks"]) == ["hallusionbench", "mathvista"]
+    assert base["mean"] is None and list(base["benchmarks"]) == ["mathvista", "hallusionbench"]
     vista = base["benchmarks"]["mathvista"]
     assert vista["columns"]["official"]["accuracy"] == 0.5 and vista["columns"]["judge"] is None
     assert vista["counts"]["unparsed"] == 1 and vista["limited"] and vista["origin"]["model"] == {"path": "m"}

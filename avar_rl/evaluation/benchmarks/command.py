@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from avar_rl.evaluation.benchmarks.report import add_reporting
 from avar_rl.evaluation.benchmarks.score import add_judge
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from avar_rl.evaluation.benchmarks.run import Asking
 
 OPTIONS = ("benchmark_data", "prompts", "system_prompt", "min_pixels", "max_pixels", "replicas", "vas")
-OPTIONS += ("judge", "judge_model")
+OPTIONS += ("judge", "judge_model", "check_train", "export")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="engines side by side through Ray, on this machine or on the cluster that RAY_ADDRESS names (default 1)",
     )
     group.add_argument("--vas", action="store_true", help="measure the visual attention of the prompts, too")
+    add_reporting(group)
     add_judge(parser)
 
 
@@ -46,6 +48,7 @@ def asking_of(models: Mapping[str, str], options: argparse.Namespace, settings: 
     """What the options say of how models, by name, are asked benchmarks. ValueError: bad input."""
     from avar_rl.evaluation.benchmarks.asked import Preparation, data_places
     from avar_rl.evaluation.benchmarks.benchmark import chosen
+    from avar_rl.evaluation.benchmarks.contamination import check_files
     from avar_rl.evaluation.benchmarks.prompting import load_prompts
     from avar_rl.evaluation.benchmarks.run import INTERVENED, Asking
     from avar_rl.runtime.settings import Count, parse
@@ -55,6 +58,7 @@ def asking_of(models: Mapping[str, str], options: argparse.Namespace, settings: 
     if taken := [name for name in models if options.intervene and name + INTERVENED in models]:
         raise ValueError(f"{taken[0]}{INTERVENED} is the name of {taken[0]}'s second answers; choose another")
     benchmarks = chosen(options.benchmarks.split(","))
+    check_files(options.check_train or ())
     return Asking(
         benchmarks=benchmarks,
         prompts={one.name: load_prompts(options.prompts, one) for one in benchmarks},
@@ -74,12 +78,12 @@ def evaluate_benchmarks(models: Mapping[str, str], options: argparse.Namespace, 
     """Has every model answer the benchmarks, scores what is stored and reports.
 
     Returns:
-        The exit status: 1 where something could not be scored.
+        The exit status: 1 where something could not be scored or exported.
 
     Raises:
         ValueError: bad input.
     """
-    from avar_rl.evaluation.benchmarks.report import print_scores, write_reports
+    from avar_rl.evaluation.benchmarks.report import report
     from avar_rl.evaluation.benchmarks.run import ask
     from avar_rl.evaluation.benchmarks.score import judge_of, score_models
     from avar_rl.evaluation.benchmarks.telling import settings_line
@@ -87,9 +91,7 @@ def evaluate_benchmarks(models: Mapping[str, str], options: argparse.Namespace, 
     asking, judge = asking_of(models, options, settings), judge_of(options)
     names = [one for name, model in models.items() for one in ask(name, model, asking, options.out, options.intervene)]
     results, problems = score_models(options.out, names, judge)
-    for path in write_reports(options.out, results, names):
-        print(path)
-    print_scores(results, names)
+    problems += report(options.out, results, names, options)
     for name in names:
         origins = {one: found["origin"] for one, found in results["models"][name]["benchmarks"].items()}
         print(settings_line(name, origins))

@@ -31,6 +31,11 @@ from data_tools.validate import row_id
 KINDS = ("image", "near_image", "text")
 MIN_WORDS = 8
 AHEAD = 64  # rows whose images are decoded side by side
+READ = {
+    "samples": ("id", "question", "images"),
+    "rl": ("prompt", "images", "extra_info"),
+    "chat": ("messages", "images", "id"),
+}
 _MARK = re.compile(r"<image ?\d*>")
 _OPTIONS = re.compile(r"\n[ \t]*(?:Options|Choices):")
 _WORD = re.compile(r"\w+")
@@ -135,19 +140,27 @@ def see(data: bytes, wanted=lambda size: True) -> Seen:
     return Seen(size, picture.fingerprint, pixels)
 
 
+def check_files(files: Sequence[Path]) -> None:
+    """Raises ValueError where one is missing, or holds no rows of training."""
+    for path in files:
+        _read_columns(path)
+
+
+def _read_columns(path: Path) -> tuple[str, list[str]]:
+    """Which rows a file holds, `samples`, `rl` or `chat`, and which of its columns are read."""
+    columns = parquet_columns(path)
+    form = "samples" if set(COLUMNS) <= set(columns) else row_format(columns, path)
+    return form, [name for name in READ[form] if name in columns]
+
+
 def training_rows(path: Path) -> Iterator[TrainingRow]:
     """The rows of a parquet file of samples, RL rows or chat rows, in order, a small batch in memory at a time.
 
     Raises:
         ValueError: no such file, no parquet, or none of the three formats.
     """
-    columns = parquet_columns(path)
-    if set(COLUMNS) <= set(columns):
-        form, wanted = "samples", ("id", "question", "images")
-    else:
-        form = row_format(columns, path)
-        wanted = ("prompt", "images", "extra_info") if form == "rl" else ("messages", "images", "id")
-    for index, row in enumerate(parquet_rows(path, [name for name in wanted if name in columns])):
+    form, columns = _read_columns(path)
+    for index, row in enumerate(parquet_rows(path, columns)):
         turns = row.get("prompt" if form == "rl" else "messages")
         text = row["question"] if form == "samples" else "\n".join(_user_texts(turns))
         images = [entry for entry in row["images"] or () if entry]
@@ -168,14 +181,14 @@ def check(search: Search, files: Sequence[Path]) -> None:
     import pyarrow.parquet as pq
     from tqdm import tqdm
 
+    check_files(files)
     for path in files:
-        parquet_columns(path)  # a missing file is named before Arrow names it
         rows, total = training_rows(path), pq.read_metadata(path).num_rows
 
         def read(row: TrainingRow, folder: Path = path.parent) -> list[Seen | None]:
             return [_seen(image, folder, search) for image in row.images]
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=total, desc=path.name, unit="row", disable=None) as bar:
+        with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=total, desc=path.name, disable=None) as bar:
             while chunk := list(itertools.islice(rows, AHEAD)):
                 for row, images in zip(chunk, pool.map(read, chunk), strict=True):
                     search.look(row, images)

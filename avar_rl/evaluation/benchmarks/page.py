@@ -12,6 +12,7 @@ import hashlib
 import io
 import itertools
 import json
+import shlex
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -68,7 +69,14 @@ def write_page(out: Path, name: str, results: Mapping[str, Any], workers: int = 
                 texts = [_texts(one, prompts, names, out, name) for one in chunk]
                 write_whole(folder / f"{benchmark}.{number}.js", f"loaded({_json([benchmark, number, texts])});\n")
                 questions += [_line(one, place, find(benchmark).groups) for one in chunk]
-    head = {"model": name, "date": results.get("date", ""), "folder": f"{quote(name)}/page", "chunk": CHUNK}
+    cited = [one.name for one in published() if any(map(one.text, figures))]
+    head = {
+        "model": name,
+        "date": results.get("date", ""),
+        "folder": f"{quote(name)}/page",
+        "chunk": CHUNK,
+        "cited": cited,
+    }
     shown = [_benchmark(benchmark, found) for benchmark, found in figures.items()]
     path = out / f"{name}.html"
     write_whole(path, _render(name, head | {"benchmarks": shown, "questions": questions}))
@@ -127,7 +135,7 @@ def _texts(
         "golds": list(sample.golds),
         "images": [names[image] for image in sample.images],
         "overlay": quote(overlay),
-        "hint": f"avar report {out} --models {name} --overlay {sample.id}",
+        "hint": shlex.join(["avar", "report", str(out), "--models", name, "--overlay", sample.id]),
         "answers": [_answer(answer) for answer in one.answers],
     }
 

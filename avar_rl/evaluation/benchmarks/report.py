@@ -75,41 +75,65 @@ def print_scores(results: Mapping[str, Any], names: Sequence[str]) -> None:
         screen.print(f"* {LIMITED}: of a part of the benchmark's questions, not comparable with published numbers")
 
 
-def report(options: argparse.Namespace) -> int:
-    """What the command does; returns its exit status, 1 where a part of an export could not be written.
+def add_reporting(group: Any) -> None:
+    """Adds the options of what may be reported beside scores and pages to a parser or a group of its options."""
+    group.add_argument(
+        "--check-train", nargs="+", type=Path, metavar="FILE", help="look for the questions in these files"
+    )
+    group.add_argument("--export", choices=LAYOUTS, help="write the greedy responses in the layout of this tool")
+    group.add_argument(
+        "--export-text",
+        choices=("response", "answer"),
+        default="response",
+        help="export a response as it is, or its final answer only: after </think>, inside <answer> (default response)",
+    )
+
+
+def report(out: Path, results: Mapping[str, Any], names: Sequence[str], options: argparse.Namespace) -> list[str]:
+    """Writes all reports of the models `names` that `options` ask for, and prints the scores and what was written.
+
+    Args:
+        out: the folder of the evaluation; `results` is the content of its benchmarks.json.
+        options: with what `add_reporting` adds.
+
+    Returns:
+        A sentence for each part of an export that could not be written.
 
     Raises:
-        ValueError: files are missing or damaged, or an unknown model or question.
+        ValueError: files are missing or damaged.
     """
+    written, problems = write_reports(out, results, names), []
+    if options.check_train:
+        from avar_rl.evaluation.benchmarks.clean_scores import write_contamination
+
+        written += write_contamination(out, results, options.check_train)
+    if options.export:
+        from avar_rl.evaluation.benchmarks.export import export
+
+        for name in names:
+            files, left_out = export(out, name, options.export, options.export_text)
+            written += files
+            problems += [f"not exported: {sentence}" for sentence in left_out]
+    print_scores(results, names)
+    print("\n".join(map(str, written)))
+    return problems
+
+
+def _run(options: argparse.Namespace) -> list[str]:
     from avar_rl.evaluation.benchmarks.answered import figures_of, read_results
+    from avar_rl.evaluation.benchmarks.contamination import check_files
 
     results = read_results(options.out)
     names = options.models or list(results["models"])
     for name in names:
         figures_of(results, name, options.out)
+    check_files(options.check_train or ())
     if options.overlay:
         from avar_rl.evaluation.benchmarks.overlay import write_overlays
 
         for name in names:
             write_overlays(options.out, name, options.overlay)
-    written: list[Path] = []
-    problems: list[str] = []
-    if options.check_train:
-        from avar_rl.evaluation.benchmarks.clean_scores import write_contamination
-
-        written += write_contamination(options.out, results, options.check_train)
-    written += write_reports(options.out, results, names)
-    if options.export:
-        from avar_rl.evaluation.benchmarks.export import export
-
-        for name in names:
-            files, problems_of = export(options.out, name, options.export, options.export_text)
-            written, problems = written + files, problems + problems_of
-    print_scores(results, names)
-    print("\n".join(map(str, written)))
-    for problem in problems:
-        print(f"avar report: not exported: {problem}", file=sys.stderr)
-    return 1 if problems else 0
+    return report(options.out, results, names, options)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -118,23 +142,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="the folder of an evaluation, with benchmarks.json")
     parser.add_argument("--models", nargs="+", metavar="NAME", help="only these (default: all)")
-    parser.add_argument("--check-train", nargs="+", type=Path, metavar="FILE", help="training files (parquet)")
-    parser.add_argument("--export", choices=LAYOUTS, help="write the greedy responses in the layout of this tool")
-    parser.add_argument(
-        "--export-text",
-        choices=("response", "answer"),
-        default="response",
-        help="write a response as it is, or its final answer only: after </think>, inside <answer> (default response)",
-    )
+    add_reporting(parser)
     parser.add_argument(
         "--overlay", nargs="+", metavar="ID", help="draw the attention to the images of these questions"
     )
     options = parser.parse_args(argv)
     try:
-        return report(options)
+        problems = _run(options)
     except (OSError, ValueError) as error:
         print(f"avar report: {error}", file=sys.stderr)
         return 2
+    for problem in problems:
+        print(f"avar report: {problem}", file=sys.stderr)
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":

@@ -55,8 +55,7 @@ def score_models(out: Path, names: Sequence[str] = (), judge: Judge | None = Non
     results, problems = _results_there(out), []
     for name in _models(out, names):
         benchmarks: dict[str, Any] = {}
-        for path in sorted((out / name).glob(f"*{_RESPONSES}")):
-            benchmark = path.name.removesuffix(_RESPONSES)
+        for benchmark in _answered(out / name):
             try:
                 benchmarks[benchmark] = score_benchmark(out, name, benchmark, judge)
             except ValueError as error:
@@ -83,6 +82,14 @@ def _models(out: Path, names: Sequence[str]) -> list[str]:
     if unknown := [name for name in names if name not in found]:
         raise ValueError(f"{out}: no responses of a model {unknown[0]!r}; there are {', '.join(found)}")
     return list(names) or found
+
+
+def _answered(folder: Path) -> list[str]:
+    """The benchmarks of which a model's folder has responses, in the order of the registry, then unknown names."""
+    from avar_rl.evaluation.benchmarks.benchmark import BENCHMARKS
+
+    found = sorted(path.name.removesuffix(_RESPONSES) for path in folder.glob(f"*{_RESPONSES}"))
+    return [*(name for name in BENCHMARKS if name in found), *(name for name in found if name not in BENCHMARKS)]
 
 
 def score_benchmark(out: Path, name: str, benchmark_name: str, judge: Judge | None = None) -> dict[str, Any]:

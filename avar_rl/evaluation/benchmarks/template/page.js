@@ -45,14 +45,13 @@ function scoreCell(benchmark, column) {
 
 function drawScores(state) {
   const judged = data.benchmarks.some((benchmark) => benchmark.metrics.judge), columns = judged ? COLUMNS : COLUMNS.slice(0, 2);
-  const cited = [...new Set(data.benchmarks.flatMap((benchmark) => benchmark.published.map(([name]) => name)))];
-  const head = element("tr", "", ...["benchmark", ...columns, "n", "truncated", "unparsed", ...cited].map((name) => element("th", "", name)));
+  const head = element("tr", "", ...["benchmark", ...columns, "n", "truncated", "unparsed", ...data.cited].map((name) => element("th", "", name)));
   const body = data.benchmarks.map((benchmark) => {
     const published = new Map(benchmark.published.map(([name, text, model]) => [name, [text, model]]));
     const row = element("tr", benchmark.name === state.benchmark ? "chosen" : "", element("td", "", benchmark.title),
       ...columns.map((column) => scoreCell(benchmark, column)), element("td", "", benchmark.n),
       element("td", "", benchmark.counts.truncated), element("td", "", benchmark.counts.unparsed),
-      ...cited.map((name) => {
+      ...data.cited.map((name) => {
         const cell = element("td", "cited", published.get(name)?.[0] ?? "–");
         cell.title = published.get(name)?.[1] ?? "";
         return cell;
@@ -163,7 +162,8 @@ function drawDetail() {
   detail.replaceChildren(element("p", "empty", "loading"));
   const script = document.createElement("script");
   script.src = `${data.folder}/${key}.js`;
-  script.addEventListener("error", () => detail.replaceChildren(element("p", "empty", `${decodeURIComponent(script.src)} is not there: the folder belongs beside this page.`)));
+  const lost = `${data.folder}/${key}.js is not there: the folder belongs beside this page.`;
+  script.addEventListener("error", () => detail.replaceChildren(element("p", "empty", lost)));
   document.head.append(script);
 }
 
@@ -204,7 +204,8 @@ function verdicts(one) {
     return element("tr", "", element("td", "", column), element("td", "", badge(verdict)), element("td", "answer", found ?? "–"));
   });
   const facts = element("tr", "", element("td", "", "length"), element("td", "", `${one.tokens} tokens`),
-    element("td", "", one.truncated ? element("span", "badge odd", "truncated") : null, one.disagree ? element("span", "badge odd", "columns disagree") : null));
+    element("td", "", one.truncated ? element("span", "badge odd", "truncated") : null,
+      one.disagree ? element("span", "badge odd", "columns disagree") : null));
   return element("table", "verdicts", element("tbody", "", ...lines, facts));
 }
 
@@ -217,7 +218,8 @@ function overlay(texts) {
   const image = element("img"), box = element("div", "overlay", element("p", "", "Attention of the question's text to each piece of the image:"), image);
   image.loading = "lazy";
   image.alt = "attention laid over the image";
-  image.addEventListener("error", () => box.replaceChildren(element("p", "", "No attention overlay of this question yet. This makes it: ", element("code", "", texts.hint))));
+  const command = element("p", "", "No attention overlay of this question yet. This makes it: ", element("code", "", texts.hint));
+  image.addEventListener("error", () => box.replaceChildren(command));
   image.src = texts.overlay;
   return texts.images.length ? box : element("div");
 }
