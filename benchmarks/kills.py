@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from avar_rl.evaluation.benchmarks.benchmark import ALL, chosen
-from avar_rl.evaluation.benchmarks.records import read_records
+from avar_rl.evaluation.benchmarks.asking.records import read_records
 from data_tools.miniature.benchmarks import write_benchmarks
 
 SEVEN = [one.name for one in chosen([ALL])]

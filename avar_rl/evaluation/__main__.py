@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from avar_rl.evaluation.benchmarks.command import OPTIONS, add_options
+from avar_rl.evaluation.evaluate_benchmarks import OPTIONS, add_options
 
 
 def parse_models(arguments: Sequence[str]) -> dict[str, str]:
@@ -94,7 +94,7 @@ def check_arguments(argv: Sequence[str]) -> dict[str, str]:
     _with_defaults(options)
     models = parse_models(options.models)
     if options.benchmarks is not None:
-        from avar_rl.evaluation.benchmarks.command import asking_of
+        from avar_rl.evaluation.evaluate_benchmarks import asking_of
 
         asking_of(models, options, _settings(options))
     return models
@@ -187,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except OSError as error:
             raise ValueError(f"--out {options.out}: not a directory that can be written ({error.strerror})") from error
         if options.benchmarks is not None:
-            from avar_rl.evaluation.benchmarks.command import evaluate_benchmarks
+            from avar_rl.evaluation.evaluate_benchmarks import evaluate_benchmarks
 
             return evaluate_benchmarks(models, options, _settings(options))
         results = [evaluate(name, model, options) for name, model in models.items()]

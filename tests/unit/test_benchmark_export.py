@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from avar_rl.evaluation.benchmarks.benchmark import BENCHMARKS
-from avar_rl.evaluation.benchmarks.export import (
+from avar_rl.evaluation.benchmarks.reporting.export import (
     DATASETS,
     export,
     final_answer,

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from avar_rl.cli import main as avar
-from avar_rl.evaluation.benchmarks.answered import overlay_path
+from avar_rl.evaluation.benchmarks.reporting.answered import overlay_path
 from avar_rl.evaluation.benchmarks.benchmark import ALL, chosen, copies_in, read
-from avar_rl.evaluation.benchmarks.export import DATASETS
-from avar_rl.evaluation.benchmarks.prompting import load_prompts
+from avar_rl.evaluation.benchmarks.reporting.export import DATASETS
+from avar_rl.evaluation.benchmarks.asking.prompting import load_prompts
 from data_tools.formats.sample import SampleWriter
 from data_tools.miniature.benchmarks import write_benchmarks
 from tests.unit.benchmark_folder import ORIGIN, lines
@@ -93,7 +93,7 @@ def test_the_layouts_of_both_tools(out, tmp_path, layout, capsys):
 
 
 def test_an_index_from_vlmevalkits_table_is_kept(out):
-    from avar_rl.evaluation.benchmarks.answered import read_questions
+    from avar_rl.evaluation.benchmarks.reporting.answered import read_questions
 
     hallusion, star = (read_questions(out, "all", name) for name in ("hallusionbench", "mmstar"))  # both of a TSV
     assert all(sample.extra["index"].count("_") >= 5 for sample in hallusion)
@@ -115,7 +115,7 @@ def test_two_models_on_all_seven(out, tmp_path, capsys):
 
 
 def test_the_miniatures_own_file_is_found_as_training_data(out, tmp_path):
-    from avar_rl.evaluation.benchmarks.answered import questions_path
+    from avar_rl.evaluation.benchmarks.reporting.answered import questions_path
     from data_tools.formats.rows import rl_row, write_rows
     from data_tools.formats.sample import read_samples
 

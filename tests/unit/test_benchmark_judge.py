@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from avar_rl.evaluation.benchmarks.judge import PROMPTS, REPLIES, SLOTS, JudgePrompts, judge_all
-from avar_rl.evaluation.benchmarks.judge_replies import JudgeAddress
+from avar_rl.evaluation.benchmarks.scoring.judge import PROMPTS, REPLIES, SLOTS, JudgePrompts, judge_all
+from avar_rl.evaluation.benchmarks.scoring.judge_replies import JudgeAddress
 from tests.unit.benchmark_questions import asked
 from tests.unit.chat_endpoint import Answer, ChatEndpoint, completion
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from avar_rl.evaluation.benchmarks.answered import overlay_path, read_results
-from avar_rl.evaluation.benchmarks.page import CHUNK, thumbnail, write_page
+from avar_rl.evaluation.benchmarks.reporting.answered import overlay_path, read_results
+from avar_rl.evaluation.benchmarks.reporting.page import CHUNK, thumbnail, write_page
 from tests.unit.benchmark_folder import BASE, HOSTILE, SAMPLES, picture, vista, write_folder, write_model
 from tests.unit.browser import Element, browse, needs_browser, show
 

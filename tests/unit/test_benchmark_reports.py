@@ -8,12 +8,12 @@ import pytest
 
 from avar_rl.cli import main as avar
 from avar_rl.evaluation.__main__ import check_arguments
-from avar_rl.evaluation.benchmarks.answered import read_answered, read_results
+from avar_rl.evaluation.benchmarks.reporting.answered import read_answered, read_results
 from avar_rl.evaluation.benchmarks.benchmark import BENCHMARKS
-from avar_rl.evaluation.benchmarks.compare import compare_sides, differing_settings, side
-from avar_rl.evaluation.benchmarks.markdown import cell, disagreements, document
-from avar_rl.evaluation.benchmarks.published import published
-from avar_rl.evaluation.benchmarks.wording import between, give_or_take, marked, percent, points, settings_of
+from avar_rl.evaluation.benchmarks.reporting.compare import compare_sides, differing_settings, side
+from avar_rl.evaluation.benchmarks.reporting.markdown import cell, disagreements, document
+from avar_rl.evaluation.benchmarks.reporting.published import published
+from avar_rl.evaluation.benchmarks.reporting.wording import between, give_or_take, marked, percent, points, settings_of
 from data_tools.formats.rows import rl_row, write_rows
 from tests.unit.benchmark_folder import ORIGIN, RESULTS, SAMPLES, TUNED, picture, write_folder, write_model
 

@@ -8,9 +8,9 @@ import pytest
 from avar_rl.evaluation.__main__ import main
 from avar_rl.evaluation.answering.questions import load_processor
 from avar_rl.evaluation.answering.replicas import check_room
-from avar_rl.evaluation.benchmarks.asked import Preparation, content_hash, data_places
+from avar_rl.evaluation.benchmarks.asking.asked import Preparation, content_hash, data_places
 from avar_rl.evaluation.benchmarks.benchmark import BENCHMARKS, chosen
-from avar_rl.evaluation.benchmarks.prompting import load_prompts
+from avar_rl.evaluation.benchmarks.asking.prompting import load_prompts
 from data_tools.formats.sample import read_samples
 from data_tools.miniature.scenes import render
 from data_tools.miniature.source import questions
@@ -135,7 +135,7 @@ def test_a_full_disk_is_a_sentence(tiny_world, yes_or_no, tmp_path, capfd, stack
     def full(*arguments):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("avar_rl.evaluation.benchmarks.asked.SampleWriter.__enter__", full)
+    monkeypatch.setattr("avar_rl.evaluation.benchmarks.asking.asked.SampleWriter.__enter__", full)
     ask = [f"base={tiny_world / 'base'}", "--out", str(tmp_path / "out"), "--benchmarks", "hallusionbench"]
     ask += ["--benchmark-data", str(yes_or_no), "--limit", "2"]
     assert "No space left on device; what is written there is kept: make room" in refused(capfd, *ask)

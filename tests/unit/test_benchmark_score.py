@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from avar_rl.evaluation.benchmarks.score import main
+from avar_rl.evaluation.benchmarks.scoring.score import main
 from data_tools.formats.sample import SampleWriter
 from tests.unit.benchmark_questions import asked
 from tests.unit.chat_endpoint import Answer, ChatEndpoint, completion

@@ -2,7 +2,7 @@
 
 import pytest
 
-from avar_rl.evaluation.benchmarks.scoring import by_our_grader, gradable, score, score_all
+from avar_rl.evaluation.benchmarks.scoring.both_columns import by_our_grader, gradable, score, score_all
 from tests.unit.benchmark_questions import asked, in_its_text
 
 ROUNDED = {"question_type": "free_form", "answer_type": "float", "precision": 1.0}

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from avar_rl.evaluation.benchmarks.benchmark import find
-from avar_rl.evaluation.benchmarks.scored import scored_set
-from avar_rl.evaluation.benchmarks.totals import compared, figures, mean_of
+from avar_rl.evaluation.benchmarks.scoring.scored import scored_set
+from avar_rl.evaluation.benchmarks.scoring.totals import compared, figures, mean_of
 from tests.unit.benchmark_questions import asked, line
 
 # HallusionBench, two sets; rows: category, subcategory, set, figure, question, right.

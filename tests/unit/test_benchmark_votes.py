@@ -2,7 +2,7 @@
 
 import pytest
 
-from avar_rl.evaluation.benchmarks.votes import majority, numbers_to_pass, pass_at
+from avar_rl.evaluation.benchmarks.scoring.votes import majority, numbers_to_pass, pass_at
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from avar_rl.evaluation.benchmarks.contamination import Search, check, question_text, training_rows, words
+from avar_rl.evaluation.benchmarks.reporting.contamination import Search, check, question_text, training_rows, words
 from data_tools.formats.rows import chat_row, rl_row, write_rows
 from data_tools.formats.sample import SampleWriter
 from tests.unit.benchmark_folder import vista

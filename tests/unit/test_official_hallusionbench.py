@@ -2,7 +2,7 @@
 
 import pytest
 
-from avar_rl.evaluation.benchmarks.official.hallusionbench import read
+from avar_rl.evaluation.benchmarks.scoring.official.hallusionbench import read
 from tests.unit.benchmark_questions import asked
 
 YES, NO = asked("yes", gt_answer="1"), asked("no", gt_answer="0")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from avar_rl.evaluation.benchmarks.official.mathverse import read
+from avar_rl.evaluation.benchmarks.scoring.official.mathverse import read
 from tests.unit.benchmark_questions import asked, in_its_text
 
 CHOICE = asked("B", question_type="multi-choice")  # options in the image

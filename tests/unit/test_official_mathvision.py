@@ -2,7 +2,7 @@
 
 import pytest
 
-from avar_rl.evaluation.benchmarks.official.mathvision import extracted, is_equal, read
+from avar_rl.evaluation.benchmarks.scoring.official.mathvision import extracted, is_equal, read
 from tests.unit.benchmark_questions import asked, in_its_text
 
 CHOICE = asked("B", options=("$2\\pi$", "$3\\pi$", "5", "6", "7"))

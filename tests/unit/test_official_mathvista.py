@@ -2,7 +2,7 @@
 
 import pytest
 
-from avar_rl.evaluation.benchmarks.official.mathvista import compare, extracted, levenshtein, read
+from avar_rl.evaluation.benchmarks.scoring.official.mathvista import compare, extracted, levenshtein, read
 from tests.unit.benchmark_questions import asked
 
 OPTIONS = ("3/11", "8/11", "dark red", "blue")

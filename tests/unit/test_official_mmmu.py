@@ -2,7 +2,7 @@
 
 import pytest
 
-from avar_rl.evaluation.benchmarks.official.mmmu import key_responses, numbers, read
+from avar_rl.evaluation.benchmarks.scoring.official.mmmu import key_responses, numbers, read
 from tests.unit.benchmark_questions import asked
 
 CHOICE = asked("B", options=("$6", "$7", "an old bus", "$9"), question_type="multiple-choice")

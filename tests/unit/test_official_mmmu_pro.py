@@ -2,7 +2,7 @@
 
 import pytest
 
-from avar_rl.evaluation.benchmarks.official.mmmu_pro import read
+from avar_rl.evaluation.benchmarks.scoring.official.mmmu_pro import read
 from tests.unit.benchmark_questions import asked, in_its_text
 
 OPTIONS = ("apples", "pears", "plums", "figs", "dates", "kiwis", "limes", "nuts", "oats", "sweet rye bread")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from avar_rl.evaluation.benchmarks.official.mmstar import read
-from avar_rl.evaluation.benchmarks.official.reading import Reading
+from avar_rl.evaluation.benchmarks.scoring.official.mmstar import read
+from avar_rl.evaluation.benchmarks.scoring.official.reading import Reading
 from tests.unit.benchmark_questions import asked
 
 QUESTION = asked("B", options=("red", "blue", "green", "none"))

@@ -8,8 +8,8 @@ import pytest
 
 from avar_rl.evaluation.answering.generate import AnswerRequest, Response
 from avar_rl.evaluation.answering.questions import Question
-from avar_rl.evaluation.benchmarks import records
-from avar_rl.evaluation.benchmarks.records import ResponsesFile, read_records
+from avar_rl.evaluation.benchmarks.asking import records
+from avar_rl.evaluation.benchmarks.asking.records import ResponsesFile, read_records
 from avar_rl.probe.samples import Conversation
 
 ORIGIN = {

@@ -1,6 +1,6 @@
 """What an evaluation says while it runs."""
 
-from avar_rl.evaluation.benchmarks.telling import Progress, settings_line
+from avar_rl.evaluation.benchmarks.asking.telling import Progress, settings_line
 from avar_rl.runtime.console import Console
 
 HOW = {

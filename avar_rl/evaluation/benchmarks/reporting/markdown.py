@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from avar_rl.evaluation.benchmarks.answered import read_answered
+from avar_rl.evaluation.benchmarks.reporting.answered import read_answered
 from avar_rl.evaluation.benchmarks.benchmark import find
-from avar_rl.evaluation.benchmarks.published import Published, published
-from avar_rl.evaluation.benchmarks.scored import COLUMNS
-from avar_rl.evaluation.benchmarks.wording import (
+from avar_rl.evaluation.benchmarks.reporting.published import Published, published
+from avar_rl.evaluation.benchmarks.scoring.scored import COLUMNS
+from avar_rl.evaluation.benchmarks.reporting.wording import (
     Metric,
     between,
     counted,

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from string import ascii_uppercase
 
-from avar_rl.evaluation.benchmarks.official.mmmu import last_of, option_said
-from avar_rl.evaluation.benchmarks.official.reading import Reading
+from avar_rl.evaluation.benchmarks.scoring.official.mmmu import last_of, option_said
+from avar_rl.evaluation.benchmarks.scoring.official.reading import Reading
 from data_tools.formats.sample import DataSample, known_options
 
 # What a letter stands in to be found, and in what its place is then looked for

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from avar_rl.evaluation.benchmarks.answered import (
+from avar_rl.evaluation.benchmarks.reporting.answered import (
     Answer,
     AnsweredQuestion,
     asked_prompts,
@@ -28,10 +28,10 @@ from avar_rl.evaluation.benchmarks.answered import (
     read_answered,
 )
 from avar_rl.evaluation.benchmarks.benchmark import find
-from avar_rl.evaluation.benchmarks.prompting import PromptSet
-from avar_rl.evaluation.benchmarks.published import published
-from avar_rl.evaluation.benchmarks.scored import COLUMNS
-from avar_rl.evaluation.benchmarks.wording import Metric, between, counted, metrics, of_group, percent, settings_of
+from avar_rl.evaluation.benchmarks.asking.prompting import PromptSet
+from avar_rl.evaluation.benchmarks.reporting.published import published
+from avar_rl.evaluation.benchmarks.scoring.scored import COLUMNS
+from avar_rl.evaluation.benchmarks.reporting.wording import Metric, between, counted, metrics, of_group, percent, settings_of
 from avar_rl.runtime.files import write_whole
 from avar_rl.runtime.images import open_image, rgb
 

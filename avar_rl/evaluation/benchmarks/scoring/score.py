@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from avar_rl.evaluation.benchmarks.benchmark import Benchmark
-    from avar_rl.evaluation.benchmarks.judge import JudgePrompts
-    from avar_rl.evaluation.benchmarks.judge_replies import JudgeAddress
+    from avar_rl.evaluation.benchmarks.scoring.judge import JudgePrompts
+    from avar_rl.evaluation.benchmarks.scoring.judge_replies import JudgeAddress
     from data_tools.formats.sample import DataSample
 
 RESULTS = "benchmarks.json"
@@ -47,7 +47,7 @@ def score_models(out: Path, names: Sequence[str] = (), judge: Judge | None = Non
         ValueError: no responses in `out`, or no such model.
     """
     from avar_rl.evaluation.benchmarks.benchmark import ALL, chosen
-    from avar_rl.evaluation.benchmarks.totals import mean_of
+    from avar_rl.evaluation.benchmarks.scoring.totals import mean_of
     from avar_rl.runtime.files import write_json
     from avar_rl.runtime.versions import stack_versions
 
@@ -99,10 +99,10 @@ def score_benchmark(out: Path, name: str, benchmark_name: str, judge: Judge | No
         ValueError: an unknown benchmark, files missing or damaged, or questions without a response.
     """
     from avar_rl.evaluation.benchmarks.benchmark import find
-    from avar_rl.evaluation.benchmarks.records import origin_path, read_records
-    from avar_rl.evaluation.benchmarks.scored import scored_set
-    from avar_rl.evaluation.benchmarks.scoring import score_all
-    from avar_rl.evaluation.benchmarks.totals import figures
+    from avar_rl.evaluation.benchmarks.asking.records import origin_path, read_records
+    from avar_rl.evaluation.benchmarks.scoring.scored import scored_set
+    from avar_rl.evaluation.benchmarks.scoring.both_columns import score_all
+    from avar_rl.evaluation.benchmarks.scoring.totals import figures
     from avar_rl.runtime.files import write_whole
     from data_tools.formats.sample import read_samples
 
@@ -131,7 +131,7 @@ def _ask(
     out: Path,
 ) -> dict[str, Any] | None:
     """Adds the judge's word to the scored lines; None where the benchmark's official rules ask no model."""
-    from avar_rl.evaluation.benchmarks.judge import JUDGES, judge_all
+    from avar_rl.evaluation.benchmarks.scoring.judge import JUDGES, judge_all
 
     if benchmark.name not in JUDGES:
         return None
@@ -193,8 +193,8 @@ def add_judge(parser: argparse.ArgumentParser) -> None:
 
 def judge_of(options: argparse.Namespace) -> Judge | None:
     """The judge that the options name, if any. ValueError: half of it is named, or a prompt is missing."""
-    from avar_rl.evaluation.benchmarks.judge import PROMPTS, JudgePrompts
-    from avar_rl.evaluation.benchmarks.judge_replies import JudgeAddress
+    from avar_rl.evaluation.benchmarks.scoring.judge import PROMPTS, JudgePrompts
+    from avar_rl.evaluation.benchmarks.scoring.judge_replies import JudgeAddress
 
     if (options.judge is None) != (options.judge_model is None):
         raise ValueError("--judge and --judge-model belong together: the endpoint's address, and its model's name")

@@ -7,7 +7,7 @@ other beginning does not parse.
 
 from __future__ import annotations
 
-from avar_rl.evaluation.benchmarks.official.reading import UNPARSED, Reading
+from avar_rl.evaluation.benchmarks.scoring.official.reading import UNPARSED, Reading
 from data_tools.formats.sample import DataSample
 
 _HEADS = ("", "(", "option ", "the answer is ")

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from avar_rl.evaluation.benchmarks.intervals import Estimate, Mean, Means, differences, estimates, in_words
-from avar_rl.evaluation.benchmarks.metrics import mean_right, metrics, places_by
-from avar_rl.evaluation.benchmarks.scored import COLUMNS, ScoredSet
-from avar_rl.evaluation.benchmarks.votes import majority, numbers_to_pass, pass_at
+from avar_rl.evaluation.benchmarks.scoring.intervals import Estimate, Mean, Means, differences, estimates, in_words
+from avar_rl.evaluation.benchmarks.scoring.metrics import mean_right, metrics, places_by
+from avar_rl.evaluation.benchmarks.scoring.scored import COLUMNS, ScoredSet
+from avar_rl.evaluation.benchmarks.scoring.votes import majority, numbers_to_pass, pass_at
 
 
 def figures(

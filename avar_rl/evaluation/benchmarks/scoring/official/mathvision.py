@@ -17,7 +17,7 @@ import math
 import re
 from functools import lru_cache
 
-from avar_rl.evaluation.benchmarks.official.reading import UNPARSED, Reading
+from avar_rl.evaluation.benchmarks.scoring.official.reading import UNPARSED, Reading
 from data_tools.formats.sample import DataSample, known_options
 from rewards.grading.compare.evaluate import UndefinedError, context, numeric
 from rewards.grading.parse.tree import TooBigError, symbols

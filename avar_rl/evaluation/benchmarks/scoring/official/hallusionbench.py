@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import re
 
-from avar_rl.evaluation.benchmarks.official.marked import marked_answer
-from avar_rl.evaluation.benchmarks.official.reading import UNPARSED, Reading
+from avar_rl.evaluation.benchmarks.scoring.official.marked import marked_answer
+from avar_rl.evaluation.benchmarks.scoring.official.reading import UNPARSED, Reading
 from data_tools.formats.sample import DataSample
 
 _MARKS = ';/[]"{}()=+\\_->-<@`,?!'

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from avar_rl.evaluation.benchmarks.scored import ScoredSet
+    from avar_rl.evaluation.benchmarks.scoring.scored import ScoredSet
 
 SHOWN = 6  # settings that differ, in a line
 
@@ -30,9 +30,9 @@ class Side:
 
     def scored(self, benchmark: str) -> ScoredSet:
         """Its scored responses. ValueError: files are missing, damaged or of another benchmark."""
-        from avar_rl.evaluation.benchmarks.answered import read_questions, read_scored
+        from avar_rl.evaluation.benchmarks.reporting.answered import read_questions, read_scored
         from avar_rl.evaluation.benchmarks.benchmark import find
-        from avar_rl.evaluation.benchmarks.scored import scored_set
+        from avar_rl.evaluation.benchmarks.scoring.scored import scored_set
 
         questions = read_questions(self.folder, self.name, benchmark)
         return scored_set(find(benchmark), questions, read_scored(self.folder, self.name, benchmark))
@@ -44,7 +44,7 @@ def side(path: Path, name: str | None) -> Side:
     Raises:
         ValueError: no results there, no such model, or several and no name.
     """
-    from avar_rl.evaluation.benchmarks.answered import figures_of, read_results
+    from avar_rl.evaluation.benchmarks.reporting.answered import figures_of, read_results
 
     results = read_results(path)
     if name is None:
@@ -61,7 +61,7 @@ def compare_sides(before: Side, after: Side) -> dict[str, dict[str, Any]]:
     Raises:
         ValueError: they have no benchmark in common, or were asked different questions of one.
     """
-    from avar_rl.evaluation.benchmarks.totals import compared
+    from avar_rl.evaluation.benchmarks.scoring.totals import compared
 
     common = [benchmark for benchmark in before.figures if benchmark in after.figures]
     if not common:
@@ -79,8 +79,8 @@ def compare_sides(before: Side, after: Side) -> dict[str, dict[str, Any]]:
 def mean_difference(found: Mapping[str, Mapping[str, Any]], column: str) -> dict[str, Any] | None:
     """The paper's mean over its seven benchmarks in a column, as `totals.compared` has a metric; None without all."""
     from avar_rl.evaluation.benchmarks.benchmark import ALL, chosen
-    from avar_rl.evaluation.benchmarks.intervals import Estimate, in_words
-    from avar_rl.evaluation.benchmarks.totals import average
+    from avar_rl.evaluation.benchmarks.scoring.intervals import Estimate, in_words
+    from avar_rl.evaluation.benchmarks.scoring.totals import average
 
     of_each = [found.get(one.name, {}).get("columns", {}).get(column) for one in chosen([ALL])]
     if not all(of_each):
@@ -92,7 +92,7 @@ def mean_difference(found: Mapping[str, Mapping[str, Any]], column: str) -> dict
 
 def differing_settings(before: Side, after: Side, benchmarks: Sequence[str]) -> list[str]:
     """What the two results were not made alike in, each once, in words; the model is left out."""
-    from avar_rl.evaluation.benchmarks.wording import settings_of
+    from avar_rl.evaluation.benchmarks.reporting.wording import settings_of
 
     found: dict[str, None] = {}
     for benchmark in benchmarks:
@@ -105,8 +105,8 @@ def differing_settings(before: Side, after: Side, benchmarks: Sequence[str]) -> 
 
 def print_comparison(before: Side, after: Side, found: Mapping[str, Mapping[str, Any]]) -> None:
     """Prints every metric of every benchmark: both scores, difference, interval, verdict."""
-    from avar_rl.evaluation.benchmarks.scored import COLUMNS
-    from avar_rl.evaluation.benchmarks.wording import LIMITED, counted
+    from avar_rl.evaluation.benchmarks.scoring.scored import COLUMNS
+    from avar_rl.evaluation.benchmarks.reporting.wording import LIMITED, counted
     from avar_rl.runtime import tables
 
     screen, limited = tables.console(), any(one["limited"] for one in found.values())
@@ -142,7 +142,7 @@ def print_comparison(before: Side, after: Side, found: Mapping[str, Mapping[str,
 
 def _cells(pair: Mapping[str, Any], limited: bool) -> list[str]:
     """Both scores, their difference, its interval, and the verdict."""
-    from avar_rl.evaluation.benchmarks.wording import between, give_or_take, points
+    from avar_rl.evaluation.benchmarks.reporting.wording import between, give_or_take, points
 
     mark, change = "*" if limited else "", pair["difference"]
     scores = [give_or_take(**pair[part]) + mark for part in ("before", "after")]
@@ -157,7 +157,7 @@ def _told(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def plot_comparison(before: Side, after: Side, found: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     """Draws the differences with their intervals as PNG, for each benchmark by the official rules and by ours."""
-    from avar_rl.evaluation.benchmarks.wording import LIMITED
+    from avar_rl.evaluation.benchmarks.reporting.wording import LIMITED
     from avar_rl.runtime.plots import file_pyplot, save_figure
 
     pyplot = file_pyplot()
@@ -197,7 +197,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             plot_comparison(before, after, found, options.plot)
             print(options.plot)
         if options.json:
-            from avar_rl.evaluation.benchmarks.scored import COLUMNS
+            from avar_rl.evaluation.benchmarks.scoring.scored import COLUMNS
             from avar_rl.runtime.files import write_json
 
             means = {column: mean for column in COLUMNS if (mean := mean_difference(found, column))}

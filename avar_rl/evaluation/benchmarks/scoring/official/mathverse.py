@@ -8,8 +8,8 @@ It is a lower bound for free-form questions.
 
 from __future__ import annotations
 
-from avar_rl.evaluation.benchmarks.official.marked import marked_answer, marked_choice
-from avar_rl.evaluation.benchmarks.official.reading import UNPARSED, Reading
+from avar_rl.evaluation.benchmarks.scoring.official.marked import marked_answer, marked_choice
+from avar_rl.evaluation.benchmarks.scoring.official.reading import UNPARSED, Reading
 from data_tools.formats.sample import DataSample, known_options
 
 _PLACES = ("",) * 8  # options that are not known by their text: in the question or the image

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from avar_rl.evaluation.benchmarks.intervals import Mean, Means, numbered
-from avar_rl.evaluation.benchmarks.scored import ScoredSet, label
+from avar_rl.evaluation.benchmarks.scoring.intervals import Mean, Means, numbered
+from avar_rl.evaluation.benchmarks.scoring.scored import ScoredSet, label
 
 # Shapes: N questions, D draws (1 greedy response, or K samples), U units.
 

@@ -14,8 +14,8 @@ import re
 from collections.abc import Sequence
 from string import ascii_uppercase
 
-from avar_rl.evaluation.benchmarks.official.marked import last_line, marked_answer, marked_choice
-from avar_rl.evaluation.benchmarks.official.reading import Reading
+from avar_rl.evaluation.benchmarks.scoring.official.marked import last_line, marked_answer, marked_choice
+from avar_rl.evaluation.benchmarks.scoring.official.reading import Reading
 from data_tools.formats.sample import DataSample, known_options
 
 _NUMBER = re.compile(r"-?(?:[0-9][0-9,]*(?:\.[0-9]+)?|\.[0-9]+)")

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from string import ascii_uppercase
 
-from avar_rl.evaluation.benchmarks.official.reading import UNPARSED, Reading
+from avar_rl.evaluation.benchmarks.scoring.official.reading import UNPARSED, Reading
 from data_tools.formats.sample import DataSample, known_options
 
 MIN_WORDS = 5  # a text of more words is looked through for the text of an option

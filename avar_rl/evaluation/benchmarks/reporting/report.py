@@ -25,8 +25,8 @@ def write_reports(out: Path, results: Mapping[str, Any], names: Sequence[str]) -
     Raises:
         ValueError: files of a model are missing or damaged.
     """
-    from avar_rl.evaluation.benchmarks.markdown import disagreements, document
-    from avar_rl.evaluation.benchmarks.page import write_page
+    from avar_rl.evaluation.benchmarks.reporting.markdown import disagreements, document
+    from avar_rl.evaluation.benchmarks.reporting.page import write_page
     from avar_rl.runtime.files import write_whole
 
     written = [out / "benchmarks.md"]
@@ -40,9 +40,9 @@ def write_reports(out: Path, results: Mapping[str, Any], names: Sequence[str]) -
 
 def print_scores(results: Mapping[str, Any], names: Sequence[str]) -> None:
     """Prints the scores of the models `names` beside the paper's, a table each; the rest is in the Markdown."""
-    from avar_rl.evaluation.benchmarks.published import published
-    from avar_rl.evaluation.benchmarks.scored import COLUMNS
-    from avar_rl.evaluation.benchmarks.wording import LIMITED, counted, give_or_take, metrics
+    from avar_rl.evaluation.benchmarks.reporting.published import published
+    from avar_rl.evaluation.benchmarks.scoring.scored import COLUMNS
+    from avar_rl.evaluation.benchmarks.reporting.wording import LIMITED, counted, give_or_take, metrics
     from avar_rl.runtime import tables
 
     cited = [one for one in published() if one.mean is not None]
@@ -104,11 +104,11 @@ def report(out: Path, results: Mapping[str, Any], names: Sequence[str], options:
     """
     written, problems = write_reports(out, results, names), []
     if options.check_train:
-        from avar_rl.evaluation.benchmarks.clean_scores import write_contamination
+        from avar_rl.evaluation.benchmarks.reporting.clean_scores import write_contamination
 
         written += write_contamination(out, results, options.check_train)
     if options.export:
-        from avar_rl.evaluation.benchmarks.export import export
+        from avar_rl.evaluation.benchmarks.reporting.export import export
 
         for name in names:
             files, left_out = export(out, name, options.export, options.export_text)
@@ -120,8 +120,8 @@ def report(out: Path, results: Mapping[str, Any], names: Sequence[str], options:
 
 
 def _run(options: argparse.Namespace) -> list[str]:
-    from avar_rl.evaluation.benchmarks.answered import figures_of, read_results
-    from avar_rl.evaluation.benchmarks.contamination import check_files
+    from avar_rl.evaluation.benchmarks.reporting.answered import figures_of, read_results
+    from avar_rl.evaluation.benchmarks.reporting.contamination import check_files
 
     results = read_results(options.out)
     names = options.models or list(results["models"])
@@ -129,7 +129,7 @@ def _run(options: argparse.Namespace) -> list[str]:
         figures_of(results, name, options.out)
     check_files(options.check_train or ())
     if options.overlay:
-        from avar_rl.evaluation.benchmarks.overlay import write_overlays
+        from avar_rl.evaluation.benchmarks.reporting.overlay import write_overlays
 
         for name in names:
             write_overlays(options.out, name, options.overlay)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from avar_rl.evaluation.benchmarks.official import (
+from avar_rl.evaluation.benchmarks.scoring.official import (
     hallusionbench,
     mathverse,
     mathvision,
@@ -21,7 +21,7 @@ from avar_rl.evaluation.benchmarks.official import (
     mmmu_pro,
     mmstar,
 )
-from avar_rl.evaluation.benchmarks.official.reading import UNPARSED, Reading, final_text
+from avar_rl.evaluation.benchmarks.scoring.official.reading import UNPARSED, Reading, final_text
 from data_tools.formats.sample import DataSample, known_options, letters
 from rewards.grading import DEFAULT, Policy, check_gold, grade_response
 from rewards.grading.quantity import quantity

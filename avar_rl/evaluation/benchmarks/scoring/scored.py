@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avar_rl.evaluation.benchmarks.benchmark import Benchmark
-from avar_rl.evaluation.benchmarks.intervals import numbered
+from avar_rl.evaluation.benchmarks.scoring.intervals import numbered
 from data_tools.formats.sample import DataSample
 
 # Shapes: N questions, D draws (1 greedy response, or K samples).

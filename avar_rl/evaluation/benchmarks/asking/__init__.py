@@ -1,0 +1,1 @@
+"""Questions of benchmarks → prompts → one engine for all → responses, kept as they come."""
