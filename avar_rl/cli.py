@@ -21,9 +21,18 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "look at models and runs": {
         "evaluate": ("avar_rl.evaluation.__main__", "accuracy and visual attention of models, on rows or benchmarks"),
-        "score": ("avar_rl.evaluation.benchmarks.scoring.score", "stored responses to benchmarks, by rules and by a judge"),
-        "report": ("avar_rl.evaluation.benchmarks.reporting.report", "benchmarks beside published scores, and every question"),
-        "compare": ("avar_rl.evaluation.benchmarks.reporting.compare", "two models on the same questions of benchmarks"),
+        "score": (
+            "avar_rl.evaluation.benchmarks.scoring.score",
+            "stored responses to benchmarks, by rules and by a judge",
+        ),
+        "report": (
+            "avar_rl.evaluation.benchmarks.reporting.report",
+            "benchmarks beside published scores, and every question",
+        ),
+        "compare": (
+            "avar_rl.evaluation.benchmarks.reporting.compare",
+            "two models on the same questions of benchmarks",
+        ),
         "probe": ("avar_rl.probe.__main__", "how much a model looks at images, by layer and head"),
         "rollouts": ("avar_rl.rollouts.__main__", "what GRPO sampled, as one HTML page"),
         "summary": ("avar_rl.evaluation.summary", "the figures of a recipe's run in one table"),

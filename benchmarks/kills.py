@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from avar_rl.evaluation.benchmarks.benchmark import ALL, chosen
 from avar_rl.evaluation.benchmarks.asking.records import read_records
+from avar_rl.evaluation.benchmarks.benchmark import ALL, chosen
 from data_tools.miniature.benchmarks import write_benchmarks
 
 SEVEN = [one.name for one in chosen([ALL])]

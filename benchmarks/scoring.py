@@ -17,10 +17,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from avar_rl.evaluation.benchmarks.benchmark import ALL, Benchmark, chosen
 from avar_rl.evaluation.benchmarks.asking.records import origin_path, read_records, responses_path
-from avar_rl.evaluation.benchmarks.scoring.scored import scored_set
+from avar_rl.evaluation.benchmarks.benchmark import ALL, Benchmark, chosen
 from avar_rl.evaluation.benchmarks.scoring.both_columns import by_official_rules, by_our_grader, turn_of
+from avar_rl.evaluation.benchmarks.scoring.scored import scored_set
 from avar_rl.evaluation.benchmarks.scoring.totals import figures
 from avar_rl.runtime import tables
 from avar_rl.runtime.files import write_json, write_whole

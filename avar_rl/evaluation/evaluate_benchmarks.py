@@ -47,10 +47,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def asking_of(models: Mapping[str, str], options: argparse.Namespace, settings: GenerationSettings) -> Asking:
     """What the options say of how models, by name, are asked benchmarks. ValueError: bad input."""
     from avar_rl.evaluation.benchmarks.asking.asked import Preparation, data_places
-    from avar_rl.evaluation.benchmarks.benchmark import chosen
-    from avar_rl.evaluation.benchmarks.reporting.contamination import check_files
     from avar_rl.evaluation.benchmarks.asking.prompting import load_prompts
     from avar_rl.evaluation.benchmarks.asking.run import INTERVENED, Asking
+    from avar_rl.evaluation.benchmarks.benchmark import chosen
+    from avar_rl.evaluation.benchmarks.reporting.contamination import check_files
     from avar_rl.runtime.settings import Count, parse
 
     if options.system_prompt is not None and not options.system_prompt.strip():
@@ -83,10 +83,10 @@ def evaluate_benchmarks(models: Mapping[str, str], options: argparse.Namespace, 
     Raises:
         ValueError: bad input.
     """
-    from avar_rl.evaluation.benchmarks.reporting.report import report
     from avar_rl.evaluation.benchmarks.asking.run import ask
-    from avar_rl.evaluation.benchmarks.scoring.score import judge_of, score_models
     from avar_rl.evaluation.benchmarks.asking.telling import settings_line
+    from avar_rl.evaluation.benchmarks.reporting.report import report
+    from avar_rl.evaluation.benchmarks.scoring.score import judge_of, score_models
 
     asking, judge = asking_of(models, options, settings), judge_of(options)
     names = [one for name, model in models.items() for one in ask(name, model, asking, options.out, options.intervene)]
@@ -103,8 +103,8 @@ def evaluate_benchmarks(models: Mapping[str, str], options: argparse.Namespace, 
 
 
 def _print_interventions(models: Mapping[str, str], out: Path) -> None:
-    from avar_rl.evaluation.benchmarks.reporting.compare import compare_sides, print_comparison, side
     from avar_rl.evaluation.benchmarks.asking.run import INTERVENED
+    from avar_rl.evaluation.benchmarks.reporting.compare import compare_sides, print_comparison, side
 
     for name in models:
         without, with_it = side(out, name), side(out, name + INTERVENED)

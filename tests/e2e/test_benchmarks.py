@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from avar_rl.evaluation.__main__ import main
-from avar_rl.evaluation.benchmarks.benchmark import ALL, chosen, copies_in, read
 from avar_rl.evaluation.benchmarks.asking.records import read_origin, read_records
+from avar_rl.evaluation.benchmarks.benchmark import ALL, chosen, copies_in, read
 from data_tools.miniature.benchmarks import MIN_ROWS, write_benchmarks
 
 pytestmark = pytest.mark.e2e

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from avar_rl.cli import main as avar
-from avar_rl.evaluation.benchmarks.reporting.answered import overlay_path
-from avar_rl.evaluation.benchmarks.benchmark import ALL, chosen, copies_in, read
-from avar_rl.evaluation.benchmarks.reporting.export import DATASETS
 from avar_rl.evaluation.benchmarks.asking.prompting import load_prompts
+from avar_rl.evaluation.benchmarks.benchmark import ALL, chosen, copies_in, read
+from avar_rl.evaluation.benchmarks.reporting.answered import overlay_path
+from avar_rl.evaluation.benchmarks.reporting.export import DATASETS
 from data_tools.formats.sample import SampleWriter
 from data_tools.miniature.benchmarks import write_benchmarks
 from tests.unit.benchmark_folder import ORIGIN, lines

@@ -3,8 +3,8 @@
 import pytest
 
 from avar_rl.evaluation.benchmarks.benchmark import ALL, chosen, copies_in, read
-from avar_rl.evaluation.benchmarks.scoring.scored import scored_set
 from avar_rl.evaluation.benchmarks.scoring.both_columns import score_all
+from avar_rl.evaluation.benchmarks.scoring.scored import scored_set
 from avar_rl.evaluation.benchmarks.scoring.totals import figures
 from data_tools.miniature.benchmarks import write_benchmarks
 

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from avar_rl.evaluation.benchmarks.scoring.intervals import Estimate, Mean, differences, estimates, in_words, numbered, value_of
+from avar_rl.evaluation.benchmarks.scoring.intervals import (
+    Estimate,
+    Mean,
+    differences,
+    estimates,
+    in_words,
+    numbered,
+    value_of,
+)
 
 
 def mean(values, clusters=None) -> Mean:

@@ -8,8 +8,8 @@ import pytest
 
 from avar_rl.cli import main as avar
 from avar_rl.evaluation.__main__ import check_arguments
-from avar_rl.evaluation.benchmarks.reporting.answered import read_answered, read_results
 from avar_rl.evaluation.benchmarks.benchmark import BENCHMARKS
+from avar_rl.evaluation.benchmarks.reporting.answered import read_answered, read_results
 from avar_rl.evaluation.benchmarks.reporting.compare import compare_sides, differing_settings, side
 from avar_rl.evaluation.benchmarks.reporting.markdown import cell, disagreements, document
 from avar_rl.evaluation.benchmarks.reporting.published import published

@@ -9,8 +9,8 @@ from avar_rl.evaluation.__main__ import main
 from avar_rl.evaluation.answering.questions import load_processor
 from avar_rl.evaluation.answering.replicas import check_room
 from avar_rl.evaluation.benchmarks.asking.asked import Preparation, content_hash, data_places
-from avar_rl.evaluation.benchmarks.benchmark import BENCHMARKS, chosen
 from avar_rl.evaluation.benchmarks.asking.prompting import load_prompts
+from avar_rl.evaluation.benchmarks.benchmark import BENCHMARKS, chosen
 from data_tools.formats.sample import read_samples
 from data_tools.miniature.scenes import render
 from data_tools.miniature.source import questions

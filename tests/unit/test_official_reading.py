@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from avar_rl.evaluation.benchmarks.scoring.official.reading import final_text
 from avar_rl.evaluation.benchmarks.scoring.both_columns import OFFICIAL, by_official_rules, by_our_grader
+from avar_rl.evaluation.benchmarks.scoring.official.reading import final_text
 from tests.unit.benchmark_questions import asked
 
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from avar_rl.evaluation.benchmarks.benchmark import BENCHMARKS
 from avar_rl.evaluation.benchmarks.asking.prompting import OFFICIAL, SHIPPED, load_prompts
+from avar_rl.evaluation.benchmarks.benchmark import BENCHMARKS
 from data_tools.formats.sample import DataSample
 
 COLOURS = ("red", "dark blue")

@@ -13,9 +13,9 @@ from typing import Any
 
 from avar_rl.evaluation.answering.generate import AnswerRequest
 from avar_rl.evaluation.answering.questions import PromptLimits, Question
-from avar_rl.evaluation.benchmarks.benchmark import Benchmark, copies_in, find, part_places, read
 from avar_rl.evaluation.benchmarks.asking.prompting import PromptSet
 from avar_rl.evaluation.benchmarks.asking.records import origin_path, read_origin
+from avar_rl.evaluation.benchmarks.benchmark import Benchmark, copies_in, find, part_places, read
 from avar_rl.runtime.files import file_stamps, replacing
 from data_tools.formats.sample import DataSample, SampleWriter, read_samples
 

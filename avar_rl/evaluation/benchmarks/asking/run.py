@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avar_rl.evaluation.benchmarks.asking.asked import AskedBenchmark, Preparation
-from avar_rl.evaluation.benchmarks.benchmark import Benchmark
 from avar_rl.evaluation.benchmarks.asking.prompting import PromptSet
 from avar_rl.evaluation.benchmarks.asking.records import ResponsesFile
 from avar_rl.evaluation.benchmarks.asking.telling import Progress, settings_line
+from avar_rl.evaluation.benchmarks.benchmark import Benchmark
 from avar_rl.runtime.files import file_stamps, write_json
 from avar_rl.runtime.hub import model_directory
 from avar_rl.runtime.pixels import PixelLimits

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from avar_rl.evaluation.benchmarks.benchmark import find
 from avar_rl.evaluation.benchmarks.asking.prompting import PromptSet, load_prompts
 from avar_rl.evaluation.benchmarks.asking.records import read_records
+from avar_rl.evaluation.benchmarks.benchmark import find
+from avar_rl.evaluation.benchmarks.scoring.both_columns import turn_of
 from avar_rl.evaluation.benchmarks.scoring.score import RESULTS
 from avar_rl.evaluation.benchmarks.scoring.scored import COLUMNS
-from avar_rl.evaluation.benchmarks.scoring.both_columns import turn_of
 from data_tools.formats.sample import DataSample, read_samples
 
 

@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from avar_rl.evaluation.benchmarks.reporting.answered import questions_path, read_questions, read_scored
 from avar_rl.evaluation.benchmarks.benchmark import find
+from avar_rl.evaluation.benchmarks.reporting.answered import questions_path, read_questions, read_scored
 from avar_rl.evaluation.benchmarks.reporting.contamination import KINDS, Search, check
-from avar_rl.evaluation.benchmarks.scoring.intervals import estimates
 from avar_rl.evaluation.benchmarks.reporting.markdown import cell, table
+from avar_rl.evaluation.benchmarks.reporting.wording import LIMITED, between, give_or_take, percent
+from avar_rl.evaluation.benchmarks.scoring.intervals import estimates
 from avar_rl.evaluation.benchmarks.scoring.metrics import metrics
 from avar_rl.evaluation.benchmarks.scoring.scored import ScoredSet, scored_set
-from avar_rl.evaluation.benchmarks.reporting.wording import LIMITED, between, give_or_take, percent
 from avar_rl.runtime import tables
 from avar_rl.runtime.files import write_json, write_whole
 from data_tools.formats.sample import read_samples

@@ -30,8 +30,8 @@ class Side:
 
     def scored(self, benchmark: str) -> ScoredSet:
         """Its scored responses. ValueError: files are missing, damaged or of another benchmark."""
-        from avar_rl.evaluation.benchmarks.reporting.answered import read_questions, read_scored
         from avar_rl.evaluation.benchmarks.benchmark import find
+        from avar_rl.evaluation.benchmarks.reporting.answered import read_questions, read_scored
         from avar_rl.evaluation.benchmarks.scoring.scored import scored_set
 
         questions = read_questions(self.folder, self.name, benchmark)
@@ -105,8 +105,8 @@ def differing_settings(before: Side, after: Side, benchmarks: Sequence[str]) -> 
 
 def print_comparison(before: Side, after: Side, found: Mapping[str, Mapping[str, Any]]) -> None:
     """Prints every metric of every benchmark: both scores, difference, interval, verdict."""
-    from avar_rl.evaluation.benchmarks.scoring.scored import COLUMNS
     from avar_rl.evaluation.benchmarks.reporting.wording import LIMITED, counted
+    from avar_rl.evaluation.benchmarks.scoring.scored import COLUMNS
     from avar_rl.runtime import tables
 
     screen, limited = tables.console(), any(one["limited"] for one in found.values())

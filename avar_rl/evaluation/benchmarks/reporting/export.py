@@ -18,8 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from avar_rl.evaluation.benchmarks.reporting.answered import figures_of, read_answered, read_results
 from avar_rl.evaluation.benchmarks.benchmark import find
+from avar_rl.evaluation.benchmarks.reporting.answered import figures_of, read_answered, read_results
 from avar_rl.evaluation.benchmarks.scoring.official.reading import final_text
 from avar_rl.runtime.files import write_whole
 from data_tools.formats.rows import IMAGE_PLACEHOLDER

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from avar_rl.evaluation.benchmarks.reporting.answered import read_answered
 from avar_rl.evaluation.benchmarks.benchmark import find
+from avar_rl.evaluation.benchmarks.reporting.answered import read_answered
 from avar_rl.evaluation.benchmarks.reporting.published import Published, published
-from avar_rl.evaluation.benchmarks.scoring.scored import COLUMNS
 from avar_rl.evaluation.benchmarks.reporting.wording import (
     Metric,
     between,
@@ -20,6 +19,7 @@ from avar_rl.evaluation.benchmarks.reporting.wording import (
     percent,
     settings_of,
 )
+from avar_rl.evaluation.benchmarks.scoring.scored import COLUMNS
 from avar_rl.runtime.tables import printable
 
 SNIPPET = 100  # characters of a question

@@ -10,7 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from avar_rl.evaluation.benchmarks.reporting.answered import asked_prompts, figures_of, overlay_path, questions_path, read_results
+from avar_rl.evaluation.benchmarks.reporting.answered import (
+    asked_prompts,
+    figures_of,
+    overlay_path,
+    questions_path,
+    read_results,
+)
 from avar_rl.probe.samples import Conversation
 from data_tools.formats.sample import read_samples
 

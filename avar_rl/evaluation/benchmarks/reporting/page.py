@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from avar_rl.evaluation.benchmarks.asking.prompting import PromptSet
+from avar_rl.evaluation.benchmarks.benchmark import find
 from avar_rl.evaluation.benchmarks.reporting.answered import (
     Answer,
     AnsweredQuestion,
@@ -27,11 +29,17 @@ from avar_rl.evaluation.benchmarks.reporting.answered import (
     overlay_path,
     read_answered,
 )
-from avar_rl.evaluation.benchmarks.benchmark import find
-from avar_rl.evaluation.benchmarks.asking.prompting import PromptSet
 from avar_rl.evaluation.benchmarks.reporting.published import published
+from avar_rl.evaluation.benchmarks.reporting.wording import (
+    Metric,
+    between,
+    counted,
+    metrics,
+    of_group,
+    percent,
+    settings_of,
+)
 from avar_rl.evaluation.benchmarks.scoring.scored import COLUMNS
-from avar_rl.evaluation.benchmarks.reporting.wording import Metric, between, counted, metrics, of_group, percent, settings_of
 from avar_rl.runtime.files import write_whole
 from avar_rl.runtime.images import open_image, rgb
 
@@ -185,7 +193,7 @@ def _render(name: str, data: Mapping[str, Any]) -> str:
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("avar_rl.evaluation.benchmarks", "template"),
+        loader=jinja2.PackageLoader("avar_rl.evaluation.benchmarks.reporting", "template"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
     )

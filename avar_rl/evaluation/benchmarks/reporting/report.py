@@ -41,8 +41,8 @@ def write_reports(out: Path, results: Mapping[str, Any], names: Sequence[str]) -
 def print_scores(results: Mapping[str, Any], names: Sequence[str]) -> None:
     """Prints the scores of the models `names` beside the paper's, a table each; the rest is in the Markdown."""
     from avar_rl.evaluation.benchmarks.reporting.published import published
-    from avar_rl.evaluation.benchmarks.scoring.scored import COLUMNS
     from avar_rl.evaluation.benchmarks.reporting.wording import LIMITED, counted, give_or_take, metrics
+    from avar_rl.evaluation.benchmarks.scoring.scored import COLUMNS
     from avar_rl.runtime import tables
 
     cited = [one for one in published() if one.mean is not None]

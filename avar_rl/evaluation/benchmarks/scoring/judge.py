@@ -18,10 +18,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from avar_rl.evaluation.benchmarks.scoring.both_columns import turn_of
 from avar_rl.evaluation.benchmarks.scoring.judge_replies import JudgeAddress, JudgeReplies, NotJudgedError
 from avar_rl.evaluation.benchmarks.scoring.official import mathvista
 from avar_rl.evaluation.benchmarks.scoring.official.reading import final_text
-from avar_rl.evaluation.benchmarks.scoring.both_columns import turn_of
 from data_tools.formats.sample import DataSample
 
 PROMPTS = Path(__file__).parent / "judge_prompts"

@@ -98,10 +98,10 @@ def score_benchmark(out: Path, name: str, benchmark_name: str, judge: Judge | No
     Raises:
         ValueError: an unknown benchmark, files missing or damaged, or questions without a response.
     """
-    from avar_rl.evaluation.benchmarks.benchmark import find
     from avar_rl.evaluation.benchmarks.asking.records import origin_path, read_records
-    from avar_rl.evaluation.benchmarks.scoring.scored import scored_set
+    from avar_rl.evaluation.benchmarks.benchmark import find
     from avar_rl.evaluation.benchmarks.scoring.both_columns import score_all
+    from avar_rl.evaluation.benchmarks.scoring.scored import scored_set
     from avar_rl.evaluation.benchmarks.scoring.totals import figures
     from avar_rl.runtime.files import write_whole
     from data_tools.formats.sample import read_samples
