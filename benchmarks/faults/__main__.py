@@ -1,38 +1,38 @@
-"""What a run says and does when one of its parts is killed: prints the table of docs/reliability.md.
+"""What a training run says and does when a part of it is killed or damaged: prints the tables of docs/reliability.md.
 
-Each fault is done to the miniature's SFT or GRPO in mid-training, on this machine, without a GPU; two to four minutes a
-fault. The table says how long it took to the last line and to the end, that line, the exit status, how many processes
-were left ten seconds later, and what the same command did afterwards.
+The faults of a stage strike one training of the miniature's SFT or GRPO, on this machine, without a GPU: the same
+command is started again after each, and in that start the next one strikes. Ten further kills are drawn by chance, in a
+training of their own. After the last fault the training goes to its end: every step must be in its metrics once, and
+its weights are compared with those of an undisturbed run.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import pkgutil
+import re
 import sys
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 from benchmarks.faults import cases
-from benchmarks.faults.fault import Outcome, RunFault, measure
-from benchmarks.faults.stages import World
+from benchmarks.faults.chain import Ending, ending, every_step_once, train, undisturbed
+from benchmarks.faults.fault import Outcome, RunFault
+from benchmarks.faults.stages import STEPS, World
+from benchmarks.faults.weights import distance, final_weights
 
-HEAD = "| fault | stage | seconds to the sentence | to the end | exit | left | the same command then | sentence |"
+HEAD = "| fault | stage | s to the sentence | s to the end | exit | left | step | resumed from | the sentence |"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command. Returns 0; 1 where a run hung; 2 after a mistake of the user."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--work", type=Path, default=Path("outputs/faults"), help="a folder for the runs")
-    parser.add_argument("--only", action="append", metavar="WORD", help="faults whose name or stage has this word")
-    parser.add_argument("--list", action="store_true", help="name the faults, and run none")
-    args = parser.parse_args(argv)
+    """Runs the command. Returns 0; 1 where a run hung or did not end well; 2 after a mistake of the user."""
+    args = _arguments(argv)
     chosen = [fault for fault in every_fault() if _wanted(fault, args.only)]
     if args.list:
-        print("\n".join(f"{fault.stage}: {fault.name}" for fault in chosen))
+        print("\n".join(f"{fault.stage}, {fault.chain}: {fault.name}" for fault in chosen))
         return 0
     if not chosen:
         print(f"faults: no fault has {' or '.join(args.only)} in its name; --list names them", file=sys.stderr)
@@ -40,12 +40,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     work = args.work.resolve()
     world = World(work / "world")
     world.make()
-    print(f"{HEAD}\n|{'---|' * (HEAD.count('|') - 1)}", flush=True)
-    outcomes = []
-    for number, fault in enumerate(chosen):
-        outcomes.append(measure(fault, world, work / f"run_{number}"))
-        print(row(outcomes[-1]), flush=True)
-    return int(any(outcome.status is None for outcome in outcomes))
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 is a hang where the machine has other work
+    bad = 0
+    for (stage, chain), faults in groupby(sorted(chosen, key=_chain_of), key=_chain_of):
+        print(f"\n{HEAD}\n|{'---|' * (HEAD.count('|') - 1)}", flush=True)
+        folder = work / f"{stage}_{chain.replace(' ', '_')}"
+        command = world.command(stage, folder / "checkpoints")
+        outcomes, status = train(list(faults), command, folder, lambda outcome: print(row(outcome, work), flush=True))
+        quiet = [undisturbed(stage, world, work / f"undisturbed_{stage}_{n}") for n in range(args.undisturbed)]
+        end = ending(stage, status, folder, world, quiet[0])
+        print(f"\n{stage}, {chain}: {said_of(stage, end)}", flush=True)
+        for other in quiet[1:]:
+            both = [final_weights(run / "checkpoints") for run in (other, quiet[0])]
+            print(f"two undisturbed runs: {said_of_weights(distance(*both, world.start_weights(stage)))}", flush=True)
+        bad += any(outcome.status == "hangs" for outcome in outcomes) or status != 0 or not every_step_once(stage, end)
+    return int(bad > 0)
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, default=Path("outputs/faults"), help="a folder for the runs")
+    parser.add_argument("--only", action="append", metavar="WORD", help="faults whose name, stage or chain has it")
+    parser.add_argument("--undisturbed", type=int, default=1, metavar="N", help="undisturbed runs, for comparison")
+    parser.add_argument("--list", action="store_true", help="name the faults, and run none")
+    return parser.parse_args(argv)
 
 
 def every_fault() -> list[RunFault]:
@@ -55,17 +75,35 @@ def every_fault() -> list[RunFault]:
     return [fault for module in modules for fault in module.FAULTS]
 
 
+def _chain_of(fault: RunFault) -> tuple[str, str]:
+    return fault.stage, fault.chain
+
+
 def _wanted(fault: RunFault, words: list[str] | None) -> bool:
-    return not words or any(word in f"{fault.stage} {fault.name}" for word in words)
+    return not words or any(word in f"{fault.stage} {fault.chain} {fault.name}" for word in words)
 
 
-def row(outcome: Outcome) -> str:
-    """An outcome as a row of the table."""
+def row(outcome: Outcome, work: Path) -> str:
+    """An outcome as a row of the table; paths below `work` are shortened."""
     said, ended = outcome.seconds
-    status = "hangs" if outcome.status is None else outcome.status
-    cells = [outcome.fault.name, outcome.fault.stage, f"{said:.1f}", f"{ended:.1f}", status, outcome.left]
-    cells += [outcome.rerun, outcome.sentence.replace("|", "\\|")]
-    return f"| {' | '.join(map(str, cells))} |"
+    name = f"{outcome.fault.name} ({outcome.what})" if outcome.what else outcome.fault.name
+    sentence = re.sub(rf"{re.escape(str(work))}/\S*?checkpoints", "…", outcome.sentence)
+    cells = [name, outcome.fault.stage, f"{said:.1f}" if sentence and said else "", f"{ended:.1f}", outcome.status]
+    cells += [outcome.left, "-" if outcome.step is None else outcome.step, outcome.resumed, sentence]
+    return f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def said_of(stage: str, end: Ending) -> str:
+    """How a training ended: its status, its steps, and its weights."""
+    steps = f"steps 1 to {STEPS[stage]}, each once" if every_step_once(stage, end) else f"WRONG steps {end.steps}"
+    return f"exit {end.status}; {steps}; {said_of_weights(end.apart)}"
+
+
+def said_of_weights(apart: tuple[float, float]) -> str:
+    """What `distance` gives, in words."""
+    if apart == (0.0, 0.0):
+        return "weights equal bit by bit"
+    return f"weights differ by at most {apart[0]:.2g}, as a whole by {apart[1]:.2g} of the way from their start"
 
 
 if __name__ == "__main__":

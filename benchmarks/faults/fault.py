@@ -1,18 +1,15 @@
-"""A fault of a stage: does the harm, measures what the run says and how it ends, and starts the same command again."""
+"""A fault of a stage: does the harm to one start of it, and measures what that says and how it ends."""
 
 from __future__ import annotations
 
-import shutil
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.faults.run import Run
-from benchmarks.faults.stages import World
+from benchmarks.faults.run import Run, kill
+from benchmarks.faults.stages import attended
 
 LIMIT = 240.0  # seconds from the fault to the end of the run, before it counts as a hang
-RERUN_LIMIT = 1200.0  # seconds for the same command, which trains to the end
 
 
 @dataclass(frozen=True)
@@ -21,61 +18,58 @@ class RunFault:
 
     name: what is done, in a few words; the row's name, and what `--only` selects.
     stage: "sft" or "grpo".
-    inject: waits for its moment in a run that has just been started, does the harm and sets `run.struck_at`.
-    overrides: further settings of both starts.
-    limit: seconds from the fault until the run counts as hanging.
+    strike: waits for its moment in a run that has just been started, and does the harm by `Run.harm`.
+    overrides: further settings of the start that is struck.
+    chain: the faults of a stage and chain strike one training, one after the other.
+    in_recipe: the start is that of a recipe's shell.
     """
 
     name: str
     stage: str
-    inject: Callable[[Run], None]
+    strike: Callable[[Run], None]
     overrides: tuple[str, ...] = ()
-    limit: float = LIMIT
+    chain: str = "named faults"
+    in_recipe: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass
 class Outcome:
     """What one fault did.
 
-    seconds: from the fault to the last line and to the end of the run.
-    status: the exit status; None where the run hung.
-    sentence: the last line.
-    left: the numbers of processes that outlived the run by ten seconds.
-    rerun: what the same command did then.
+    seconds: from the fault to the last line and to the end of the last process.
+    status: how the command ended: an exit status, minus a signal's number, "hangs" or "trains on" (and was killed).
+    step: the last step that was finished before the fault; None where this start had finished none.
+    left: how many processes outlived the command by 30 s.
+    sentence: the last line; "" where the command itself was killed and could say nothing.
+    resumed: the step that the next start went on from; None as long as that is not known.
     """
 
     fault: RunFault
+    what: str
     seconds: tuple[float, float]
-    status: int | None
-    sentence: str
+    status: int | str
+    step: int | None
     left: int
-    rerun: str
+    sentence: str
+    resumed: int | None = None
 
 
-def measure(fault: RunFault, world: World, work: Path) -> Outcome:
-    """Starts the fault's stage in `work`, which is emptied, does the harm, and starts the same command again."""
-    shutil.rmtree(work, ignore_errors=True)
-    command = [*world.command(fault.stage, work / "checkpoints"), *fault.overrides]
-    run = Run(command, work)
+def measure(fault: RunFault, command: list[str], folder: Path) -> tuple[Outcome, Run]:
+    """Starts a stage by its command, does the harm, and waits for the end."""
+    command = [*command, *fault.overrides]
+    run = Run(attended(command) if fault.in_recipe else command, folder)
     try:
-        fault.inject(run)
-        started = run.descendants()
-    except RuntimeError:
-        run.end(0)
+        fault.strike(run)
+    except BaseException:
+        kill(run.family())
         raise
-    struck_at = run.struck_at
-    assert struck_at is not None, f"{fault.name} never said that it struck"
-    status = run.end(fault.limit)
-    ended = time.monotonic()
-    time.sleep(10)
-    left = sum(process.is_running() for process in started)
+    struck = run.struck
+    assert struck is not None, f"{fault.name} never struck"
+    status, trains_on = run.outlast(LIMIT)
+    gone_at, left = run.last_of(struck.family)
     at, sentence = run.last_words()
-    return Outcome(fault, (at - struck_at, ended - struck_at), status, sentence, left, _rerun(command, work))
-
-
-def _rerun(command: list[str], work: Path) -> str:
-    again = Run(command, work)
-    status = again.end(RERUN_LIMIT)
-    steps = again.steps()
-    span = f"steps {steps[0]} to {steps[-1]}" if steps else "no step"
-    return f"{span}, exit {status}"
+    if at < struck.at or trains_on:  # said before, or by a run that knows of nothing
+        at, sentence = struck.at, ""
+    ended = status if status is not None else "trains on" if trains_on else "hangs"
+    seconds = (at - struck.at, gone_at - struck.at)
+    return Outcome(fault, struck.what, seconds, ended, struck.step, left, sentence), run

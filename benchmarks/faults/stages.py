@@ -6,25 +6,28 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
-GRPO_STEPS, SFT_STEPS = 8, 12
-_SMALL_GRPO = [
-    "data.train_batch_size=4",
-    "actor_rollout_ref.actor.ppo_mini_batch_size=4",
-    "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=8",
-    "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=8",
-    "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=8",
-    "actor_rollout_ref.rollout.n=2",
-    "trainer.save_freq=2",
-    f"trainer.total_training_steps={GRPO_STEPS}",
-]
-_SMALL_SFT = [
-    "data.train_batch_size=8",
-    "data.micro_batch_size_per_gpu=4",
-    "trainer.save_freq=2",
-    f"trainer.total_training_steps={SFT_STEPS}",
-]
+STEPS = {"sft": 120, "grpo": 20}
+_SMALL = {
+    "sft": [
+        "data.train_batch_size=8",
+        "data.micro_batch_size_per_gpu=4",
+        "trainer.logger=[console,file]",  # a line for each step; the stage's own are for every tenth
+    ],
+    "grpo": [
+        "data.train_batch_size=4",
+        "actor_rollout_ref.actor.ppo_mini_batch_size=4",
+        "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=8",
+        "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=8",
+        "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=8",
+        "actor_rollout_ref.rollout.n=2",
+        "avar.rewards.visual.gate=null",  # so that rewards have a spread, whatever the answers, and weights change
+    ],
+}
+# What recipes/stages.sh does with a stage, without the signals that it passes on.
+_ATTENDED = '"$0" -m avar_rl.runtime.attend --parent $$ -- "$@" & wait'
 
 
 @dataclass(frozen=True)
@@ -43,27 +46,38 @@ class World:
             _call([*run, "data_tools.miniature.model", "--out", str(base), "--data", str(data)])
         if not sft.is_dir():
             checkpoints = self.folder / "checkpoints"
-            _call([*self.sft(checkpoints), "trainer.total_training_steps=4", "trainer.save_freq=4"])
+            _call([*self.command("sft", checkpoints), "trainer.total_training_steps=20"])
             _call([*run, "avar_rl.export", str(checkpoints), str(sft), "--base", str(base)])
 
     def command(self, stage: str, checkpoints: Path) -> list[str]:
-        """The command of "sft" or "grpo" that keeps its checkpoints in `checkpoints`."""
-        return {"sft": self.sft, "grpo": self.grpo}[stage](checkpoints)
+        """The command of "sft", a cold start of two ranks, or of "grpo": one FSDP worker, one engine, two agent loops.
 
-    def sft(self, checkpoints: Path) -> list[str]:
-        """A cold start of two ranks."""
-        return [*self._training("sft", "sft", checkpoints), f"model.path={self.folder}/base", *_SMALL_SFT]
-
-    def grpo(self, checkpoints: Path) -> list[str]:
-        """GRPO with an FSDP worker, a vLLM engine and two agent loops."""
-        model = f"actor_rollout_ref.model.path={self.folder}/sft"
-        return [*self._training("grpo", "rl", checkpoints), model, *_SMALL_GRPO]
-
-    def _training(self, stage: str, rows: str, checkpoints: Path) -> list[str]:
-        """What the commands of both stages have in common; `rows` begins the names of the stage's data files."""
+        Args:
+            checkpoints: the folder that it keeps its checkpoints in.
+        """
+        data, model = self.folder / "data", self._start(stage)
         command = [sys.executable, "-m", f"avar_rl.verl_plugin.{stage}", f"recipes/config/tiny_{stage}"]
-        command += ["--profile", "cpu", f"trainer.default_local_dir={checkpoints}"]
-        return command + [f"data.{split}_files={self.folder}/data/{rows}_{split}.parquet" for split in ("train", "val")]
+        command += ["--profile", "cpu", f"trainer.default_local_dir={checkpoints}", "trainer.save_freq=2"]
+        command += [f"trainer.total_training_steps={STEPS[stage]}", *_SMALL[stage]]
+        if stage == "sft":
+            return [*command, f"model.path={model}", f"data.train_files={data}/sft_train.parquet"]
+        command += [f"data.{split}_files={data}/rl_{split}.parquet" for split in ("train", "val")]
+        return [*command, f"actor_rollout_ref.model.path={model}"]
+
+    def start_weights(self, stage: str) -> dict[str, Any]:
+        """The weights that a stage starts from, as tensors by their names in checkpoints."""
+        from transformers import AutoModelForImageTextToText
+
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(self._start(stage))
+        return loaded.state_dict()
+
+    def _start(self, stage: str) -> Path:
+        return self.folder / {"sft": "base", "grpo": "sft"}[stage]
+
+
+def attended(command: list[str]) -> list[str]:
+    """A stage's command as a recipe runs it: by a shell, under the process that attends to it."""
+    return ["bash", "-c", _ATTENDED, sys.executable, *command]
 
 
 def _call(command: list[str]) -> None:

@@ -1,1 +1,11 @@
 """The faults, a module each kind: every module here has a list `FAULTS`."""
+
+import time
+
+from benchmarks.faults.run import Run
+
+
+def wait_for_a_saved_step(run: Run) -> None:
+    """Waits until this start has saved a checkpoint (every second step) and is in the midst of a later step."""
+    run.wait_for_steps(2)
+    time.sleep(1)

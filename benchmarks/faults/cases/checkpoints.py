@@ -1,0 +1,69 @@
+"""Checkpoints that are damaged between two starts, a disk that fills up, and a place that cannot be written.
+
+A full disk is made where the folder of the runs is a small file system of its own (a tmpfs of 1 GB), and skipped elsewhere.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+from avar_rl.export import latest_checkpoint
+from benchmarks.faults.cases import wait_for_a_saved_step
+from benchmarks.faults.fault import RunFault
+from benchmarks.faults.run import Run, kill
+
+_ROOM_LEFT = 1_000_000  # bytes; a checkpoint takes some 10 MB, what is logged until then some kB
+_SMALL_DISK = 2_000_000_000  # bytes
+
+
+def _filler(run: Run) -> Path:
+    return run.folder / "filler"
+
+
+def _halve_the_newest(run: Run) -> None:
+    wait_for_a_saved_step(run)
+
+    def harm() -> None:
+        kill(run.family())
+        run.process.wait()
+        newest = max(latest_checkpoint(run.folder / "checkpoints").glob("model_*.pt"))
+        os.truncate(newest, newest.stat().st_size // 2)
+
+    run.harm(harm)
+
+
+def _fill_the_disk(run: Run) -> None:
+    wait_for_a_saved_step(run)
+    free = shutil.disk_usage(run.folder).free
+    if free > _SMALL_DISK:
+        raise RuntimeError(
+            f"{run.folder} is on a disk that is too large to be filled: mount a tmpfs of 1 GB for --work"
+        )
+
+    def harm() -> None:
+        with _filler(run).open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, free - _ROOM_LEFT)
+
+    run.harm(harm)
+
+
+def _start_on_a_full_disk(run: Run) -> None:
+    run.harm(run.process.wait)
+    _filler(run).unlink()
+
+
+def _start_and_see(run: Run) -> None:
+    run.harm(lambda: None)
+
+
+FAULTS = [
+    RunFault("kill -9 all, and the newest checkpoint's model file is cut in half", stage, _halve_the_newest)
+    for stage in ("sft", "grpo")
+]
+FAULTS += [
+    RunFault("the disk fills up", "sft", _fill_the_disk),
+    RunFault("a start while the disk is full", "sft", _start_on_a_full_disk),
+    RunFault(
+        "checkpoints where nothing can be written", "sft", _start_and_see, ("trainer.default_local_dir=/sys/avar",)
+    ),
+]

@@ -1,0 +1,35 @@
+"""Ten kill -9 at moments drawn by chance in one training: of all its processes, or of one that is drawn, too."""
+
+import random
+import time
+
+from benchmarks.faults.fault import RunFault
+from benchmarks.faults.run import Run, kill, title
+
+KILLS = 10
+_START_SECONDS = {"sft": 10.0, "grpo": 50.0}  # a start takes a little longer than that to its first step
+_STEPS_SECONDS = {"sft": 1.5, "grpo": 8.0}  # two to three steps
+_EARLY = 0.3  # share of the kills that strike before the first step of a start
+
+
+def random_kill(stage: str, number: int) -> RunFault:
+    """The `number`-th kill of a stage, always the same one but for the process."""
+    chance = random.Random(f"{stage} {number}")
+    early, all_of_it, share = chance.random() < _EARLY, chance.random() < 0.5, chance.random()
+
+    def strike(run: Run) -> None:
+        if early:
+            time.sleep(share * _START_SECONDS[stage])
+        else:
+            run.wait_for_steps()
+            time.sleep(share * _STEPS_SECONDS[stage])
+        victims = run.family()
+        if not all_of_it:
+            victims = [chance.choice(victims)]
+        run.harm(lambda: kill(victims), "" if all_of_it else title(victims[0]))
+
+    whom, when = "all processes" if all_of_it else "one process", "while it starts" if early else "in training"
+    return RunFault(f"random kill -9 {number}: {whom}, {when}", stage, strike, chain="random kills")
+
+
+FAULTS = [random_kill(stage, number) for stage in ("sft", "grpo") for number in range(1, KILLS + 1)]

@@ -1,0 +1,69 @@
+"""Signals in mid-training, to whom they may come; the end of a limit in time; and the death of who started the stage."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+from benchmarks.faults.cases import wait_for_a_saved_step
+from benchmarks.faults.fault import RunFault
+from benchmarks.faults.run import Run
+
+_BETWEEN = 2.5  # seconds from one signal to the next; what comes within two seconds is one signal
+
+
+def _in_training(harm: Callable[[Run], None]) -> Callable[[Run], None]:
+    def strike(run: Run) -> None:
+        wait_for_a_saved_step(run)
+        run.harm(lambda: harm(run))
+
+    return strike
+
+
+def _sigterm(run: Run) -> None:
+    run.process.send_signal(signal.SIGTERM)
+
+
+def _ctrl_c(run: Run) -> None:
+    os.killpg(run.process.pid, signal.SIGINT)
+
+
+def _sigterm_twice(run: Run) -> None:
+    _sigterm(run)
+    time.sleep(_BETWEEN)
+    _sigterm(run)
+
+
+def _sigterm_to_a_rank(run: Run) -> None:
+    run.member("avar_rl.verl_plugin.sft", 2).send_signal(signal.SIGTERM)
+
+
+def _kill(run: Run) -> None:
+    run.process.kill()
+
+
+def _kill_the_attendant(run: Run) -> None:
+    run.member("avar_rl.runtime.attend", 1).kill()  # after the shell, which has the name in its command line
+
+
+def _out_of_time(run: Run) -> None:
+    run.wait_for_line("total_minutes")
+    run.harm(lambda: None)
+
+
+FAULTS = [
+    RunFault(name, stage, _in_training(harm), in_recipe=in_recipe)
+    for stage in ("sft", "grpo")
+    for name, harm, in_recipe in (
+        ("SIGTERM to the command", _sigterm, False),
+        ("SIGINT to its process group (Ctrl-C)", _ctrl_c, False),
+        ("kill -9 the command", _kill, False),
+        ("kill -9 the recipe's shell", _kill, True),
+        ("kill -9 what attends to the stage", _kill_the_attendant, True),
+    )
+]
+FAULTS += [
+    RunFault("SIGTERM to a rank", "sft", _in_training(_sigterm_to_a_rank)),
+    RunFault("two SIGTERMs, 2.5 s apart", "grpo", _in_training(_sigterm_twice)),
+    RunFault("avar.guard.total_minutes=1.5 are over", "grpo", _out_of_time, ("avar.guard.total_minutes=1.5",)),
+]

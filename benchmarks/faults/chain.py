@@ -1,0 +1,90 @@
+"""One training of a stage that is struck by fault after fault, and started again by the same command after each."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.faults.fault import Outcome, RunFault, measure
+from benchmarks.faults.run import Run
+from benchmarks.faults.stages import STEPS, World
+from benchmarks.faults.weights import distance, final_weights
+
+_LIMIT = 1800.0  # seconds for a start that nothing disturbs
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a training ended whose last start was left alone.
+
+    status: the exit status of that start.
+    steps: those in the metrics file, in its order.
+    apart: the largest difference of a weight from an undisturbed run's, and the difference as a share of the way that
+        training went.
+    """
+
+    status: int | None
+    steps: list[int]
+    apart: tuple[float, float]
+
+
+def train(
+    faults: Sequence[RunFault], command: list[str], work: Path, told: Callable[[Outcome], None] = lambda outcome: None
+) -> tuple[list[Outcome], int | None]:
+    """Trains in `work`, which is emptied; each fault strikes one start, and the last start trains to the end.
+
+    Args:
+        told: is given each outcome as soon as the step is known that the next start went on from.
+
+    Returns: the outcomes, and the exit status of the last start.
+    """
+    shutil.rmtree(work, ignore_errors=True)
+    outcomes: list[Outcome] = []
+    for fault in faults:
+        outcome, run = measure(fault, command, work)
+        _resolve(outcomes, run, told)
+        outcomes.append(outcome)
+    run = Run(command, work)
+    run.wait_for(lambda: run.process.poll() is not None, "the end", _LIMIT)
+    run.last_of(())
+    _resolve(outcomes, run, told)
+    return outcomes, run.process.returncode
+
+
+def _resolve(outcomes: Sequence[Outcome], run: Run, told: Callable[[Outcome], None]) -> None:
+    """Adds what a later start shows of the faults before it: where it went on, and what it says of what it found."""
+    open_ones = [outcome for outcome in outcomes if outcome.resumed is None]
+    if open_ones and not open_ones[-1].sentence:
+        said = [line for _, line in run.lines if line.startswith(f"avar {open_ones[-1].fault.stage}: ")]
+        open_ones[-1].sentence = "; ".join(said)
+    for outcome in open_ones:
+        if steps := run.steps():
+            outcome.resumed = steps[0] - 1
+            told(outcome)
+
+
+def ending(stage: str, status: int | None, work: Path, world: World, undisturbed: Path) -> Ending:
+    """Reads what a training has left, and compares its weights with those of an undisturbed one."""
+    lines = (work / "logs" / f"{stage}.metrics.jsonl").read_text().splitlines()
+    weights = [final_weights(folder / "checkpoints") for folder in (work, undisturbed)]
+    apart = distance(*weights, world.start_weights(stage))
+    return Ending(status, [json.loads(line)["step"] for line in lines], apart)
+
+
+def undisturbed(stage: str, world: World, work: Path) -> Path:
+    """A training of the stage that nothing disturbs, in `work`, where it is kept. RuntimeError: it failed."""
+    done = work / "done"
+    if not done.is_file():
+        _, status = train((), world.command(stage, work / "checkpoints"), work)
+        if status != 0:
+            raise RuntimeError(f"the undisturbed run ended with status {status}: {work / 'output.log'}")
+        done.touch()
+    return work
+
+
+def every_step_once(stage: str, end: Ending) -> bool:
+    """Whether the metrics file has every step of the training, in order, once."""
+    return end.steps == list(range(1, STEPS[stage] + 1))
