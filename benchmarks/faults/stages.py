@@ -1,4 +1,4 @@
-"""The two training stages as the miniature runs them: small batches, a checkpoint every second step."""
+"""The two training stages as the miniature runs them: small batches, a checkpoint every step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-STEPS = {"sft": 120, "grpo": 20}
+STEPS = {"sft": 120, "grpo": 24}
 _SMALL = {
     "sft": [
         "data.train_batch_size=8",
@@ -57,7 +57,7 @@ class World:
         """
         data, model = self.folder / "data", self._start(stage)
         command = [sys.executable, "-m", f"avar_rl.verl_plugin.{stage}", f"recipes/config/tiny_{stage}"]
-        command += ["--profile", "cpu", f"trainer.default_local_dir={checkpoints}", "trainer.save_freq=2"]
+        command += ["--profile", "cpu", f"trainer.default_local_dir={checkpoints}", "trainer.save_freq=1"]
         command += [f"trainer.total_training_steps={STEPS[stage]}", *_SMALL[stage]]
         if stage == "sft":
             return [*command, f"model.path={model}", f"data.train_files={data}/sft_train.parquet"]

@@ -6,6 +6,6 @@ from benchmarks.faults.run import Run
 
 
 def wait_for_a_saved_step(run: Run) -> None:
-    """Waits until this start has saved a checkpoint (every second step) and is in the midst of a later step."""
-    run.wait_for_steps(2)
+    """Waits until this start has saved a checkpoint and is in the midst of a later step."""
+    run.wait_for_steps()
     time.sleep(1)

@@ -1,6 +1,6 @@
 """Checkpoints that are damaged between two starts, a disk that fills up, and a place that cannot be written.
 
-A full disk is made where the folder of the runs is a small file system of its own (a tmpfs of 1 GB), and skipped elsewhere.
+A disk is filled up only where the folder of the runs is a small file system of its own, such as a tmpfs of 1 GB.
 """
 
 import os
@@ -63,7 +63,5 @@ FAULTS = [
 FAULTS += [
     RunFault("the disk fills up", "sft", _fill_the_disk),
     RunFault("a start while the disk is full", "sft", _start_on_a_full_disk),
-    RunFault(
-        "checkpoints where nothing can be written", "sft", _start_and_see, ("trainer.default_local_dir=/sys/avar",)
-    ),
+    RunFault("a start where nothing can be written", "sft", _start_and_see, ("trainer.default_local_dir=/sys/avar",)),
 ]

@@ -1,4 +1,7 @@
-"""Ten kill -9 at moments drawn by chance in one training: of all its processes, or of one that is drawn, too."""
+"""Ten kill -9 at moments drawn by chance in one training: of all its processes, or of one that is drawn, too.
+
+Checkpoints come with every second step, so that some steps are lost and trained again.
+"""
 
 import random
 import time
@@ -29,7 +32,7 @@ def random_kill(stage: str, number: int) -> RunFault:
         run.harm(lambda: kill(victims), "" if all_of_it else title(victims[0]))
 
     whom, when = "all processes" if all_of_it else "one process", "while it starts" if early else "in training"
-    return RunFault(f"random kill -9 {number}: {whom}, {when}", stage, strike, chain="random kills")
+    return RunFault(f"random kill -9 {number}: {whom}, {when}", stage, strike, ("trainer.save_freq=2",), "random kills")
 
 
 FAULTS = [random_kill(stage, number) for stage in ("sft", "grpo") for number in range(1, KILLS + 1)]

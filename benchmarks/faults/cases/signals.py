@@ -1,4 +1,4 @@
-"""Signals in mid-training, to whom they may come; the end of a limit in time; and the death of who started the stage."""
+"""Signals in mid-training, to whomever they may come; a limit in time; the death of who started the stage."""
 
 import os
 import signal
@@ -9,6 +9,8 @@ from benchmarks.faults.cases import wait_for_a_saved_step
 from benchmarks.faults.fault import RunFault
 from benchmarks.faults.run import Run
 
+_CHAINS = {"sft": "named faults", "grpo": "signals"}  # a training of their own where a step takes seconds
+_LIMIT = "avar.guard.total_minutes=1.5"
 _BETWEEN = 2.5  # seconds from one signal to the next; what comes within two seconds is one signal
 
 
@@ -52,7 +54,7 @@ def _out_of_time(run: Run) -> None:
 
 
 FAULTS = [
-    RunFault(name, stage, _in_training(harm), in_recipe=in_recipe)
+    RunFault(name, stage, _in_training(harm), chain=_CHAINS[stage], in_recipe=in_recipe)
     for stage in ("sft", "grpo")
     for name, harm, in_recipe in (
         ("SIGTERM to the command", _sigterm, False),
@@ -64,6 +66,6 @@ FAULTS = [
 ]
 FAULTS += [
     RunFault("SIGTERM to a rank", "sft", _in_training(_sigterm_to_a_rank)),
-    RunFault("two SIGTERMs, 2.5 s apart", "grpo", _in_training(_sigterm_twice)),
-    RunFault("avar.guard.total_minutes=1.5 are over", "grpo", _out_of_time, ("avar.guard.total_minutes=1.5",)),
+    RunFault("two SIGTERMs, 2.5 s apart", "grpo", _in_training(_sigterm_twice), chain="signals"),
+    RunFault(f"{_LIMIT} are over", "grpo", _out_of_time, (_LIMIT,), chain="signals"),
 ]
