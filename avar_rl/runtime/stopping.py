@@ -14,18 +14,30 @@ OUT_OF_TIME = 124  # and of what a limit in time ended, as timeout(1) has it
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
-class Stopped(Exception):
-    """Training ended because a signal asked for it, at the end of a step whose checkpoint is saved."""
+BY_SIGNAL = "a signal"
 
-    def __init__(self, step: int):
-        super().__init__(step)  # these arguments make it again after a journey through Ray
-        self.step = step
+
+class Stopped(Exception):
+    """Training ended because it was asked to, at the end of a step whose checkpoint is saved.
+
+    step: that step; 0 where none was finished.
+    by: what asked, a signal or a limit in time, in words.
+    """
+
+    def __init__(self, step: int, by: str = BY_SIGNAL):
+        super().__init__(step, by)  # these arguments make it again after a journey through Ray
+        self.step, self.by = step, by
+
+    @property
+    def status(self) -> int:
+        """The exit status that it gives a command."""
+        return INTERRUPTED if self.by == BY_SIGNAL else OUT_OF_TIME
 
     def __str__(self) -> str:
         if self.step == 0:
-            return "stopped by a signal before the first step was finished; run the same command again to start over"
+            return f"stopped by {self.by} before the first step was finished; run the same command again to start over"
         return (
-            f"stopped by a signal after step {self.step}, whose checkpoint is saved; "
+            f"stopped by {self.by} after step {self.step}, whose checkpoint is saved; "
             "run the same command again to go on from there"
         )
 

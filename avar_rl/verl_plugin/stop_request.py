@@ -1,14 +1,16 @@
-"""A request to stop, from the driver that got a signal to the trainer, which Ray may run on another node.
+"""A request to stop, from the driver that got a signal, or is out of time, to the trainer.
 
-It lies in Ray's store of the run, where the trainer looks at the end of each step.
+Ray may run that on another node. The request lies in Ray's store of the run, where the trainer looks at the end of each
+step.
 """
 
 import ray
 
-from avar_rl.runtime.stopping import say
+from avar_rl.runtime.stopping import BY_SIGNAL, say
 from avar_rl.verl_plugin import job_store
 
 _STOP, _TRAINING = "stop", "training"
+_GOING_ON = "the step in flight is finished and a checkpoint saved"
 
 
 def on_signal(name: str) -> None:
@@ -17,15 +19,36 @@ def on_signal(name: str) -> None:
     Raises:
         KeyboardInterrupt: training has not begun, so there is no step to be finished.
     """
-    if not (ray.is_initialized() and job_store.get(_TRAINING)):
+    if not _has_training_begun():
         raise KeyboardInterrupt
-    job_store.put(_STOP, name)
-    say(f"{name}: the step in flight is finished and a checkpoint saved; a second signal leaves at once")
+    job_store.put(_STOP, BY_SIGNAL, overwrite=False)
+    say(f"{name}: {_GOING_ON}; a second signal leaves at once")
+
+
+def out_of_time(limit: str) -> None:
+    """What a driver does when its time is over, as `limit` says, a setting: asks the trainer to stop.
+
+    Raises:
+        TimeoutError: training has not begun, so there is no step to be finished.
+    """
+    if not _has_training_begun():
+        raise TimeoutError
+    job_store.put(_STOP, limit, overwrite=False)
+    say(f"{limit} is over: {_GOING_ON}")
+
+
+def asked_by() -> str | None:
+    """Who or what has asked this run to stop, in words for `Stopped`; None where nobody has."""
+    return job_store.get(_STOP)
 
 
 def is_made() -> bool:
-    """Whether the driver of this job has asked for a stop."""
-    return job_store.get(_STOP) is not None
+    """Whether the driver of this run has asked for a stop."""
+    return asked_by() is not None
+
+
+def _has_training_begun() -> bool:
+    return ray.is_initialized() and job_store.get(_TRAINING) is not None
 
 
 def say_training_has_begun() -> None:

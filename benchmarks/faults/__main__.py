@@ -22,13 +22,16 @@ from benchmarks.faults import cases
 from benchmarks.faults.chain import Ending, ending, every_step_once, train, undisturbed
 from benchmarks.faults.fault import Outcome, RunFault
 from benchmarks.faults.stages import STEPS, World
-from benchmarks.faults.weights import distance, final_weights
+from benchmarks.faults.weights import apart
 
 HEAD = "| fault | stage | s to the sentence | s to the end | exit | left | step | resumed from | the sentence |"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command. Returns 0; 1 where a run hung or did not end well; 2 after a mistake of the user."""
+    """Runs the command.
+
+    Returns 0; 1 where a fault was not done, a run hung or a training did not end well; 2 after a mistake of the user.
+    """
     args = _arguments(argv)
     chosen = [fault for fault in every_fault() if _wanted(fault, args.only)]
     if args.list:
@@ -41,20 +44,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     world = World(work / "world")
     world.make()
     os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 is a hang where the machine has other work
-    bad = 0
+    good = True
     for (stage, chain), faults in groupby(sorted(chosen, key=_chain_of), key=_chain_of):
+        wanted = list(faults)
         print(f"\n{HEAD}\n|{'---|' * (HEAD.count('|') - 1)}", flush=True)
         folder = work / f"{stage}_{chain.replace(' ', '_')}"
         command = world.command(stage, folder / "checkpoints")
-        outcomes, status = train(list(faults), command, folder, lambda outcome: print(row(outcome, work), flush=True))
+        outcomes, status = train(wanted, command, folder, lambda outcome: print(row(outcome, work), flush=True))
         quiet = [undisturbed(stage, world, work / f"undisturbed_{stage}_{n}") for n in range(args.undisturbed)]
         end = ending(stage, status, folder, world, quiet[0])
         print(f"\n{stage}, {chain}: {said_of(stage, end)}", flush=True)
         for other in quiet[1:]:
-            both = [final_weights(run / "checkpoints") for run in (other, quiet[0])]
-            print(f"two undisturbed runs: {said_of_weights(distance(*both, world.start_weights(stage)))}", flush=True)
-        bad += any(outcome.status == "hangs" for outcome in outcomes) or status != 0 or not every_step_once(stage, end)
-    return int(bad > 0)
+            noise = apart(other, quiet[0], world.start_weights(stage))
+            print(f"two undisturbed runs: {said_of_weights(noise)}", flush=True)
+        hung = any(outcome.status == "hangs" for outcome in outcomes)
+        good = good and len(outcomes) == len(wanted) and not hung and status == 0 and every_step_once(stage, end)
+    return 0 if good else 1
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:

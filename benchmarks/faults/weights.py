@@ -21,6 +21,11 @@ def final_weights(checkpoints: Path) -> dict[str, Any]:
         return load_file(whole)
 
 
+def apart(run: Path, other: Path, start: Mapping[str, Any]) -> tuple[float, float]:
+    """`distance` between the ends of two runs, from their folders."""
+    return distance(final_weights(run / "checkpoints"), final_weights(other / "checkpoints"), start)
+
+
 def distance(one: Mapping[str, Any], other: Mapping[str, Any], start: Mapping[str, Any]) -> tuple[float, float]:
     """Two trainings' ends compared: (0.0, 0.0) where they are equal bit by bit.
 

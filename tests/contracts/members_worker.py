@@ -64,7 +64,7 @@ def start_ray(two_nodes: bool) -> Any:
 
 
 def other_ends() -> list[str]:
-    """How a run ends that loses nobody: out of time, and by an error of its own."""
+    """How a run ends that loses nobody: out of time, by an error of its own, and asked to when its time is over."""
 
     def fail() -> None:
         raise KeyError("its own")
@@ -75,7 +75,9 @@ def other_ends() -> list[str]:
             watched(run, seconds=1)
         except (TimeoutError, KeyError) as error:
             ends.append(repr(error))
-    return ends
+    asked = threading.Event()
+    watched(asked.wait, seconds=1, out_of_time=asked.set)
+    return [*ends, f"asked: {asked.is_set()}"]
 
 
 def main(fault: str) -> None:

@@ -39,7 +39,11 @@ def test_a_task_runner_that_ended_itself_says_why():
     assert found["member"].startswith("the task runner (process ")
     assert found["cause"] == "it ended itself, no step finished within 3.0 minutes"
     assert found["status"] == OUT_OF_TIME
-    assert found["ends"] == ["TimeoutError()", "KeyError('its own')"]  # and runs that lose nobody end as they end
+    assert found["ends"] == [
+        "TimeoutError()",
+        "KeyError('its own')",
+        "asked: True",
+    ]  # and runs that lose nobody end as they end
 
 
 @pytest.mark.e2e

@@ -18,8 +18,8 @@ from omegaconf import OmegaConf  # noqa: E402
 from verl.trainer.ppo import v1  # noqa: E402, F401 (verl's trainers, beside which ours are imported)
 from verl.trainer.ppo.checkpoint_callback import CheckpointCallback  # noqa: E402
 
-from avar_rl.runtime.stopping import Stopped  # noqa: E402
-from avar_rl.verl_plugin import checkpoints  # noqa: E402
+from avar_rl.runtime.stopping import BY_SIGNAL, OUT_OF_TIME, Stopped  # noqa: E402
+from avar_rl.verl_plugin import checkpoints, stop_request  # noqa: E402
 from avar_rl.verl_plugin.grpo.stoppable import StoppableTrainer  # noqa: E402
 
 
@@ -45,7 +45,7 @@ def trainer(tmp_path) -> Any:
         abort_replicas=lambda: it.slept.append("aborted"), sleep_replicas=lambda: it.slept.append("asleep")
     )
     it._saved_step = it._tracked_step = 0
-    it._rollout_sleeps = False
+    it._rollout_sleeps, it._asked_by = False, BY_SIGNAL
     return it
 
 
@@ -64,6 +64,28 @@ def test_a_stop_saves_the_last_step_that_was_finished(trainer, tmp_path):
     with pytest.raises(Stopped, match="after step 7"):
         trainer._stop()
     assert checkpoints.tracked_step(tmp_path) == 7 and trainer.slept == ["aborted", "asleep"]
+
+
+def test_a_limit_in_time_stops_as_a_signal_does_with_a_status_of_its_own(trainer, monkeypatch, tmp_path):
+    store: dict[str, str] = {}
+    monkeypatch.setattr(stop_request.job_store, "get", store.get)
+    monkeypatch.setattr(
+        stop_request.job_store, "put", lambda name, value, overwrite=True: store.setdefault(name, value)
+    )
+    monkeypatch.setattr(stop_request.ray, "is_initialized", lambda: True)
+    trainer.global_steps, trainer._asked_at = 8, None
+    with pytest.raises(TimeoutError):  # there is no step to be finished
+        stop_request.out_of_time("avar.guard.total_minutes=5")
+    stop_request.say_training_has_begun()
+    assert not trainer._is_asked_to_stop()
+    stop_request.out_of_time("avar.guard.total_minutes=5")
+    stop_request.on_signal("SIGTERM")  # what asked first is what is said
+    assert trainer._is_asked_to_stop()
+    with pytest.raises(
+        Stopped, match="stopped by avar.guard.total_minutes=5 after step 7, whose checkpoint"
+    ) as stopped:
+        trainer._stop()
+    assert stopped.value.status == OUT_OF_TIME and checkpoints.tracked_step(tmp_path) == 7
 
 
 def test_a_step_that_is_given_up_leaves_its_place_in_the_data(trainer, tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from avar_rl.runtime.stopping import Stopped, is_in_time
+from avar_rl.runtime.stopping import INTERRUPTED, OUT_OF_TIME, Stopped, is_in_time
 
 ROOT = Path(__file__).parents[2]
 # A clock of ours; signals to itself are handled before the next instruction.
@@ -59,10 +59,12 @@ def test_a_step_is_finished_where_it_is_saved_in_time(notice, since_asked, since
 
 def test_the_sentence_survives_rays_journey():
     stopped = pickle.loads(pickle.dumps(Stopped(17)))
-    assert str(stopped) == (
+    assert stopped.status == INTERRUPTED and str(stopped) == (
         "stopped by a signal after step 17, whose checkpoint is saved; run the same command again to go on from there"
     )
     assert "before the first step" in str(Stopped(0))
+    late = pickle.loads(pickle.dumps(Stopped(3, "avar.guard.total_minutes=5")))
+    assert late.status == OUT_OF_TIME and str(late).startswith("stopped by avar.guard.total_minutes=5 after step 3, ")
 
 
 def test_a_process_that_is_to_die_with_its_parent_ends_where_that_is_gone_already():

@@ -88,6 +88,7 @@ def _train(config: DictConfig, ours: GRPOSettings, variables: dict[str, str]) ->
     from avar_rl.verl_plugin.checkpoints import where_it_resumes
     from avar_rl.verl_plugin.health.watcher import MemberLostError, watched
 
+    limit = f"avar.guard.total_minutes={ours.guard.total_minutes:g}"
     signals = StopSignals(stop_request.on_signal, leave)
     signals.install()
     try:
@@ -96,12 +97,16 @@ def _train(config: DictConfig, ours: GRPOSettings, variables: dict[str, str]) ->
         print(f"Ray dashboard: {f'http://{context.dashboard_url}' if context.dashboard_url else 'off'}", flush=True)
         for node in ray.nodes():
             print(f"Ray metrics: http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics", flush=True)
-        watched(lambda: run_ppo(config, task_runner_class=TaskRunnerV1), seconds=ours.guard.total_minutes * 60)
+        watched(
+            lambda: run_ppo(config, task_runner_class=TaskRunnerV1),
+            seconds=ours.guard.total_minutes * 60,
+            out_of_time=lambda: stop_request.out_of_time(limit),
+        )
         return 0
     except KeyboardInterrupt:
         status, sentence = INTERRUPTED, "Interrupted."
     except TimeoutError:
-        status, sentence = OUT_OF_TIME, f"avar.guard.total_minutes={ours.guard.total_minutes} are over."
+        status, sentence = OUT_OF_TIME, f"{limit} is over."
     except MemberLostError as error:
         status, sentence = error.loss.status, f"{error}."
     except cluster.CannotJoinError as error:
@@ -110,7 +115,7 @@ def _train(config: DictConfig, ours: GRPOSettings, variables: dict[str, str]) ->
     except ray.exceptions.RayError as error:
         if isinstance(cause := getattr(error, "cause", None), Stopped):
             print(cause, file=sys.stderr)
-            return INTERRUPTED
+            return cause.status
         print(error, file=sys.stderr)
         status, sentence = 1, f"The cause, last line of the above: {_root_cause(error)}"
     finally:

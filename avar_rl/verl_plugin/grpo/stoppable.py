@@ -1,4 +1,4 @@
-"""verl's synchronous trainer, which stops where a signal asks for it and loses at most the step in flight.
+"""verl's synchronous trainer, which stops where a signal or a limit asks for it and loses at most the step in flight.
 
 A checkpoint counts as saved when its step's metrics are written, too: only then does the tracker name it. So whatever
 is killed when, no step is missing in the metrics, and none of them is there twice (`watch.metrics_file`).
@@ -15,7 +15,7 @@ from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from avar_rl.runtime.console import tell
-from avar_rl.runtime.stopping import Stopped, is_in_time
+from avar_rl.runtime.stopping import BY_SIGNAL, Stopped, is_in_time
 from avar_rl.verl_plugin import checkpoints, stop_request
 
 
@@ -30,6 +30,7 @@ class StoppableTrainer(PPOTrainerSync):
         self._notice = notice
         self._saved_step = self._tracked_step = 0  # of the newest checkpoint; of that which the tracker names
         self._asked_at: float | None = None
+        self._asked_by = BY_SIGNAL  # or by what else, once somebody has
         self._began_at: float | None = None  # the step in flight
         self._step_seconds, self._save_seconds = float("inf"), 0.0  # that the last ones took; none was saved yet
         self._place_in_data: Any = None  # as it was when the step in flight began
@@ -73,8 +74,8 @@ class StoppableTrainer(PPOTrainerSync):
         self._track()
 
     def _is_asked_to_stop(self) -> bool:
-        if self._asked_at is None and stop_request.is_made():
-            self._asked_at = time.monotonic()
+        if self._asked_at is None and (by := stop_request.asked_by()):
+            self._asked_at, self._asked_by = time.monotonic(), by
         return self._asked_at is not None
 
     def _stop_if_late(self) -> None:
@@ -102,7 +103,7 @@ class StoppableTrainer(PPOTrainerSync):
                 folder = checkpoints.step_folder(Path(self.config.trainer.default_local_dir), step)
                 torch.save(place_in_data, folder / "data.pt")
             self._track()
-        raise Stopped(step)
+        raise Stopped(step, self._asked_by)
 
     def _put_the_rollout_to_sleep(self) -> None:
         """As it is where verl saves: the actor may need its memory. What it is still writing is given up."""

@@ -32,7 +32,16 @@ class MemberLostError(RuntimeError):
         self.loss = loss
 
 
-def watched(run: Callable[[], object], seconds: float = 0.0, every: float = _EVERY_SECONDS) -> None:
+def _raise_timeout() -> None:
+    raise TimeoutError
+
+
+def watched(
+    run: Callable[[], object],
+    seconds: float = 0.0,
+    every: float = _EVERY_SECONDS,
+    out_of_time: Callable[[], None] = _raise_timeout,
+) -> None:
     """Calls `run`, which waits for a run on Ray, and asks Ray and vLLM every few seconds meanwhile.
 
     `run` is called in a thread of its own: in ray.get, the main thread would swallow what handlers of signals raise.
@@ -40,11 +49,12 @@ def watched(run: Callable[[], object], seconds: float = 0.0, every: float = _EVE
     Args:
         seconds: a limit in time; 0 for none.
         every: seconds between two looks.
+        out_of_time: called once when they are over: asks the run to end, or raises.
 
     Raises:
         MemberLostError: a member was lost, of several the first; also in place of an error of `run` that a lost member
             has caused.
-        TimeoutError: `seconds` are over.
+        TimeoutError: `seconds` are over, and `out_of_time` raises it.
         Exception: any other that `run` raises.
     """
     members, ended = RunMembers(), _in_thread(run)
@@ -53,7 +63,8 @@ def watched(run: Callable[[], object], seconds: float = 0.0, every: float = _EVE
         if loss := members.first_loss():
             raise MemberLostError(loss)
         if time.monotonic() >= deadline:
-            raise TimeoutError
+            deadline = math.inf
+            out_of_time()
     if error := ended.exception():
         deadline = time.monotonic() + _SETTLE_SECONDS
         while time.monotonic() < deadline:

@@ -11,13 +11,15 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from avar_rl.runtime.stopping import INTERRUPTED, Stopped, StopSignals, die_with_parent, leave, say
 from avar_rl.verl_plugin import cluster
+from avar_rl.verl_plugin.checkpoints import where_it_resumes
 from avar_rl.verl_plugin.config.command_line import parse_arguments
+from avar_rl.verl_plugin.health.loss import Loss, cause_of_exit
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -32,7 +34,10 @@ _LAUNCHED = "AVAR_SFT_LAUNCHED"  # in ranks, the process id of their launcher, w
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the cold start. Returns 0 when done, 1 on a full disk, 2 after a user's mistake, 130 when interrupted."""
+    """Runs the cold start.
+
+    Returns 0 when done, 1 when it failed, 2 after a user's mistake, 75 where a rank was lost, 130 when interrupted.
+    """
     arguments = parse_arguments(argv, "sft", DESCRIPTION)
     if _LAUNCHED in os.environ:
         die_with_parent(parent=int(os.environ[_LAUNCHED]))
@@ -97,10 +102,10 @@ def _launch_ranks(config: DictConfig, argv: Sequence[str]) -> int:
     where = ["--standalone", f"--nproc_per_node={config.trainer.n_gpus_per_node}"]
     # torchrun's own handlers would kill the ranks after 30 s; it needs one signal to be named
     where += ["--signals-to-handle=SIGQUIT", "--shutdown-timeout=10"]
-    return _torchrun([*where, "-m", "avar_rl.verl_plugin.sft", *argv])
+    return _torchrun([*where, "-m", "avar_rl.verl_plugin.sft", *argv], Path(config.trainer.default_local_dir))
 
 
-def _torchrun(arguments: list[str]) -> int:
+def _torchrun(arguments: list[str], checkpoints: Path) -> int:
     """torchrun in this process, which a first signal passes on to the ranks and a second one ends with all of them."""
     import psutil
     from torch.distributed import run
@@ -120,10 +125,30 @@ def _torchrun(arguments: list[str]) -> int:
         run.run(run.parse_args(arguments))
         return 0
     except ChildFailedError as error:
-        if INTERRUPTED in {failure.exitcode for failure in error.failures.values()}:
+        if (end := first_failure(error.failures)) is None:
             return INTERRUPTED
-        print(error, file=sys.stderr)
-        return 1
+        status, sentence = end
+        print(f"{error}\n{sentence}. {where_it_resumes(checkpoints)}", file=sys.stderr)
+        return status
+
+
+def first_failure(failures: Mapping[int, Any]) -> tuple[int, str] | None:
+    """What the end of ranks gives the command: its status, and a sentence on the rank whose end the others followed.
+
+    Args:
+        failures: torchrun's, by rank, with `pid`, `timestamp` and `exitcode` (negative: minus a signal's number).
+
+    Returns: None where a request to stop has ended them.
+    """
+    here = f"{socket.gethostname()} (this machine)"
+    for rank, failure in failures.items():
+        if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:  # which is torchrun's, to the others
+            loss = Loss(f"rank {rank} of the cold start (process {failure.pid})", here, cause_of_exit(failure.exitcode))
+            return loss.status, str(loss)
+    if INTERRUPTED in {failure.exitcode for failure in failures.values()}:
+        return None
+    first = min(failures, key=lambda rank: failures[rank].timestamp)
+    return 1, f"The cold start failed in rank {first}, whose error stands above"
 
 
 def _free_port() -> int:
