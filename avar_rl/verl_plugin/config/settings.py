@@ -80,7 +80,7 @@ class GuardSettings:
     max_difference_fp32: no probability may differ by this much where the rollout runs in float32.
     step_minutes: a step (or the start-up) that takes longer is a hang, and the run stops; 0 for no limit.
     total_minutes: wall-clock limit of the whole stage, which then stops as by SIGTERM; 0 for no limit.
-    notice_seconds: what is left from a first SIGTERM or SIGINT (or the end of total_minutes) to the end of the machine. A step that would not be
+    notice_seconds: what is left from a first SIGTERM or SIGINT to the end of the machine. A step that would not be
         finished and saved by then is given up, and the one before it saved at once; 0: the step is always finished.
     """
 
