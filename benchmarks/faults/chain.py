@@ -69,8 +69,9 @@ def _resolve(outcomes: Sequence[Outcome], run: Run, told: Callable[[Outcome], No
     """Adds what a later start shows of the faults before it: where it went on, and what it says of what it found."""
     open_ones = [outcome for outcome in outcomes if outcome.resumed is None]
     if open_ones and not open_ones[-1].sentence:
-        said = [line for _, line in run.lines if line.startswith(f"avar {open_ones[-1].fault.stage}: ")]
-        open_ones[-1].sentence = "; ".join(said)
+        begins = f"avar {open_ones[-1].fault.stage}: "
+        said = [line.removeprefix(begins) for _, line in run.lines if line.startswith(begins) and "global_step" in line]
+        open_ones[-1].sentence = f"(the next start:) {'; '.join(said)}" if said else ""
     for outcome in open_ones:
         if steps := run.steps():
             outcome.resumed = steps[0] - 1

@@ -48,11 +48,14 @@ def test_where_a_start_went_on_is_known_from_the_first_one_that_finishes_a_step(
     no_step: Any = SimpleNamespace(lines=[], steps=list)
     _resolve([first], no_step, told.append)
     assert first.resumed is None
-    said = [(0.0, "avar sft: a.pt is cut off; resuming from the checkpoint of step 4"), (0.0, "step 5 | loss 1")]
+    said = [
+        (0.0, "avar sft: global_step_6/a.pt is cut off; resuming from the checkpoint of step 4"),
+        (0.0, "step 5 | loss 1"),
+    ]
     some: Any = SimpleNamespace(lines=said, steps=lambda: [5, 6])
     _resolve([first, second], some, told.append)
     assert [first.resumed, second.resumed] == [4, 4] and told == [first, second]
-    assert first.sentence == "lost" and second.sentence == said[0][1]
+    assert first.sentence == "lost" and second.sentence == f"(the next start:) {said[0][1].removeprefix('avar sft: ')}"
 
 
 def test_a_row_has_no_paths_and_no_time_of_a_sentence_that_nobody_said():

@@ -3,8 +3,10 @@
 A disk is filled up only where the folder of the runs is a small file system of its own, such as a tmpfs of 1 GB.
 """
 
+import contextlib
 import os
 import shutil
+import time
 from pathlib import Path
 
 from avar_rl.export import latest_checkpoint
@@ -14,6 +16,7 @@ from benchmarks.faults.run import Run, kill
 
 _ROOM_LEFT = 1_000_000  # bytes; a checkpoint takes some 10 MB, what is logged until then some kB
 _SMALL_DISK = 2_000_000_000  # bytes
+_FILL_SECONDS = 60.0
 
 
 def _filler(run: Run) -> Path:
@@ -34,17 +37,22 @@ def _halve_the_newest(run: Run) -> None:
 
 def _fill_the_disk(run: Run) -> None:
     wait_for_a_saved_step(run)
-    free = shutil.disk_usage(run.folder).free
-    if free > _SMALL_DISK:
-        raise RuntimeError(
-            f"{run.folder} is on a disk that is too large to be filled: mount a tmpfs of 1 GB for --work"
-        )
+    if shutil.disk_usage(run.folder).free > _SMALL_DISK:
+        raise RuntimeError(f"{run.folder} is on a disk that is too large to be filled; give --work a tmpfs of 1 GB")
+    run.harm(lambda: _fill_until_the_end(run))
 
-    def harm() -> None:
-        with _filler(run).open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, free - _ROOM_LEFT)
 
-    run.harm(harm)
+def _fill_until_the_end(run: Run) -> None:
+    """Takes the room, too, that the training makes by giving up its oldest checkpoint."""
+    deadline, size = time.monotonic() + _FILL_SECONDS, 0
+    with _filler(run).open("wb") as file:
+        while run.process.poll() is None and time.monotonic() < deadline:
+            more = shutil.disk_usage(run.folder).free - _ROOM_LEFT
+            if more > 0:
+                with contextlib.suppress(OSError):  # the training was faster
+                    os.posix_fallocate(file.fileno(), size, more)
+                    size += more
+            time.sleep(0.001)
 
 
 def _start_on_a_full_disk(run: Run) -> None:
