@@ -65,10 +65,7 @@ def _start_and_see(run: Run) -> None:
 
 
 FAULTS = [
-    RunFault("kill -9 all, and the newest checkpoint's model file is cut in half", stage, _halve_the_newest)
-    for stage in ("sft", "grpo")
-]
-FAULTS += [
+    RunFault("kill -9 all, and the newest checkpoint's model file is cut in half", "sft", _halve_the_newest),
     RunFault("the disk fills up", "sft", _fill_the_disk),
     RunFault("a start while the disk is full", "sft", _start_on_a_full_disk),
     RunFault("a start where nothing can be written", "sft", _start_and_see, ("trainer.default_local_dir=/sys/avar",)),

@@ -21,7 +21,6 @@ FAULTS = [
     RunFault("kill -9 the vLLM server", "grpo", _killed("ray::vLLMHttpServer")),
     RunFault("kill -9 the FSDP worker", "grpo", _killed("ray::WorkerDict")),
     RunFault("kill -9 one of two reward workers", "grpo", _killed("ray::RewardLoopWorker"), TWO_REWARD_WORKERS),
-    RunFault("kill -9 the only reward worker", "grpo", _killed("ray::RewardLoopWorker")),
     RunFault("kill -9 one of two agent loop workers", "grpo", _killed("ray::AgentLoopWorker")),
     RunFault("kill -9 the task runner", "grpo", _killed("ray::TaskRunner")),
     RunFault("kill -9 the queue's storage", "grpo", _killed("ray::SimpleStorageUnit")),

@@ -9,7 +9,6 @@ from benchmarks.faults.cases import wait_for_a_saved_step
 from benchmarks.faults.fault import RunFault
 from benchmarks.faults.run import Run
 
-_CHAINS = {"sft": "named faults", "grpo": "signals"}  # a training of their own where a step takes seconds
 _LIMIT = "avar.guard.total_minutes=1.5"
 _BETWEEN = 2.5  # seconds from one signal to the next; what comes within two seconds is one signal
 
@@ -53,19 +52,21 @@ def _out_of_time(run: Run) -> None:
     run.harm(lambda: None)
 
 
+def _of_both(stage: str, chain: str) -> list[RunFault]:
+    return [
+        RunFault("SIGTERM to the command", stage, _in_training(_sigterm), chain=chain),
+        RunFault("SIGINT to its process group (Ctrl-C)", stage, _in_training(_ctrl_c), chain=chain),
+        RunFault("kill -9 the command", stage, _in_training(_kill), chain=chain),
+        RunFault("kill -9 the recipe's shell", stage, _in_training(_kill), chain=chain, in_recipe=True),
+    ]
+
+
 FAULTS = [
-    RunFault(name, stage, _in_training(harm), chain=_CHAINS[stage], in_recipe=in_recipe)
-    for stage in ("sft", "grpo")
-    for name, harm, in_recipe in (
-        ("SIGTERM to the command", _sigterm, False),
-        ("SIGINT to its process group (Ctrl-C)", _ctrl_c, False),
-        ("kill -9 the command", _kill, False),
-        ("kill -9 the recipe's shell", _kill, True),
-        ("kill -9 what attends to the stage", _kill_the_attendant, True),
-    )
-]
-FAULTS += [
+    *_of_both("sft", "named faults"),
     RunFault("SIGTERM to a rank", "sft", _in_training(_sigterm_to_a_rank)),
+    RunFault("kill -9 what attends to the stage", "sft", _in_training(_kill_the_attendant), in_recipe=True),
+    # a training of their own, since steps take seconds
+    *_of_both("grpo", "signals"),
     RunFault("two SIGTERMs, 2.5 s apart", "grpo", _in_training(_sigterm_twice), chain="signals"),
-    RunFault(f"{_LIMIT} are over", "grpo", _out_of_time, (_LIMIT,), chain="signals"),
+    RunFault(f"{_LIMIT} is over", "grpo", _out_of_time, (_LIMIT,), "signals"),
 ]
