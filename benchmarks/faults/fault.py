@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,8 @@ def measure(fault: RunFault, command: list[str], folder: Path) -> tuple[Outcome,
     status, trains_on = run.outlast(LIMIT)
     gone_at, left = run.last_of(struck.family)
     at, sentence = run.last_words()
-    if at < struck.at or trains_on:  # said before, or by a run that knows of nothing
+    was_killed = status == -signal.SIGKILL and not fault.in_recipe
+    if at < struck.at or trains_on or was_killed:  # then the line is no word on the fault
         at, sentence = struck.at, ""
     ended = status if status is not None else "trains on" if trains_on else "hangs"
     seconds = (at - struck.at, gone_at - struck.at)

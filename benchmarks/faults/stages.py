@@ -29,7 +29,7 @@ _SMALL = {
     ],
 }
 # What recipes/stages.sh does with a stage, without the signals that it passes on.
-_ATTENDED = '"$0" -m avar_rl.runtime.attend --parent $$ -- "$@" & wait'
+_ATTENDED = '"$0" -m avar_rl.runtime.attend --parent $$ -- "$@" & wait $!'
 
 
 @dataclass(frozen=True)
