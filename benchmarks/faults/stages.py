@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-STEPS = {"sft": 120, "grpo": 20}
+STEPS = {"sft": 80, "grpo": 16}
 _SMALL = {
     "sft": [
         "data.train_batch_size=8",
