@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -60,11 +61,12 @@ class Run:
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        with (self.folder / "output.log").open("a") as log:
-            for line in self.process.stdout:
-                self.lines.append((time.monotonic(), _COLOUR.sub("", line.rstrip())))
-                log.write(line)
-                log.flush()
+        log = os.open(self.folder / "output.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        for line in self.process.stdout:
+            self.lines.append((time.monotonic(), _COLOUR.sub("", line.rstrip())))
+            with contextlib.suppress(OSError):  # a full disk may be the fault
+                os.write(log, line.encode())
+        os.close(log)
 
     def steps(self, since: float = 0.0) -> list[int]:
         """The numbers of the steps whose line was printed after `since`, in order, each once."""
