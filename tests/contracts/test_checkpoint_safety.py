@@ -139,6 +139,7 @@ def test_sigterm_to_the_launcher_of_two_ranks_saves_and_the_rest_ends_in_the_sam
     assert status == 130, stderr[-4000:]
     stopped_at = training.tracked()
     assert stderr.count(f"stopped by a signal after step {stopped_at}, whose checkpoint is saved") == 1
+    assert stderr.splitlines()[-1].startswith("stopped by a signal")  # and not torchrun's account of it
     assert training.steps_logged() == list(range(1, stopped_at + 1)) and stopped_at < 20
 
     status, stderr = finish(training.start())

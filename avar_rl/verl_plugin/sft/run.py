@@ -6,6 +6,7 @@ of this machine where the recipe asks for more than one (trainer.n_gpus_per_node
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -121,6 +122,8 @@ def _torchrun(arguments: list[str], checkpoints: Path) -> int:
 
     StopSignals(lambda name: signal_ranks(signal.SIGTERM), kill_ranks).install()
     os.environ[_LAUNCHED] = str(os.getpid())
+    # What it tells of the ranks' ends is said here, too, and would stand behind the sentence of a rank that was stopped.
+    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
     try:
         run.run(run.parse_args(arguments))
         return 0
