@@ -122,7 +122,7 @@ def _torchrun(arguments: list[str], checkpoints: Path) -> int:
 
     StopSignals(lambda name: signal_ranks(signal.SIGTERM), kill_ranks).install()
     os.environ[_LAUNCHED] = str(os.getpid())
-    # What it tells of the ranks' ends is said here, too, and would stand behind the sentence of a rank that was stopped.
+    # What it tells of the ranks' ends is said here, too, and would come after the sentence of a rank that was stopped.
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
     try:
         run.run(run.parse_args(arguments))
