@@ -97,15 +97,15 @@ class Run:
         return [command, *command.children(recursive=True)]
 
     def member(self, name: str, which: int = 0) -> psutil.Process:
-        """The `which`-th process, by its id, whose title or command line contains `name`.
+        """The `which`-th process, in the order of their start, whose title or command line contains `name`.
 
         RuntimeError: there is none; names those that live.
         """
-        titles = {process.pid: title(process) for process in self.family()}
-        found = sorted(pid for pid, text in titles.items() if name in text)
+        titles = {process: title(process) for process in self.family()}
+        found = sorted((it for it, text in titles.items() if name in text), key=lambda it: (it.create_time(), it.pid))
         if len(found) <= which:
             raise RuntimeError(f"no process {which} of {name}: {sorted(set(titles.values()))}")
-        return psutil.Process(found[which])
+        return found[which]
 
     def harm(self, do: Callable[[], object], what: str = "") -> None:
         """Does the harm, and remembers when, after which step and among which processes."""
