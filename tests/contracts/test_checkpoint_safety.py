@@ -112,6 +112,26 @@ def test_a_disk_full_at_the_last_file_of_a_checkpoint_leaves_the_previous_one(ti
     assert not list(training.cwd.iterdir())  # no log, no checkpoint lands in the current directory
 
 
+def test_what_was_stopped_at_the_end_of_an_epoch_goes_on_with_the_rows_of_the_next(tiny_world, tmp_path):
+    """Two epochs of two steps; stopped after the first, the second is to be what it is without a stop."""
+    short = ["data.train_max_samples=16", "trainer.total_epochs=2"]
+    tokens = {}
+    for name, ends in (("whole", [4]), ("stopped", [2, 4])):
+        folder = tmp_path / name
+        folder.mkdir()
+        training = Training(tiny_world, folder, steps=4, save=1)
+        training.arguments += short
+        for end in ends:
+            training.arguments.append(f"trainer.total_training_steps={end}")
+            status, stderr = finish(training.start())
+            assert status == 0, stderr[-4000:]
+        (log,) = (training.checkpoints / "logs").iterdir()
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        tokens[name] = [(line["step"], line["data"]["train/global_tokens"]) for line in lines]
+    assert [step for step, _ in tokens["whole"]] == [1, 2, 3, 4]
+    assert tokens["stopped"] == tokens["whole"]
+
+
 TWO_RANKS = ["trainer.n_gpus_per_node=2", "data.micro_batch_size_per_gpu=4"]
 
 

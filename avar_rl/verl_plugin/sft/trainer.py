@@ -99,6 +99,17 @@ class GuidedSFTTrainer(SFTTrainer):
         super()._build_ckpt_handler()
         self._save = self.ckpt_handler.save_checkpoint
         self.ckpt_handler.save_checkpoint = self._save_and_stop
+        self._load_place_in_data = self.ckpt_handler._load_dataloader_state
+        self.ckpt_handler._load_dataloader_state = self._load_place_within_epoch
+
+    def _load_place_within_epoch(self, checkpoint_path: str) -> None:
+        """Where a checkpoint is of an epoch's last step, the next epoch begins at its first row.
+
+        verl 0.9.1 (checkpoint_handler.py:166) goes on behind the last row, with the next epoch's order: it trains nothing
+        of that epoch, and where it is the last one, ends short of its last step.
+        """
+        if self.ckpt_handler.resume_global_step % self.steps_per_epoch:
+            self._load_place_in_data(checkpoint_path)
 
     def _save_and_stop(self, step: int) -> None:
         self._save(step=step)

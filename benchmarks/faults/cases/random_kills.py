@@ -5,6 +5,9 @@ Checkpoints come with every second step, so that some steps are lost and trained
 
 import random
 import time
+from pathlib import Path
+
+import psutil
 
 from benchmarks.faults.fault import RunFault
 from benchmarks.faults.run import Run, kill, title
@@ -29,10 +32,16 @@ def random_kill(stage: str, number: int) -> RunFault:
         victims = run.family()
         if not all_of_it:
             victims = [chance.choice(victims)]
-        run.harm(lambda: kill(victims), "" if all_of_it else title(victims[0]))
+        run.harm(lambda: kill(victims), "" if all_of_it else _name(victims[0]))
 
     whom, when = "all processes" if all_of_it else "one process", "while it starts" if early else "in training"
     return RunFault(f"random kill -9 {number}: {whom}, {when}", stage, strike, ("trainer.save_freq=2",), "random kills")
+
+
+def _name(process: psutil.Process) -> str:
+    """What a process is, shortly: its title, its module or its program."""
+    words = title(process).split() or ["gone already"]
+    return words[words.index("-m") + 1] if "-m" in words[:-1] else Path(words[0]).name
 
 
 FAULTS = [random_kill(stage, number) for stage in ("sft", "grpo") for number in range(1, KILLS + 1)]
