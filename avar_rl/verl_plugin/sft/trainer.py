@@ -105,7 +105,7 @@ class GuidedSFTTrainer(SFTTrainer):
     def _load_place_within_epoch(self, checkpoint_path: str) -> None:
         """Where a checkpoint is of an epoch's last step, the next epoch begins at its first row.
 
-        verl 0.9.1 (checkpoint_handler.py:166) goes on behind the last row, with the next epoch's order: it trains nothing
+        verl 0.9.1 (checkpoint_handler.py:166) goes on behind the last row, in the next epoch's order: it trains nothing
         of that epoch, and where it is the last one, ends short of its last step.
         """
         if self.ckpt_handler.resume_global_step % self.steps_per_epoch:
