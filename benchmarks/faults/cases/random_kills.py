@@ -14,7 +14,7 @@ from benchmarks.faults.run import Run, kill, title
 
 KILLS = 10
 _START_SECONDS = {"sft": 10.0, "grpo": 50.0}  # a start takes a little longer than that to its first step
-_STEPS_SECONDS = {"sft": 1.5, "grpo": 8.0}  # two to three steps
+_STEPS_SECONDS = {"sft": 1.5, "grpo": 3.0}  # two to three steps
 _MEMBERS = {
     3: "ray::WorkerDict",
     4: "ray::AgentLoopWorker",
