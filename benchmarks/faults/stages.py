@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-STEPS = {"sft": 80, "grpo": 16}
+STEPS = {"sft": 80, "grpo": 32}
 _SMALL = {
     "sft": [
         "data.train_batch_size=8",
