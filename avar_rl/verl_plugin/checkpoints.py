@@ -139,8 +139,8 @@ def check_room(folder: Path, weights: Path | None, kept: int | None) -> None:
         free += sizes[0]
     if free < need:
         raise ValueError(
-            f"a checkpoint takes {need / 1e9:.1f} GB, and trainer.default_local_dir={folder} has room for "
-            f"{free / 1e9:.1f} GB: free some space, or choose a larger disk"
+            f"a checkpoint takes {need / 1e9:.3g} GB, and trainer.default_local_dir={folder} has room for "
+            f"{free / 1e9:.3g} GB: free some space, or choose a larger disk"
         )
 
 

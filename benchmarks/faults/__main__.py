@@ -94,7 +94,7 @@ def row(outcome: Outcome, work: Path) -> str:
     name = f"{outcome.fault.name} ({outcome.what})" if outcome.what else outcome.fault.name
     sentence = re.sub(rf"{re.escape(str(work))}/\S*?checkpoints", "…", outcome.sentence)
     cells = [name, outcome.fault.stage, f"{said:.1f}" if sentence and said else "", f"{ended:.1f}", outcome.status]
-    cells += [outcome.left, "-" if outcome.step is None else outcome.step, outcome.resumed, sentence]
+    cells += [outcome.left, *("-" if it is None else it for it in (outcome.step, outcome.resumed)), sentence]
     return f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |"
 
 

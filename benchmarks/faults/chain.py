@@ -38,7 +38,7 @@ def train(
     """Trains in `work`, which is emptied; each fault strikes one start, and the last start trains to the end.
 
     Args:
-        told: is given each outcome as soon as the step is known that the next start went on from.
+        told: is given each outcome as soon as the step is known that the next start went on from, or at the end.
 
     Returns: the outcomes of the faults that were done, and the exit status of the last start.
 
@@ -62,6 +62,9 @@ def train(
         kill(run.family())
     run.last_of(())
     _resolve(outcomes, run, told)
+    for outcome in outcomes:
+        if outcome.resumed is None:  # the training was over
+            told(outcome)
     return outcomes, run.process.returncode
 
 

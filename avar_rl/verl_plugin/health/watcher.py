@@ -39,11 +39,11 @@ def _raise_timeout() -> None:
 
 
 def watched(
-    run: Callable[[], Returned],
+    run: Callable[[], object],
     seconds: float = 0.0,
     every: float = _EVERY_SECONDS,
     out_of_time: Callable[[], None] = _raise_timeout,
-) -> Returned:
+) -> None:
     """Calls `run`, which waits for a run on Ray, and asks Ray and vLLM every few seconds meanwhile.
 
     `run` is called in a thread of its own: in ray.get, the main thread would swallow what handlers of signals raise.
@@ -52,8 +52,6 @@ def watched(
         seconds: a limit in time; 0 for none.
         every: seconds between two looks.
         out_of_time: called once when they are over: asks the run to end, or raises.
-
-    Returns: what `run` returns.
 
     Raises:
         MemberLostError: a member was lost, of several the first; also in place of an error of `run` that a lost member

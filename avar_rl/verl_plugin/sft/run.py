@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from avar_rl.runtime.stopping import INTERRUPTED, Stopped, StopSignals, die_with_parent, leave, say
 from avar_rl.verl_plugin import cluster
-from avar_rl.verl_plugin.checkpoints import where_it_resumes
+from avar_rl.verl_plugin.checkpoints import tracked_step, where_it_resumes
 from avar_rl.verl_plugin.config.command_line import parse_arguments
 from avar_rl.verl_plugin.health.loss import Loss, cause_of_exit
 
@@ -103,10 +103,10 @@ def _launch_ranks(config: DictConfig, argv: Sequence[str]) -> int:
     where = ["--standalone", f"--nproc_per_node={config.trainer.n_gpus_per_node}"]
     # torchrun's own handlers would kill the ranks after 30 s; it needs one signal to be named
     where += ["--signals-to-handle=SIGQUIT", "--shutdown-timeout=10"]
-    return _torchrun([*where, "-m", "avar_rl.verl_plugin.sft", *argv], Path(config.trainer.default_local_dir))
+    return _torchrun([*where, "-m", "avar_rl.verl_plugin.sft", *argv], config)
 
 
-def _torchrun(arguments: list[str], checkpoints: Path) -> int:
+def _torchrun(arguments: list[str], config: DictConfig) -> int:
     """torchrun in this process, which a first signal passes on to the ranks and a second one ends with all of them."""
     import psutil
     from torch.distributed import run
@@ -129,9 +129,11 @@ def _torchrun(arguments: list[str], checkpoints: Path) -> int:
         return 0
     except ChildFailedError as error:
         if (end := first_failure(error.failures)) is None:
+            print(_stopped(config), file=sys.stderr)
             return INTERRUPTED
         status, sentence = end
-        print(f"{error}\n{sentence}. {where_it_resumes(checkpoints)}", file=sys.stderr)
+        resumes = where_it_resumes(Path(config.trainer.default_local_dir))
+        print(f"{error}\n{sentence}. {resumes}", file=sys.stderr)
         return status
 
 
@@ -167,6 +169,7 @@ def _train(config: DictConfig, ours: SFTSettings) -> int:
 
     leads = os.environ["RANK"] == "0"
     trainer: GuidedSFTTrainer | None = None
+    speaks = leads and _LAUNCHED not in os.environ  # a launcher has the last word, after torch's warnings in the ranks
 
     def stop(name: str) -> None:
         if trainer is None:
@@ -177,17 +180,14 @@ def _train(config: DictConfig, ours: SFTSettings) -> int:
     signals = StopSignals(stop, leave)
     signals.install()
     initialize_global_process_group()
+    status, sentence = 0, ""
     try:
         trainer = GuidedSFTTrainer(config=config, guidance=ours.guidance, stop_requested=lambda: signals.requested)
         trainer.fit()
     except KeyboardInterrupt:
-        if leads:
-            print("interrupted; run the same command again to resume from the last checkpoint", file=sys.stderr)
-        return INTERRUPTED
+        status, sentence = INTERRUPTED, _stopped(config) if speaks else ""
     except Stopped as stopped:
-        if leads:
-            print(stopped, file=sys.stderr)
-        return INTERRUPTED
+        status, sentence = INTERRUPTED, str(stopped) if speaks else ""
     except (OSError, RuntimeError) as error:  # torch.save gives either where the disk is full
         if not _disk_is_full(Path(config.trainer.default_local_dir), error):
             raise
@@ -196,10 +196,17 @@ def _train(config: DictConfig, ours: SFTSettings) -> int:
             "incomplete, the one before it is intact. Free some space and run the same command again to resume.",
             file=sys.stderr,
         )
-        return 1
+        status = 1
     finally:
         destroy_global_process_group()
-    return 0
+    if sentence:
+        print(sentence, file=sys.stderr)
+    return status
+
+
+def _stopped(config: DictConfig) -> str:
+    """What is said of ranks that a signal has ended."""
+    return str(Stopped(tracked_step(Path(config.trainer.default_local_dir)) or 0))
 
 
 def _disk_is_full(folder: Path, error: Exception) -> bool:
