@@ -96,7 +96,7 @@ def test_ranks_on_ray_train_as_torchruns_do(inputs, cluster, tmp_path):
 @pytest.mark.e2e
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_ranks_on_ray_stop_after_a_step_and_a_lost_one_is_named(inputs, cluster, tmp_path):
+def test_ranks_on_ray_stop_after_a_step(inputs, cluster, tmp_path):
     stopped = tmp_path / "stopped"
     run = running(inputs, stopped, cluster)
     run.send_signal(signal.SIGTERM)
@@ -105,6 +105,11 @@ def test_ranks_on_ray_stop_after_a_step_and_a_lost_one_is_named(inputs, cluster,
     assert step == max(losses(stopped))
     assert f"stopped by a signal after step {step}" in (stopped / "log").read_text()
 
+
+@pytest.mark.e2e
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_rank_on_ray_that_was_killed_is_named(inputs, cluster, tmp_path):
     killed = tmp_path / "killed"
     run = running(inputs, killed, cluster)
     rank = rank_of(cluster)

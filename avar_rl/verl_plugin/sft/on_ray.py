@@ -43,24 +43,22 @@ def train(config: DictConfig, ours: SFTSettings, variables: dict[str, str]) -> i
         cluster.wait_for_devices(config.trainer.nnodes, config.trainer.n_gpus_per_node)
         # It calls in a thread, which is needed here, too: Ray Train would take over SIGINT in this one.
         stopped_at = watched(_trainer(config, ours).fit).return_value
+        status, sentence = (0, "") if stopped_at is None else (INTERRUPTED, str(Stopped(stopped_at)))
     except cluster.CannotJoinError as error:
-        print(f"avar sft: {error}", file=sys.stderr)
-        return 2
+        status, sentence = 2, f"avar sft: {error}"
     except KeyboardInterrupt:
-        print("interrupted; run the same command again to resume from the last checkpoint", file=sys.stderr)
-        return INTERRUPTED
+        status, sentence = INTERRUPTED, "interrupted; run the same command again to resume from the last checkpoint"
     except MemberLostError as error:
-        print(f"{error}. {where_it_resumes(Path(config.trainer.default_local_dir))}", file=sys.stderr)
-        return error.loss.status
+        status = error.loss.status
+        sentence = f"{error}. {where_it_resumes(Path(config.trainer.default_local_dir))}"
     except TrainingFailedError as error:
-        print(f"{error}\n\n{_first_failure(error)}; run the same command again to resume", file=sys.stderr)
-        return 1
+        print(error, file=sys.stderr)
+        status, sentence = 1, f"{_first_failure(error)}; run the same command again to resume"
     finally:
         ray.shutdown()
-    if stopped_at is None:
-        return 0
-    print(Stopped(stopped_at), file=sys.stderr)
-    return INTERRUPTED
+    if sentence:
+        print(sentence, file=sys.stderr)  # the last line: the ranks' own were passed on before
+    return status
 
 
 def _train_rank(stage: dict[str, Any]) -> int | None:
