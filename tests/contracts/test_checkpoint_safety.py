@@ -69,7 +69,7 @@ def finish(process: subprocess.Popen) -> tuple[int, str]:
     return process.returncode, stderr
 
 
-def test_a_full_disk_and_ctrl_c_lose_nothing_and_the_same_command_carries_on(tiny_world, tmp_path):
+def test_a_full_disk_and_sigterm_lose_nothing_and_the_same_command_carries_on(tiny_world, tmp_path):
     training = Training(tiny_world, tmp_path, steps=24, save=8)
 
     status, stderr = finish(training.start(full_at="global_step_16/optim"))
@@ -82,7 +82,7 @@ def test_a_full_disk_and_ctrl_c_lose_nothing_and_the_same_command_carries_on(tin
     for line in process.stdout:
         if line.startswith("Updated checkpoint tracker"):
             break
-    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to every process of the group
+    os.killpg(process.pid, signal.SIGTERM)  # as schedulers do: to every process of the group
     status, stderr = finish(process)
     assert status == 130, stderr[-4000:]
     assert f"removed {training.checkpoints}/global_step_16, which an interrupted saving has left" in stderr
@@ -145,16 +145,14 @@ def undisturbed(tiny_world, tmp_path_factory):
     return training
 
 
-def test_sigterm_to_the_launcher_of_two_ranks_saves_and_the_rest_ends_in_the_same_weights(
-    undisturbed, tiny_world, tmp_path
-):
+def test_ctrl_c_to_two_ranks_saves_and_the_rest_ends_in_the_same_weights(undisturbed, tiny_world, tmp_path):
     training = Training(tiny_world, tmp_path, steps=20, save=20)
     training.arguments += TWO_RANKS
     process = training.start()
     deadline = time.monotonic() + 180
     while not training.steps_logged() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to every process of the group
     status, stderr = finish(process)
     assert status == 130, stderr[-4000:]
     stopped_at = training.tracked()

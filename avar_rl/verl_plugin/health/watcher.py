@@ -39,11 +39,11 @@ def _raise_timeout() -> None:
 
 
 def watched(
-    run: Callable[[], object],
+    run: Callable[[], Returned],
     seconds: float = 0.0,
     every: float = _EVERY_SECONDS,
     out_of_time: Callable[[], None] = _raise_timeout,
-) -> None:
+) -> Returned:
     """Calls `run`, which waits for a run on Ray, and asks Ray and vLLM every few seconds meanwhile.
 
     `run` is called in a thread of its own: in ray.get, the main thread would swallow what handlers of signals raise.

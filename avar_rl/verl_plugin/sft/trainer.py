@@ -4,6 +4,7 @@ With alpha = beta = 0 this is verl's own trainer, loss function and engine path,
 L_enh and L_sup are means over the samples of the global batch (a sample without an image contributes exactly zero).
 """
 
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -42,6 +43,11 @@ def guided_sft_loss(
     parts = {"train/loss_lm": language, "train/loss_enhance": enhance, "train/loss_suppress": suppress}
     metrics = {name: Metric(value=part.detach(), aggregation=AggregationType.SUM) for name, part in parts.items()}
     return language + guidance.alpha * enhance + guidance.beta * suppress, metrics
+
+
+def _leave_the_process_group(worker: int) -> None:
+    """For a process that loads data: a signal to the whole group would end it, and with it the step in flight."""
+    os.setpgrp()
 
 
 class GuidedSFTTrainer(SFTTrainer):
@@ -94,6 +100,11 @@ class GuidedSFTTrainer(SFTTrainer):
         request = torch.tensor(float(self._stop_requested()), device=self.device_name)
         torch.distributed.all_reduce(request, op=torch.distributed.ReduceOp.MAX)
         return bool(request)
+
+    def _build_dataloader(self) -> None:
+        super()._build_dataloader()
+        for loader in filter(None, (self.train_dataloader, self.val_dataloader)):
+            loader.worker_init_fn = _leave_the_process_group
 
     def _build_ckpt_handler(self) -> None:
         super()._build_ckpt_handler()
