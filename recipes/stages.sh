@@ -135,7 +135,9 @@ run_stage() {
   echo "== $name"
   attended --limit "${STAGE_LIMIT:-90m}" --log "$OUT/logs/$name.log" -- "$@" || status=$?
   if [ "$status" != 0 ]; then
-    echo "stage $name stopped with status $status; log: $OUT/logs/$name.log. The same command resumes it." >&2
+    local next="The same command resumes it."
+    [ "$status" != 2 ] || next="It goes on once that is mended."
+    echo "stage $name stopped with status $status; log: $OUT/logs/$name.log. $next" >&2
     exit "$status"
   fi
 }

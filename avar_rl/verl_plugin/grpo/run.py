@@ -139,8 +139,10 @@ def _start_ray(config: DictConfig, variables: dict[str, str]) -> Any:
 
 
 def _root_cause(error: BaseException) -> str:
+    from ray.exceptions import RayError
+
     cause = getattr(error, "cause", None) or error.__cause__
     if isinstance(cause, BaseException):
         return _root_cause(cause)
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else repr(error)
+    lines = [line for line in str(error).splitlines() if line.strip()] or [repr(error)]
+    return lines[-1 if isinstance(error, RayError) else 0]  # Ray's text is a traceback
