@@ -2,6 +2,7 @@
 
 import functools
 import os
+from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -19,7 +20,7 @@ if not torch.cuda.is_available():
 
 
 def pytest_xdist_make_scheduler(config, log):
-    """Where tests run side by side: one trainer, Ray or vLLM at a time, and a file's tests in one process.
+    """Where tests run side by side: a file's tests in one process, and at most two that start trainers, Ray or vLLM.
 
     By file, since marks of pytest-xdist 3.8 (`--dist loadgroup`) are lost under pytest 9.2.
     """
@@ -27,7 +28,8 @@ def pytest_xdist_make_scheduler(config, log):
 
     @functools.cache
     def group(file: str) -> str:
-        return "processes" if "mark.e2e" in (config.rootpath / file).read_text() else file
+        starts_processes = "mark.e2e" in (config.rootpath / file).read_text()
+        return Path(file).parent.name if starts_processes else file  # those of tests/e2e take the longest by far
 
     class Scheduler(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:

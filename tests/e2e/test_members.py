@@ -13,6 +13,7 @@ STEPS = 4
 
 @pytest.mark.e2e
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1500)
 def test_a_dead_vllm_engine_ends_the_run_with_its_name_and_the_same_command_resumes(tiny_world, tmp_path):
     for name in ("data", "base"):
