@@ -91,8 +91,8 @@ def _say(found: FaultsAndNotes, listed: Sequence[needs.Need], verbose: bool) -> 
     for fault in found.faults:
         print(f"avar recipe: {fault}", file=sys.stderr)
     if not verbose and not found.faults:
-        sizes = "; ".join(f"{need.what} {need.size / GB:.1f} GB" for need in listed)
-        print(f"== checked before the first stage: {sizes}", flush=True)
+        sizes = [f"{need.what} {need.size / GB:.1f} GB" for need in listed]
+        print(f"== checked before the first stage{': ' if sizes else ''}{'; '.join(sizes)}", flush=True)
 
 
 def _configurations(
