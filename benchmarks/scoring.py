@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from avar_rl.evaluation.benchmarks.asking.records import origin_path, read_records, responses_path
+from avar_rl.evaluation.benchmarks.asking.records import origin_path, read_records, responses_path, samples_path
 from avar_rl.evaluation.benchmarks.benchmark import ALL, Benchmark, chosen
 from avar_rl.evaluation.benchmarks.scoring.both_columns import by_official_rules, by_our_grader, turn_of
 from avar_rl.evaluation.benchmarks.scoring.scored import scored_set
@@ -78,7 +78,7 @@ def make(benchmark: Benchmark, folder: Path, words: int, samples: int) -> None:
     """Writes questions and responses of a benchmark as an evaluation leaves them."""
     draw = random.Random(benchmark.name)
     asked = [question(benchmark, part.name, n, draw) for part in benchmark.parts for n in range(part.n)]
-    with SampleWriter(folder / f"{benchmark.name}.samples.parquet") as writer:
+    with SampleWriter(samples_path(folder, benchmark.name)) as writer:
         for sample in asked:
             writer.add(sample)
     lines = []
@@ -98,7 +98,7 @@ def seconds(benchmark: Benchmark, folder: Path) -> list[float]:
     def lap() -> None:
         times.append(time.perf_counter())
 
-    samples = {one.id: one for one in read_samples(folder / f"{benchmark.name}.samples.parquet", with_images=False)}
+    samples = {one.id: one for one in read_samples(samples_path(folder, benchmark.name), with_images=False)}
     records = read_records(folder, benchmark.name)
     lap()
     official = [by_official_rules(benchmark.name, samples[record["id"]], turn_of(record)) for record in records]

@@ -64,8 +64,6 @@ def asking_of(models: Mapping[str, str], options: argparse.Namespace, settings: 
         prompts={one.name: load_prompts(options.prompts, one) for one in benchmarks},
         settings=settings,
         preparation=Preparation(data_places(options.benchmark_data, benchmarks), options.limit, options.system_prompt),
-        limit=options.limit,
-        system=options.system_prompt,
         least=options.min_pixels,
         most=options.max_pixels,
         replicas=parse(Count, options.replicas, "replicas"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,14 @@ if TYPE_CHECKING:
 
 NO_KEY = "none"  # the client wants a key, and a local vLLM server asks for none
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60.0  # a Retry-After of minutes would hold up who asks
+
+
+def endpoint_client(base_url: str, key_env: str, timeout_s: float) -> openai.AsyncOpenAI:
+    """A client that does not try again by itself; its key is in the environment variable `key_env`, if it is set."""
+    import openai
+
+    key = os.environ.get(key_env) or NO_KEY
+    return openai.AsyncOpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=timeout_s)
 
 
 async def ask_once(

@@ -19,9 +19,7 @@ def on_signal(name: str) -> None:
     Raises:
         KeyboardInterrupt: training has not begun, so there is no step to be finished.
     """
-    if not _has_training_begun():
-        raise KeyboardInterrupt
-    job_store.put(_STOP, BY_SIGNAL, overwrite=False)
+    _ask(BY_SIGNAL, KeyboardInterrupt)
     say(f"{name}: {_GOING_ON}; a second signal leaves at once")
 
 
@@ -31,10 +29,15 @@ def out_of_time(limit: str) -> None:
     Raises:
         TimeoutError: training has not begun, so there is no step to be finished.
     """
-    if not _has_training_begun():
-        raise TimeoutError
-    job_store.put(_STOP, limit, overwrite=False)
+    _ask(limit, TimeoutError)
     say(f"{limit} is over: {_GOING_ON}")
+
+
+def _ask(by: str, too_early: type[BaseException]) -> None:
+    """Leaves the request, unless there is one. `too_early` is raised where training has not begun."""
+    if not (ray.is_initialized() and job_store.get(_TRAINING) is not None):
+        raise too_early
+    job_store.put(_STOP, by, overwrite=False)
 
 
 def asked_by() -> str | None:
@@ -45,10 +48,6 @@ def asked_by() -> str | None:
 def is_made() -> bool:
     """Whether the driver of this run has asked for a stop."""
     return asked_by() is not None
-
-
-def _has_training_begun() -> bool:
-    return ray.is_initialized() and job_store.get(_TRAINING) is not None
 
 
 def say_training_has_begun() -> None:

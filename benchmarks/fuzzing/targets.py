@@ -188,7 +188,7 @@ def benchmark(data: bytes) -> None:
     import tempfile
 
     from data_tools.convert.sources import SOURCES
-    from data_tools.convert.strict import Part, read_part
+    from data_tools.convert.strict import BenchmarkPart, read_part
 
     sources = [source for source in SOURCES.values() if source.tsv]
     place = data[0] if data else 0
@@ -197,7 +197,7 @@ def benchmark(data: bytes) -> None:
         path = Path(folder) / f"rows{'.jsonl' if place & 128 else '.tsv'}"
         path.write_bytes(data[1:])
         try:
-            read_part(Part("part", source.name, source.splits[0], 1), str(path), "fuzzed", limit=100)
+            read_part(BenchmarkPart("part", source.name, source.splits[0], 1), str(path), "fuzzed", limit=100)
         except ValueError:
             return
 

@@ -26,7 +26,7 @@ AHEAD = 32  # rows that are read before the first is passed on
 
 
 @dataclass(frozen=True)
-class Part:
+class BenchmarkPart:
     """One table of rows with an official number of questions.
 
     `source` names a source of `data_tools.convert.sources`, `split` is the hub's. `n` is the official number of
@@ -40,7 +40,7 @@ class Part:
     keep: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_part(part: Part, where: str, prefix: str, limit: int | None = None) -> list[DataSample]:
+def read_part(part: BenchmarkPart, where: str, prefix: str, limit: int | None = None) -> list[DataSample]:
     """The questions of a part, from a file, a folder or a hub name, with ids that begin with `prefix`.
 
     An id is `prefix`/official id, or `prefix`/row-N where the file gives none or gives it twice. `extra` has the
@@ -72,7 +72,7 @@ def read_part(part: Part, where: str, prefix: str, limit: int | None = None) -> 
     return samples
 
 
-def _check_number(part: Part, where: str, n: int, limit: int | None) -> None:
+def _check_number(part: BenchmarkPart, where: str, n: int, limit: int | None) -> None:
     kept = "".join(f" with {key} {value}" for key, value in part.keep.items())
     if n != part.n and limit is None:
         raise ValueError(
@@ -84,7 +84,7 @@ def _check_number(part: Part, where: str, n: int, limit: int | None) -> None:
 
 
 def _drafts(
-    source: Source, part: Part, rows: Iterator[Row | Unreadable], where: str
+    source: Source, part: BenchmarkPart, rows: Iterator[Row | Unreadable], where: str
 ) -> Iterator[tuple[str, str, Draft]]:
     """Of each row that the part keeps: where it is, its id, and its draft."""
     seen: set[str] = set()

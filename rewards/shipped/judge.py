@@ -8,7 +8,6 @@
 import asyncio
 import functools
 import logging
-import os
 import re
 from collections import Counter
 from typing import Annotated, Any
@@ -16,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 from pydantic import Field
 
-from avar_rl.runtime.chat_client import NO_KEY, ask_patiently
+from avar_rl.runtime.chat_client import ask_patiently, endpoint_client
 from avar_rl.runtime.chat_replies import CallError, OddReplyError, Reply, well_formed
 from avar_rl.runtime.settings import Count, Positive, Whole
 from rewards.plugin import reward
@@ -107,10 +106,7 @@ def parse(reply: str) -> float | None:
 @functools.lru_cache(maxsize=8)
 def _client(base_url: str, api_key_env: str, timeout_s: float, loop: asyncio.AbstractEventLoop) -> Any:
     """One connection pool for each event loop."""
-    import openai
-
-    key = os.environ.get(api_key_env) or NO_KEY
-    return openai.AsyncOpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=timeout_s)
+    return endpoint_client(base_url, api_key_env, timeout_s)
 
 
 def _limit(concurrency: int) -> asyncio.Semaphore:

@@ -115,11 +115,11 @@ def test_two_models_on_all_seven(out, tmp_path, capsys):
 
 
 def test_the_miniatures_own_file_is_found_as_training_data(out, tmp_path):
-    from avar_rl.evaluation.benchmarks.reporting.answered import questions_path
+    from avar_rl.evaluation.benchmarks.asking.records import samples_path
     from data_tools.formats.rows import rl_row, write_rows
     from data_tools.formats.sample import read_samples
 
-    first = next(read_samples(questions_path(out, "all", "mathvision")))
+    first = next(read_samples(samples_path(out / "all", "mathvision")))
     row = rl_row(id="t", source="x", question="Which?", gold="1", images=first.images, index=0, split="train")
     write_rows([row], tmp_path / "train.parquet")
     assert avar(["report", str(out), "--check-train", str(tmp_path / "train.parquet")]) == 0

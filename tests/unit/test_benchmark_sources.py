@@ -16,7 +16,7 @@ from PIL import Image
 
 from data_tools.convert.sources import SOURCES
 from data_tools.convert.sources.mmstar import split_options
-from data_tools.convert.strict import Part, read_part
+from data_tools.convert.strict import BenchmarkPart, read_part
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def base64_of(seed: int = 0) -> str:
 
 
 def read(name: str, path, n: int, split: str | None = None, **keep):
-    part = Part("p", name, split or SOURCES[name].splits[0], n, keep)
+    part = BenchmarkPart("p", name, split or SOURCES[name].splits[0], n, keep)
     return read_part(part, str(path), f"{name}/p")
 
 

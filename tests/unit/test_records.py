@@ -8,7 +8,6 @@ import pytest
 
 from avar_rl.evaluation.answering.generate import AnswerRequest, Response
 from avar_rl.evaluation.answering.questions import Question
-from avar_rl.evaluation.benchmarks.asking import records
 from avar_rl.evaluation.benchmarks.asking.records import ResponsesFile, read_records
 from avar_rl.probe.samples import Conversation
 
@@ -118,7 +117,7 @@ def test_a_full_disk_keeps_what_was_taken(tmp_path, monkeypatch):
         return count
 
     with monkeypatch.context() as disk:
-        disk.setattr(records.os, "write", full)
+        disk.setattr(os, "write", full)
         with pytest.raises(OSError, match="No space left"):
             file.append([drawn("q2")])
     file.__exit__()

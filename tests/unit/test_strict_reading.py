@@ -13,7 +13,7 @@ from PIL import Image
 
 from avar_rl.evaluation.benchmarks.benchmark import BENCHMARKS, chosen, copies_in, read
 from data_tools.convert.__main__ import main as convert
-from data_tools.convert.strict import Part, read_part
+from data_tools.convert.strict import BenchmarkPart, read_part
 from data_tools.convert.tsv import tsv_rows
 from data_tools.formats.sample import SampleWriter, known_options, read_samples
 from data_tools.miniature.benchmarks import main, write_benchmarks
@@ -42,7 +42,7 @@ def table(path, rows: list[dict]) -> str:
 
 
 def stars(tmp_path, rows: list[dict], n: int | None = None, limit: int | None = None):
-    part = Part("val", "mmstar", "val", len(rows) if n is None else n)
+    part = BenchmarkPart("val", "mmstar", "val", len(rows) if n is None else n)
     return read_part(part, table(tmp_path / "a.parquet", rows), "mmstar/val", limit)
 
 
@@ -61,7 +61,7 @@ def test_more_rows_than_are_read_ahead_keep_their_order(tmp_path):
 
 def test_a_gold_that_no_grader_reads_is_a_gold(tmp_path):
     row = {"id": "1", "question": "?", "options": [], "image": {"bytes": png(), "path": None}, "answer": "a + * b"}
-    part = Part("test", "mathvision", "test", 1)
+    part = BenchmarkPart("test", "mathvision", "test", 1)
     (sample,) = read_part(part, table(tmp_path / "a.parquet", [row]), "mathvision/test")
     assert sample.gold == "a + * b"
 
@@ -103,7 +103,7 @@ def test_a_line_that_is_no_json_is_an_error_that_names_it(tmp_path):
     (tmp_path / "a.png").write_bytes(png())
     (tmp_path / "a.jsonl").write_text(f"{json.dumps(row)}\n{{oops\n")
     with pytest.raises(ValueError, match="row 1: line 2 is no JSON"):
-        read_part(Part("val", "mmstar", "val", 2), str(tmp_path / "a.jsonl"), "mmstar/val")
+        read_part(BenchmarkPart("val", "mmstar", "val", 2), str(tmp_path / "a.jsonl"), "mmstar/val")
 
 
 def test_markup_is_taken_apart_and_said_so(tmp_path):
@@ -128,7 +128,7 @@ def test_only_the_rows_kept_count(tmp_path):
         for n, version in enumerate(["Text Lite", "Vision Only", "Text Lite", "Vision Only"])
     ]
     where = table(tmp_path / "a.parquet", rows)
-    only = Part("testmini", "mathverse", "testmini", 2, {"problem_version": "Vision Only"})
+    only = BenchmarkPart("testmini", "mathverse", "testmini", 2, {"problem_version": "Vision Only"})
     assert [sample.id for sample in read_part(only, where, "v")] == ["v/1", "v/3"]
     assert [sample.id for sample in read_part(only, where, "v", limit=1)] == ["v/1"]
     with pytest.raises(ValueError, match="2 questions with problem_version Vision Only, but mathverse has 788"):
@@ -140,7 +140,7 @@ def test_only_the_rows_kept_count(tmp_path):
 def test_offline_a_hub_name_is_read_from_the_hubs_cache(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    part = Part("val", "mmstar", "val", 2)
+    part = BenchmarkPart("val", "mmstar", "val", 2)
     with pytest.raises(ValueError, match="Lin-Chen/MMStar: cannot load it"):
         read_part(part, "Lin-Chen/MMStar", "mmstar/val")
     repository = tmp_path / "hub" / "datasets--Lin-Chen--MMStar"

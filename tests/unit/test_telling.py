@@ -1,6 +1,6 @@
 """What an evaluation says while it runs."""
 
-from avar_rl.evaluation.benchmarks.asking.telling import Progress, settings_line
+from avar_rl.evaluation.benchmarks.asking.telling import ResponseProgress, settings_line
 from avar_rl.runtime.console import Console
 
 HOW = {
@@ -29,7 +29,7 @@ def test_settings_by_hand():
 
 
 def test_progress_is_lines_that_a_recipes_console_shows(capsys):
-    with Progress("base", 12, 4) as progress:
+    with ResponseProgress("base", 12, 4) as progress:
         progress.add(6, 600)
     lines = [line.rpartition("\r")[2] for line in capsys.readouterr().out.split("\n")]
     said = [line for line in lines if line.strip()]

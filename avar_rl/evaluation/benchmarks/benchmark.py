@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data_tools.convert.load import FILE_LOADERS
 from data_tools.convert.sources import SOURCES
-from data_tools.convert.strict import Part, read_part
+from data_tools.convert.strict import BenchmarkPart, read_part
 from data_tools.formats.sample import DataSample
 
 ALL = "all"  # the name that stands for the paper's seven
@@ -22,7 +22,7 @@ class Benchmark:
 
     name: str
     title: str
-    parts: tuple[Part, ...]
+    parts: tuple[BenchmarkPart, ...]
     groups: tuple[str, ...]
     cluster: tuple[str, ...] = ()
     paper: bool = False
@@ -38,48 +38,48 @@ _KNOWN = (
     Benchmark(
         "mathvista",
         "MathVista (testmini)",
-        (Part("testmini", "mathvista", "testmini", 1000),),
+        (BenchmarkPart("testmini", "mathvista", "testmini", 1000),),
         ("task", "context", "question_type", "answer_type"),
         paper=True,
     ),
     Benchmark(
         "mathvision",
         "MathVision (test)",
-        (Part("test", "mathvision", "test", 3040),),
+        (BenchmarkPart("test", "mathvision", "test", 3040),),
         ("subject", "level"),
         paper=True,
     ),
     Benchmark(
         "mathvision_testmini",
         "MathVision (testmini)",
-        (Part("testmini", "mathvision", "testmini", 304),),
+        (BenchmarkPart("testmini", "mathvision", "testmini", 304),),
         ("subject", "level"),
     ),
     Benchmark(
         "mathverse",
         "MathVerse (testmini, all versions)",
-        (Part("testmini", "mathverse", "testmini", 3940),),
+        (BenchmarkPart("testmini", "mathverse", "testmini", 3940),),
         ("problem_version", "subject", "subfield", "question_type"),
         cluster=("problem_index",),  # of its five versions
     ),
     Benchmark(
         "mathverse_vision_only",
         "MathVerse (testmini, vision only)",
-        (Part("testmini", "mathverse", "testmini", 788, _VISION_ONLY),),
+        (BenchmarkPart("testmini", "mathverse", "testmini", 788, _VISION_ONLY),),
         ("subject", "subfield", "question_type"),
         paper=True,
     ),
     Benchmark(
         "mmmu",
         "MMMU (validation)",
-        (Part("validation", "mmmu", "validation", 900),),
+        (BenchmarkPart("validation", "mmmu", "validation", 900),),
         ("discipline", "subject", "topic_difficulty", "question_type"),
         paper=True,
     ),
     Benchmark(
         "mmmu_pro",
         "MMMU-Pro (standard of 10 options, vision)",
-        (Part("standard", "mmmu_pro", "test", 1730), Part("vision", "mmmu_pro_vision", "test", 1730)),
+        (BenchmarkPart("standard", "mmmu_pro", "test", 1730), BenchmarkPart("vision", "mmmu_pro_vision", "test", 1730)),
         ("part", "discipline", "subject"),
         cluster=("id",),  # both settings ask the same questions
         paper=True,
@@ -87,14 +87,14 @@ _KNOWN = (
     Benchmark(
         "mmstar",
         "MMStar",
-        (Part("val", "mmstar", "val", 1500),),
+        (BenchmarkPart("val", "mmstar", "val", 1500),),
         ("category", "l2_category"),
         paper=True,
     ),
     Benchmark(
         "hallusionbench",
         "HallusionBench (image)",
-        (Part("image", "hallusionbench", "image", 951),),
+        (BenchmarkPart("image", "hallusionbench", "image", 951),),
         ("category", "subcategory", "visual_input"),
         cluster=("category", "subcategory", "set_id"),
         paper=True,
@@ -142,7 +142,7 @@ def read(benchmark: Benchmark, where: Mapping[str, str], limit: int | None = Non
     return samples
 
 
-def part_places(benchmark: Benchmark, where: Mapping[str, str]) -> list[tuple[Part, str]]:
+def part_places(benchmark: Benchmark, where: Mapping[str, str]) -> list[tuple[BenchmarkPart, str]]:
     """The parts of a benchmark, each with its file, folder or hub name; `where` as `read` takes it.
 
     Raises:

@@ -14,7 +14,7 @@ from typing import Any
 from avar_rl.evaluation.answering.generate import AnswerRequest
 from avar_rl.evaluation.answering.questions import PromptLimits, Question
 from avar_rl.evaluation.benchmarks.asking.prompting import PromptSet
-from avar_rl.evaluation.benchmarks.asking.records import origin_path, read_origin
+from avar_rl.evaluation.benchmarks.asking.records import origin_path, read_origin, samples_path
 from avar_rl.evaluation.benchmarks.benchmark import Benchmark, copies_in, find, part_places, read
 from avar_rl.runtime.files import file_stamps, replacing
 from data_tools.formats.sample import DataSample, SampleWriter, read_samples
@@ -47,10 +47,13 @@ class AskedBenchmark:
 
 
 class Preparation:
-    """Prepares benchmarks for model after model; each is read from its source once."""
+    """Prepares benchmarks for model after model; each is read from its source once.
+
+    limit: the first so many questions of each part, None for all. system: the system prompt, None for the template's.
+    """
 
     def __init__(self, places: Mapping[str, Mapping[str, str]], limit: int | None, system: str | None):
-        self._places, self._limit, self._system = places, limit, system
+        self._places, self.limit, self.system = places, limit, system
         self._written: dict[str, tuple[Path, str]] = {}  # by benchmark: a file of its questions, and their hash
 
     def asked(self, benchmark: Benchmark, prompts: PromptSet, folder: Path, processor: Any) -> AskedBenchmark:
@@ -59,7 +62,7 @@ class Preparation:
         Raises:
             ValueError: its data cannot be read, or the prompts do not fit it.
         """
-        path = folder / f"{benchmark.name}.samples.parquet"
+        path = samples_path(folder, benchmark.name)
         places = {part.name: place for part, place in part_places(benchmark, self._places[benchmark.name])}
         data: dict[str, Any] = {"places": places, "files": {place: file_stamps(place) for place in places.values()}}
         origin = origin_path(folder, benchmark.name)
@@ -70,8 +73,8 @@ class Preparation:
         else:
             samples, data["hash"] = self._questions(benchmark, places, path)
             prompts.check(samples)
-            n, limits = len(samples), _limits(samples, prompts, self._system, processor)
-        return AskedBenchmark(benchmark, prompts, self._system, path, n, data, limits)
+            n, limits = len(samples), _limits(samples, prompts, self.system, processor)
+        return AskedBenchmark(benchmark, prompts, self.system, path, n, data, limits)
 
     def _questions(self, benchmark: Benchmark, places: Mapping[str, str], path: Path) -> tuple[list[DataSample], str]:
         if benchmark.name in self._written:
@@ -79,7 +82,7 @@ class Preparation:
             if earlier != path:
                 _link(earlier, path)
             return list(read_samples(path)), digest
-        samples = read(benchmark, places, self._limit)
+        samples = read(benchmark, places, self.limit)
         with SampleWriter(path) as writer:
             for sample in samples:
                 writer.add(sample)

@@ -1,19 +1,18 @@
 """The responses of a model to a benchmark, kept as they come: OUT/NAME/BENCHMARK.responses.jsonl and .origin.json.
 
-A line is {"id", "sample" (null: greedy), "response", "tokens", "truncated", "prefill"}. What `append` has taken is on
-the disk when it returns; where a process died in it, the torn end is cut off when the file is opened again.
+A line is {"id", "sample" (null: greedy), "response", "tokens", "truncated", "prefill"}. The files beside them have
+their names from here, too; `folder` is OUT/NAME everywhere.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avar_rl.runtime.files import write_json
+from avar_rl.runtime.kept_lines import KeptLines
 
 if TYPE_CHECKING:
     from avar_rl.evaluation.answering.generate import Drawn
@@ -23,8 +22,23 @@ SHOWN = 200  # characters of a value in a message
 
 
 def responses_path(folder: Path, benchmark: str) -> Path:
-    """Where the responses of a model are; `folder` is OUT/NAME."""
+    """Where the responses of a model are."""
     return folder / f"{benchmark}.responses.jsonl"
+
+
+def samples_path(folder: Path, benchmark: str) -> Path:
+    """Where the questions are that a model was asked."""
+    return folder / f"{benchmark}.samples.parquet"
+
+
+def scored_path(folder: Path, benchmark: str) -> Path:
+    """Where the verdicts on the responses are."""
+    return folder / f"{benchmark}.scored.jsonl"
+
+
+def vas_path(folder: Path, benchmark: str) -> Path:
+    """Where the visual attention of the prompts is, if it was measured."""
+    return folder / f"{benchmark}.vas.json"
 
 
 def origin_path(folder: Path, benchmark: str) -> Path:
@@ -63,45 +77,24 @@ class ResponsesFile:
         else:
             folder.mkdir(parents=True, exist_ok=True)
             write_json(where, origin)
-        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.done: set[tuple[str, int | None]] = {(record["id"], record["sample"]) for record in self._whole()}
-        except BlockingIOError as error:
-            os.close(self._descriptor)
-            raise ValueError(f"another process writes to {self.path}; wait for it, or choose another --out") from error
-        except ValueError:
-            os.close(self._descriptor)
-            raise
+        self._lines = KeptLines(self.path, self._key, ", or choose another --out")
+        self.done: set[tuple[str, int | None]] = set(self._lines.there)
 
-    def _whole(self) -> Iterator[dict[str, Any]]:
-        """The records that are there; an end that is no line is cut off."""
-        end = 0
-        with self.path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if not line.endswith(b"\n"):
-                    break
-                yield _record(line, self.path, number)
-                end += len(line)
-        if end < os.fstat(self._descriptor).st_size:
-            os.ftruncate(self._descriptor, end)
-        os.lseek(self._descriptor, end, os.SEEK_SET)
+    def _key(self, line: bytes, number: int) -> tuple[str, int | None]:
+        record = _record(line, self.path, number)
+        return record["id"], record["sample"]
 
     def append(self, answers: Sequence[Drawn]) -> None:
         """Adds responses; they are on the disk when this returns. OSError: they cannot be written."""
         records = [record_of(answer) for answer in answers]
-        lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-        rest = memoryview(lines.encode("utf-8", "replace"))  # a lone surrogate, which a file cannot hold
-        while rest:
-            rest = rest[os.write(self._descriptor, rest) :]
-        os.fsync(self._descriptor)
+        self._lines.append(records)
         self.done |= {(record["id"], record["sample"]) for record in records}
 
     def __enter__(self) -> ResponsesFile:
         return self
 
     def __exit__(self, *error: object) -> None:
-        os.close(self._descriptor)
+        self._lines.close()
 
 
 def read_records(folder: Path, benchmark: str) -> list[dict[str, Any]]:

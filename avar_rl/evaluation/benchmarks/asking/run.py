@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from avar_rl.evaluation.benchmarks.asking.asked import AskedBenchmark, Preparation
 from avar_rl.evaluation.benchmarks.asking.prompting import PromptSet
-from avar_rl.evaluation.benchmarks.asking.records import ResponsesFile
-from avar_rl.evaluation.benchmarks.asking.telling import Progress, settings_line
+from avar_rl.evaluation.benchmarks.asking.records import ResponsesFile, vas_path
+from avar_rl.evaluation.benchmarks.asking.telling import ResponseProgress, settings_line
 from avar_rl.evaluation.benchmarks.benchmark import Benchmark
 from avar_rl.runtime.files import file_stamps, write_json
 from avar_rl.runtime.hub import model_directory
@@ -42,8 +42,6 @@ class Asking:
     prompts: Mapping[str, PromptSet]
     settings: GenerationSettings
     preparation: Preparation
-    limit: int | None = None
-    system: str | None = None
     least: int | None = None
     most: int | None = None
     replicas: int = 1
@@ -104,14 +102,14 @@ def _with_pixels(model: str, asking: Asking, folder: Path) -> str:
 def _origin(model: str, processor: Any, asking: Asking, settings: GenerationSettings) -> dict[str, Any]:
     """What the origins of all benchmarks of a model have in common."""
     pixels = PixelLimits.of(processor.image_processor)
-    generation = asdict(settings) | {"system_prompt": asking.system}
+    generation = asdict(settings) | {"system_prompt": asking.preparation.system}
     generation |= {"least_pixels": pixels.least, "most_pixels": pixels.most}
     engines = {name: generation.pop(name) for name in ("tensor_parallel", "batch")}
     revision = None if Path(model).is_dir() else model_directory(model, weights=False).name  # of the hub
     return {
         "model": {"path": model, "revision": revision, "files": file_stamps(model)},
         "generation": generation,
-        "limit": asking.limit,
+        "limit": asking.preparation.limit,
         "engines": engines | {"replicas": asking.replicas},
         "versions": stack_versions(),
     }
@@ -142,7 +140,7 @@ def _answer(variant: _Variant, origin: Mapping[str, Any], replicas: int) -> None
             return
         requests = chain.from_iterable(one.requests(files[one.benchmark.name].done, samples) for one in asked)
         engine = stack.enter_context(_engine(variant, replicas))
-        progress = stack.enter_context(Progress(name, total, there))
+        progress = stack.enter_context(ResponseProgress(name, total, there))
         for finished in engine.answers(requests):
             for benchmark, drawn in _by_benchmark(finished):
                 files[benchmark].append(drawn)
@@ -184,7 +182,7 @@ def _measure(variant: _Variant, batch: int | None) -> None:
     """Writes the benchmarks' BENCHMARK.vas.json that are missing: means of the prompts' visual attention, or null."""
     from avar_rl.evaluation.answering.visual_attention import measure_sets
 
-    paths = {one.benchmark.name: variant.folder / f"{one.benchmark.name}.vas.json" for one in variant.asked}
+    paths = {one.benchmark.name: vas_path(variant.folder, one.benchmark.name) for one in variant.asked}
     sets = {one.benchmark.name: one.questions for one in variant.asked if not paths[one.benchmark.name].is_file()}
     how = {"batch_size": batch, "intervention": variant.settings.intervention}
     for benchmark, vas in measure_sets(variant.model, sets, variant.processor, **how):

@@ -10,7 +10,7 @@ EVERY = 60.0  # seconds between lines of progress where there is no terminal
 _LINE = "{desc}: {n_fmt} of {total_fmt} responses, {rate_fmt}{postfix}, {elapsed} gone, {remaining} left\n"
 
 
-class Progress:
+class ResponseProgress:
     """A line of responses with rate and estimate: live on a terminal, else one a minute.
 
     A context. `add` is called with what each step finished.
@@ -34,7 +34,7 @@ class Progress:
         self._bar.set_postfix_str(f"{rate:,.0f} tokens/s", refresh=False)
         self._bar.update(responses)
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> ResponseProgress:
         return self
 
     def __exit__(self, *error: object) -> None:

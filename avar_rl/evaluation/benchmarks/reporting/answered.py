@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from avar_rl.evaluation.benchmarks.asking.prompting import PromptSet, load_prompts
-from avar_rl.evaluation.benchmarks.asking.records import read_records
+from avar_rl.evaluation.benchmarks.asking.records import read_records, samples_path, scored_path
 from avar_rl.evaluation.benchmarks.benchmark import find
 from avar_rl.evaluation.benchmarks.scoring.both_columns import turn_of
 from avar_rl.evaluation.benchmarks.scoring.score import RESULTS
@@ -105,7 +105,7 @@ def read_answered(out: Path, name: str, benchmark: str, *, with_images: bool = T
         ValueError: a file is missing or damaged, or they do not belong together.
     """
     answers = read_answers(out, name, benchmark)
-    path = questions_path(out, name, benchmark)
+    path = samples_path(out / name, benchmark)
     for sample in read_samples(path, with_images=with_images):
         if sample.id not in answers:
             raise ValueError(f"{path}: no response to question {sample.id}; go on with `avar evaluate`")
@@ -116,17 +116,12 @@ def read_answered(out: Path, name: str, benchmark: str, *, with_images: bool = T
 
 def read_questions(out: Path, name: str, benchmark: str) -> list[DataSample]:
     """The questions of a benchmark in their order, without their images. ValueError: the file is missing or damaged."""
-    return list(read_samples(questions_path(out, name, benchmark), with_images=False))
-
-
-def questions_path(out: Path, name: str, benchmark: str) -> Path:
-    """The file of the questions that a model was asked."""
-    return out / name / f"{benchmark}.samples.parquet"
+    return list(read_samples(samples_path(out / name, benchmark), with_images=False))
 
 
 def read_scored(out: Path, name: str, benchmark: str) -> list[dict[str, Any]]:
     """The scored lines of a model's responses, as `scoring` makes them. ValueError: the file is missing or damaged."""
-    return json_lines(out / name / f"{benchmark}.scored.jsonl", ("id", "sample", "official", "ours", "judge"))
+    return json_lines(scored_path(out / name, benchmark), ("id", "sample", "official", "ours", "judge"))
 
 
 def read_answers(out: Path, name: str, benchmark: str) -> dict[str, tuple[Answer, ...]]:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from avar_rl.evaluation.benchmarks.asking.records import samples_path
 from avar_rl.evaluation.benchmarks.benchmark import find
-from avar_rl.evaluation.benchmarks.reporting.answered import questions_path, read_questions, read_scored
+from avar_rl.evaluation.benchmarks.reporting.answered import read_questions, read_scored
 from avar_rl.evaluation.benchmarks.reporting.contamination import KINDS, Search, check
 from avar_rl.evaluation.benchmarks.reporting.markdown import cell, table
 from avar_rl.evaluation.benchmarks.reporting.wording import LIMITED, between, give_or_take, percent
@@ -67,7 +68,7 @@ def _add(search: Search, out: Path, benchmark: str, names: Sequence[str]) -> lis
     """Adds the questions of a benchmark that any of the models was asked, each once; returns their ids."""
     ids: dict[str, None] = {}
     for name in names:
-        for sample in read_samples(questions_path(out, name, benchmark)):
+        for sample in read_samples(samples_path(out / name, benchmark)):
             if sample.id not in ids:
                 search.add(sample)
                 ids[sample.id] = None

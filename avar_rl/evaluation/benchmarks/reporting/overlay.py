@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from avar_rl.evaluation.benchmarks.asking.records import samples_path
 from avar_rl.evaluation.benchmarks.reporting.answered import (
     asked_prompts,
     figures_of,
     overlay_path,
-    questions_path,
     read_results,
 )
 from avar_rl.probe.samples import Conversation
@@ -53,7 +53,7 @@ def write_overlays(out: Path, name: str, ids: Sequence[str]) -> list[Path]:
 def _asked(out: Path, name: str, figures: Mapping[str, Any], id_: str) -> Conversation:
     """The conversation in which a question was asked."""
     benchmark = id_.partition("/")[0]
-    samples = read_samples(questions_path(out, name, benchmark)) if benchmark in figures else iter(())
+    samples = read_samples(samples_path(out / name, benchmark)) if benchmark in figures else iter(())
     sample = next((sample for sample in samples if sample.id == id_), None)
     if sample is None:
         raise ValueError(f"--overlay {id_}: no such question of {name}; its page shows the ids, BENCHMARK/PART/NUMBER")

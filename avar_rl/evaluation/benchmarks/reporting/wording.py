@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from avar_rl.evaluation.benchmarks.scoring.totals import reported
+
 LIMITED = "LIMITED"  # stands with every number that comes of a part of a benchmark's questions
 
 
@@ -22,10 +24,7 @@ def metrics(figures: Mapping[str, Any], column: str) -> list[Metric]:
     A benchmark without metrics of its own has its accuracy.
     """
     found = figures["columns"].get(column)
-    if found is None:
-        return []
-    own = [Metric(name, one["value"], one["interval"]) for name, one in (found["headline"] or {}).items()]
-    return own or [Metric("accuracy", found["accuracy"], found["interval"])]
+    return [] if found is None else [Metric(name, *one) for name, one in reported(found).items()]
 
 
 def of_group(group: Mapping[str, Any], column: str) -> Metric | None:

@@ -6,17 +6,15 @@ A reply that is in the file is not paid for again. A judge that is down is asked
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import hashlib
 import json
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avar_rl.runtime.chat_client import NO_KEY, ask_patiently
+from avar_rl.runtime.chat_client import ask_patiently, endpoint_client
 from avar_rl.runtime.chat_replies import NoReplyError, SetupError, well_formed
+from avar_rl.runtime.kept_lines import KeptLines
 
 GIVE_UP_AFTER = 20  # calls in a row without a reply
 
@@ -57,48 +55,21 @@ class JudgeReplies:
     """
 
     def __init__(self, endpoint: JudgeAddress, path: Path):
-        self.endpoint, self.path, self.asked, self.down = endpoint, path, 0, ""
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._known = dict(self._kept())
-        except BlockingIOError as error:
-            os.close(self._descriptor)
-            raise ValueError(f"another process writes to {path}; wait for it") from error
-        except ValueError:
-            os.close(self._descriptor)
-            raise
+        self.endpoint, self.asked, self.down = endpoint, 0, ""
+        self._lines = KeptLines(path, lambda line, number: _kept(line, path, number))
+        self._known = dict(self._lines.there)
         self._asking: dict[str, asyncio.Task[str]] = {}
         self._failed_in_a_row = 0
 
-    def _kept(self) -> Iterator[tuple[str, str]]:
-        """(key, reply) of all whole lines; an end that is no line, left by a process that died, is cut off."""
-        end = 0
-        with self.path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if not line.endswith(b"\n"):
-                    break
-                try:
-                    kept = json.loads(line)
-                    yield str(kept["key"]), str(kept["reply"])
-                except (ValueError, KeyError, TypeError, RecursionError) as error:
-                    raise ValueError(f"{self.path}, line {number}: no reply of a judge; remove the line") from error
-                end += len(line)
-        os.ftruncate(self._descriptor, end)
-        os.lseek(self._descriptor, end, os.SEEK_SET)
-
     async def __aenter__(self) -> JudgeReplies:
-        import openai
-
-        key = os.environ.get(self.endpoint.key_env) or NO_KEY
-        options: Any = {"max_retries": 0, "timeout": self.endpoint.timeout_s}
-        self._client = openai.AsyncOpenAI(base_url=self.endpoint.base_url, api_key=key, **options)
+        address = self.endpoint
+        self._client = endpoint_client(address.base_url, address.key_env, address.timeout_s)
         self._limit = asyncio.Semaphore(self.endpoint.concurrency)
         return self
 
     async def __aexit__(self, *error: object) -> None:
         await self._client.close()
-        os.close(self._descriptor)
+        self._lines.close()
 
     async def reply(self, prompt: str) -> str:
         """The judge's reply to a prompt, at temperature 0. NotJudgedError: there is none."""
@@ -139,9 +110,14 @@ class JudgeReplies:
             self.down = self.down or str(error)
 
     def _keep(self, key: str, text: str) -> None:
-        line = json.dumps({"key": key, "model": self.endpoint.model, "reply": text}, ensure_ascii=False) + "\n"
-        rest = memoryview(line.encode("utf-8", "replace"))
-        while rest:
-            rest = rest[os.write(self._descriptor, rest) :]
-        os.fsync(self._descriptor)
+        self._lines.append([{"key": key, "model": self.endpoint.model, "reply": text}])
         self._known[key] = text
+
+
+def _kept(line: bytes, path: Path, number: int) -> tuple[str, str]:
+    """The key and the reply in a line of the file at `path`. ValueError: it is damaged."""
+    try:
+        kept = json.loads(line)
+        return str(kept["key"]), str(kept["reply"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path}, line {number}: no reply of a judge; remove the line") from error

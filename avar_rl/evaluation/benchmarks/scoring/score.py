@@ -98,7 +98,13 @@ def score_benchmark(out: Path, name: str, benchmark_name: str, judge: Judge | No
     Raises:
         ValueError: an unknown benchmark, files missing or damaged, or questions without a response.
     """
-    from avar_rl.evaluation.benchmarks.asking.records import origin_path, read_records
+    from avar_rl.evaluation.benchmarks.asking.records import (
+        origin_path,
+        read_records,
+        samples_path,
+        scored_path,
+        vas_path,
+    )
     from avar_rl.evaluation.benchmarks.benchmark import find
     from avar_rl.evaluation.benchmarks.scoring.both_columns import score_all
     from avar_rl.evaluation.benchmarks.scoring.scored import scored_set
@@ -107,14 +113,14 @@ def score_benchmark(out: Path, name: str, benchmark_name: str, judge: Judge | No
     from data_tools.formats.sample import read_samples
 
     benchmark, folder = find(benchmark_name), out / name
-    samples = list(read_samples(folder / f"{benchmark_name}.samples.parquet", with_images=False))
+    samples = list(read_samples(samples_path(folder, benchmark_name), with_images=False))
     by_id, records = {sample.id: sample for sample in samples}, read_records(folder, benchmark_name)
     scored = score_all(benchmark_name, by_id, records)
     asked = _ask(judge, benchmark, by_id, records, scored, out) if judge else None
     results = scored_set(benchmark, samples, scored)
     lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in scored)
-    write_whole(folder / f"{benchmark_name}.scored.jsonl", lines.encode("utf-8", "replace"))
-    vas = folder / f"{benchmark_name}.vas.json"
+    write_whole(scored_path(folder, benchmark_name), lines.encode("utf-8", "replace"))
+    vas = vas_path(folder, benchmark_name)
     measured = _json(vas) if vas.is_file() else None
     found = figures(results, records, _json(origin_path(folder, benchmark_name)), measured)
     if asked:
@@ -158,12 +164,14 @@ def _json(path: Path) -> Any:
 
 def summary(name: str, benchmark: str, figures: Mapping[str, Any]) -> str:
     """The figures of a benchmark on one line."""
+    from avar_rl.evaluation.benchmarks.scoring.totals import reported
+
     parts = []
     for column, found in figures["columns"].items():
         if found is not None:
-            metric, head = next(iter(found["headline"].items()), ("", {"value": found["accuracy"]} | dict(found)))
-            low_high = head["interval"] and f" [{head['interval'][0]:.1%}, {head['interval'][1]:.1%}]"
-            parts.append(f"{column} {head['value']:.1%}{low_high or ''}{f' ({metric})' if metric else ''}")
+            metric, first = next(iter(reported(found).items()))
+            low_high = f" [{first.interval[0]:.1%}, {first.interval[1]:.1%}]" if first.interval else ""
+            parts.append(f"{column} {first.value:.1%}{low_high}{'' if metric == 'accuracy' else f' ({metric})'}")
     n, official_n = figures["n"], figures["official_n"]
     parts.append(f"n {n:,}" if not figures["limited"] else f"LIMITED to {n:,} of {official_n:,} questions")
     parts += [f"{number:,} {what.replace('_', ' ')}" for what, number in figures["counts"].items() if number]

@@ -122,14 +122,16 @@ def mean_of(of_benchmarks: Mapping[str, Mapping[str, Any]], names: Sequence[str]
     chosen = [of_benchmarks[name] for name in names]
     found: dict[str, Any] = {"benchmarks": list(names), "limited": any(one["limited"] for one in chosen)}
     for column in COLUMNS:
-        heads = [_head(one["columns"][column]) for one in chosen if one["columns"].get(column)]
+        heads = [next(iter(reported(found_in).values())) for one in chosen if (found_in := one["columns"].get(column))]
         found[column] = average(heads).as_json() if len(heads) == len(chosen) else None
     return found
 
 
-def _head(column: Mapping[str, Any]) -> Estimate:
-    first = next(iter(column["headline"].values()), {"value": column["accuracy"], "interval": column["interval"]})
-    return Estimate(first["value"], first["interval"])
+def reported(column: Mapping[str, Any]) -> dict[str, Estimate]:
+    """What a column of a benchmark's figures reports: its own metrics by name, first the one that stands for it; of a
+    benchmark without any, its accuracy."""
+    own = {name: Estimate(one["value"], one["interval"]) for name, one in (column["headline"] or {}).items()}
+    return own or {"accuracy": Estimate(column["accuracy"], column["interval"])}
 
 
 def average(parts: Sequence[Estimate]) -> Estimate:
