@@ -19,7 +19,10 @@ HEAVY = {
     "data_tools.synthesis.running.ray_engines": {"ray"},  # vLLM engines inside Ray
 }
 # Packages that import nothing of the others: the maths, and the rewards, can be tested in seconds.
-PURE = ("avar_rl.attention", "avar_rl.runtime", "avar_rl.vas", "avar_rl.guidance", "avar_rl.intervention", "rewards")
+PURE = (
+    *("avar_rl.attention", "avar_rl.runtime", "avar_rl.vas", "avar_rl.blind", "avar_rl.guidance"),
+    *("avar_rl.intervention", "rewards"),
+)
 
 
 def modules() -> dict[str, Path]:
