@@ -108,7 +108,7 @@ class _Bound:
     @property
     def active(self) -> bool:
         """Attention is recorded only where it is paid for; a text reward of weight 0 is scored and reported."""
-        return self.weight > 0 or not self.reward.needs_attention
+        return self.weight > 0 or not self.reward.after_forward
 
 
 class RewardSet:
@@ -133,8 +133,8 @@ class RewardSet:
         ordered = _gates_first(bound)
         wanted |= _gates(bound, wanted)
         ordered = {name: term for name, term in ordered.items() if name in wanted}
-        self._text = {name: term for name, term in ordered.items() if not term.reward.needs_attention}
-        self._attention = {name: term for name, term in ordered.items() if term.reward.needs_attention}
+        self._text = {name: term for name, term in ordered.items() if not term.reward.after_forward}
+        self._attention = {name: term for name, term in ordered.items() if term.reward.after_forward}
 
     @property
     def weights(self) -> dict[str, float]:
@@ -147,8 +147,13 @@ class RewardSet:
         return {name: term.gate for name, term in (self._text | self._attention).items() if term.gate}
 
     @property
-    def needs_attention(self) -> bool:
-        """Whether any reward that is scored takes attention masses."""
+    def needs(self) -> frozenset[str]:
+        """What the rewards that are scored need to be measured, of `rewards.finding.NEEDS`."""
+        return frozenset(need for term in self._attention.values() for need in term.reward.needs)
+
+    @property
+    def after_forward(self) -> bool:
+        """Whether any reward that is scored is scored after the actor's forward pass."""
         return bool(self._attention)
 
     async def score_text(self, sample: Sample) -> Values:
@@ -204,7 +209,7 @@ def _check_gate(name: str, term: _Bound, others: Mapping[str, _Bound]) -> None:
             f"reward {name} is gated by {term.gate}, which is not among avar.rewards ({', '.join(others)}); "
             f"list it, with weight 0 if it is not to count, or set avar.rewards.{name}.gate=null"
         )
-    if others[term.gate].reward.needs_attention and not term.reward.needs_attention:
+    if others[term.gate].reward.after_forward and not term.reward.after_forward:
         raise ValueError(f"reward {name} is gated by {term.gate}, which is scored later, after the actor's forward")
 
 
@@ -243,7 +248,7 @@ async def _call(name: str, term: _Bound, sample: Sample) -> float | None:
     try:
         if term.reward.is_async:
             value = await term.reward.function(sample, **term.options)
-        elif term.reward.needs_attention:
+        elif term.reward.after_forward:
             value = term.reward.function(sample, **term.options)
         else:
             value = await asyncio.to_thread(term.reward.function, sample, **term.options)

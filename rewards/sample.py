@@ -1,6 +1,6 @@
 """What a reward function is given: one response, with the question that it answers.
 
-Shapes: T tokens of the response, L recorded layers.
+Shapes: N sequences, T tokens of the response, L recorded layers.
 """
 
 from __future__ import annotations
@@ -57,10 +57,28 @@ class Masses:
 
     image_TL, system_TL: float32 (T, L), each value from 0 to 1. Tokens that the policy did not write (a tool's, say)
         are left out.
+    region_TL: the part of `image_TL` that falls on the evidence boxes of the data row; None where it has none, or where
+        nothing asked for them.
     """
 
     image_TL: Tensor
     system_TL: Tensor
+    region_TL: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What is known of each response token that the policy wrote.
+
+    log_probs_T: float32, its log-probability under the policy before the step.
+    entropy_T: float32, the entropy of the policy's distribution there, in nats.
+    dependence_T: float32, its log-probability less the one with masked images (`avar.blind`), in nats: above 0 where
+        the token needs the image. None without a blind pass, and for a question without an image.
+    """
+
+    log_probs_T: Tensor
+    entropy_T: Tensor
+    dependence_T: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -69,11 +87,46 @@ class AttentionSample(Sample):
 
     masses: the attention masses of this response; None only where nothing was recorded.
     group: the masses of all responses to the same question, this one included, at index `position`.
+    tokens: log-probabilities, entropies and dependence of its tokens; None outside training.
+    advantage: of the response, where its tokens are weighted; None while rewards are scored.
     """
 
     masses: Masses | None = None
     group: tuple[Masses, ...] = ()
     position: int = 0
+    tokens: Tokens | None = None
+    advantage: float | None = None
+
+
+@dataclass(frozen=True)
+class LossBatch:
+    """What a term of the actor's loss is given: a micro-batch of N sequences, padded to T response tokens.
+
+    What the term does not need is None. Padding holds 0. "Grad" means: has the gradient of the policy.
+
+    response_mask_NT: bool, the tokens that the policy wrote.
+    log_probs_NT: float32, grad, of those tokens under the policy that is being updated.
+    old_log_probs_NT, advantages_NT: float32, of the step's start; no gradient.
+    entropy_NT: float32, grad.
+    image_mass_NTL, system_mass_NTL, region_mass_NTL: float32, grad, attention masses in each recorded layer, averaged
+        over heads; region_mass is 0 for a row without evidence boxes.
+    blind_log_probs_NT, blind_entropy_NT: float32, grad, of the same tokens where the images are masked.
+    has_image_N, has_region_N, right_N: bool, of each sequence; right_N: the accuracy reward is above 0.
+    """
+
+    response_mask_NT: Tensor
+    log_probs_NT: Tensor
+    old_log_probs_NT: Tensor
+    advantages_NT: Tensor
+    has_image_N: Tensor
+    has_region_N: Tensor
+    right_N: Tensor
+    entropy_NT: Tensor | None = None
+    image_mass_NTL: Tensor | None = None
+    system_mass_NTL: Tensor | None = None
+    region_mass_NTL: Tensor | None = None
+    blind_log_probs_NT: Tensor | None = None
+    blind_entropy_NT: Tensor | None = None
 
 
 def prefill_of(prompt: str) -> str:

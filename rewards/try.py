@@ -85,6 +85,7 @@ def run(rewards: list[str], options: list[str], data: str, responses: str, limit
         ValueError: a file, reward, option, row or response is at fault.
     """
     from rewards.combine import RewardSet, parse_terms
+    from rewards.finding import need_masses
 
     chosen = RewardSet(parse_terms(_lines(rewards, options), "--reward"))
     rows = _rows_by_id(data)
@@ -94,7 +95,7 @@ def run(rewards: list[str], options: list[str], data: str, responses: str, limit
         if str(line.get("id")) not in rows:
             raise ValueError(f"{where}: id {line.get('id')!r} is no row of {data}")
         _check_response(line, chosen, where)
-        pairs.append((rows[str(line["id"])], line, _masses(line, where) if chosen.needs_attention else None))
+        pairs.append((rows[str(line["id"])], line, _masses(line, where) if need_masses(chosen.needs) else None))
     return asyncio.run(_score_all(chosen, _samples(pairs)))
 
 
@@ -170,13 +171,15 @@ def _read_jsonl(path: str) -> list[tuple[int, dict[str, Any]]]:
 
 
 def _check_response(line: dict[str, Any], rewards: RewardSet, where: str) -> None:
+    from rewards.finding import need_masses
+
     if not isinstance(line.get("response"), str):
         raise ValueError(f"{where} has no text `response`")
     if not isinstance(line.get("prefill", ""), str):
         raise ValueError(f"{where}: `prefill` must be a text, not {line['prefill']!r}")
     if type(line.get("tokens", 0)) is not int:
         raise ValueError(f"{where}: `tokens` must be a whole number, not {line['tokens']!r}")
-    if rewards.needs_attention and not {"image_mass", "system_mass"} <= line.keys():
+    if need_masses(rewards.needs) and not {"image_mass", "system_mass"} <= line.keys():
         raise ValueError(
             f"{where} has no image_mass and system_mass (tokens x layers), which {', '.join(rewards.weights)} needs"
         )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from rewards.combine import Score, Values
-from rewards.sample import Masses, Sample
+from rewards.sample import AttentionSample, Masses
 
 
 @dataclass(frozen=True)
@@ -21,22 +21,20 @@ class ScoredResponse:
 
     key: verl's name of the response, `{uid}_{session}_{index}`.
     uid: verl's name of the prompt; the responses of a group share it.
-    sample: the response and its data row, as the rewards saw them.
+    sample: the response and its data row, as the rewards saw them, with what was measured of its tokens.
     token_ids_T: int64, the tokens that the policy wrote.
     values: what each reward returned, and which gates were closed.
     score: the weighted parts and their sum, which is trained on.
-    masses: attention masses of those tokens; None where nothing was recorded.
     masked: takes no part in the advantages, because accuracy is undecided or a reward failed and the policy is to mask.
     error: traceback, reward and row of a reward that failed; "" without one.
     """
 
     key: str
     uid: str
-    sample: Sample
+    sample: AttentionSample
     token_ids_T: Tensor
     values: Values
     score: Score
-    masses: Masses | None = None
     masked: bool = False
     error: str = ""
 
@@ -44,6 +42,11 @@ class ScoredResponse:
     def total(self) -> float:
         """The weighted sum that is trained on."""
         return self.score.total
+
+    @property
+    def masses(self) -> Masses | None:
+        """Attention masses of the tokens that the policy wrote; None where nothing was recorded."""
+        return self.sample.masses
 
     @property
     def accuracy(self) -> float | None:

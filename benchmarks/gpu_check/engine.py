@@ -103,7 +103,7 @@ def batch(trainer, rows: list[dict[str, Any]], masses: bool = False):
     from verl.utils.dataset.dataset_utils import SFTTensorCollator
 
     from avar_rl.verl_plugin.config.settings import AttentionSettings
-    from avar_rl.verl_plugin.engine import MASS_REQUEST
+    from avar_rl.verl_plugin.forward.request import REQUEST, ForwardRequest
 
     config = trainer.config
     lengths = [len(row["input_ids"]) for row in rows]
@@ -120,7 +120,7 @@ def batch(trainer, rows: list[dict[str, Any]], masses: bool = False):
         "compute_loss": False,  # where nothing is trained
     }
     if masses:
-        about[MASS_REQUEST] = AttentionSettings()
+        about[REQUEST] = ForwardRequest(AttentionSettings())
     columns = SFTTensorCollator(config.data.pad_mode)(rows)
     data = tu.get_tensordict(tensor_dict=columns, non_tensor_dict=about)
     tu.assign_non_tensor(data, update_lr_scheduler=False, global_token_num=NonTensorData(lengths))

@@ -51,7 +51,7 @@ def check_masses(findings: PartFindings, recorded: list[Tensor], maps: dict[torc
 
 def recorded_masses(trainer, rows: list[dict[str, Any]]) -> list[Tensor]:
     """Of each row, float32 (S, L, Q): what the engine records in the old-log-prob pass, of its response's tokens."""
-    from avar_rl.verl_plugin.engine import MASS_COLUMNS
+    from avar_rl.verl_plugin.forward.request import MASS_COLUMNS
 
     output = trainer.training_client.infer_batch(data=engine.batch(trainer, rows, masses=True))
     layers = trainer.model_config.hf_config.text_config.num_hidden_layers

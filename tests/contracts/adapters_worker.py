@@ -18,7 +18,7 @@ from verl.utils import tensordict_utils as tu  # noqa: E402
 from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group  # noqa: E402
 
 from avar_rl.verl_plugin.config import recipe, settings  # noqa: E402
-from avar_rl.verl_plugin.engine import MASS_REQUEST  # noqa: E402
+from avar_rl.verl_plugin.forward.request import REQUEST, ForwardRequest  # noqa: E402
 from avar_rl.verl_plugin.sft.trainer import GuidedSFTTrainer  # noqa: E402
 
 
@@ -31,7 +31,7 @@ def request(trainer, batch: dict, **more):
 
 def masses(trainer, batch: dict) -> list[torch.Tensor]:
     more = {"return_model_output": True, "compute_loss": False, "calculate_entropy": False}
-    data = request(trainer, batch, **more, **{MASS_REQUEST: settings.AttentionSettings()})
+    data = request(trainer, batch, **more, **{REQUEST: ForwardRequest(settings.AttentionSettings())})
     with trainer.engine.eval_mode():
         output = trainer.engine.forward_backward_batch(data, None, forward_only=True)["model_output"]
     return list(output["image_mass"].unbind())

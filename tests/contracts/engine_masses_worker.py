@@ -22,7 +22,7 @@ from verl.utils import tensordict_utils as tu  # noqa: E402
 from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group  # noqa: E402
 
 from avar_rl.verl_plugin.config import recipe, settings  # noqa: E402
-from avar_rl.verl_plugin.engine import MASS_REQUEST  # noqa: E402
+from avar_rl.verl_plugin.forward.request import REQUEST, ForwardRequest  # noqa: E402
 from avar_rl.verl_plugin.sft.trainer import GuidedSFTTrainer  # noqa: E402
 
 CASES = {
@@ -54,7 +54,7 @@ def infer(trainer, batch: dict, wanted: settings.AttentionSettings | None) -> di
         "calculate_entropy": False,
     }
     if wanted is not None:
-        request[MASS_REQUEST] = wanted
+        request[REQUEST] = ForwardRequest(wanted)
     data = tu.get_tensordict(tensor_dict=dict(batch), non_tensor_dict=request)
     with trainer.engine.eval_mode():
         output = trainer.engine.forward_backward_batch(data, None, forward_only=True)["model_output"]

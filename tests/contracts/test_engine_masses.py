@@ -14,13 +14,8 @@ from avar_rl.verl_plugin.config import environment
 environment.prepare("cpu")  # before anything imports verl
 
 from avar_rl.attention.roles import Role, mask_to_positions  # noqa: E402
-from avar_rl.verl_plugin.engine import (  # noqa: E402
-    _Layout,
-    _mass_outputs,
-    _require_system,
-    _response_tokens,
-    _visible,
-)
+from avar_rl.verl_plugin.forward.layout import Layout, require_system, response_tokens, visible  # noqa: E402
+from avar_rl.verl_plugin.forward.outputs import mass_outputs  # noqa: E402
 from data_tools.miniature.model import MINIATURES, corpus, save  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -39,21 +34,21 @@ OFFSETS = torch.tensor([0, 5, 8])  # two sequences, of 5 and 3 tokens
 
 def test_in_sft_the_response_is_the_loss_mask():
     batch = TensorDict({"loss_mask": jagged([0, 0, 0, 1, 1], [0, 1, 0])}, batch_size=2)
-    assert _response_tokens(batch, OFFSETS).int().tolist() == [0, 0, 0, 1, 1, 0, 1, 0]
+    assert response_tokens(batch, OFFSETS).int().tolist() == [0, 0, 0, 1, 1, 0, 1, 0]
 
 
 def test_in_grpo_the_response_is_the_tail_of_each_sequence():
     # 3 and 1 response tokens; the first one's second token is masked (a tool's, say)
     batch = TensorDict({"response_mask": jagged([1, 0, 1], [1])}, batch_size=2)
-    assert _response_tokens(batch, OFFSETS).int().tolist() == [0, 0, 1, 0, 1, 0, 0, 1]
+    assert response_tokens(batch, OFFSETS).int().tolist() == [0, 0, 1, 0, 1, 0, 0, 1]
 
 
 def test_the_response_mask_goes_before_the_loss_mask():
     batch = TensorDict({"response_mask": jagged([1, 1], [1]), "loss_mask": jagged([1] * 5, [1] * 3)}, batch_size=2)
-    assert _response_tokens(batch, OFFSETS).int().tolist() == [0, 0, 0, 1, 1, 0, 0, 1]
+    assert response_tokens(batch, OFFSETS).int().tolist() == [0, 0, 0, 1, 1, 0, 0, 1]
 
 
-def layout(packed: bool, lengths: list[int]) -> _Layout:
+def layout(packed: bool, lengths: list[int]) -> Layout:
     """Responses: tokens 3 and 4 of the first sequence, token 2 of the second."""
     if packed:
         valid = torch.ones(1, 8, dtype=torch.bool)
@@ -64,7 +59,7 @@ def layout(packed: bool, lengths: list[int]) -> _Layout:
     cu_seqlens = OFFSETS.int() if packed else None
     roles = torch.where(response, int(Role.RESPONSE), int(Role.USER)).to(torch.int8)
     ids = torch.zeros_like(valid, dtype=torch.long)
-    return _Layout(ids, valid, cu_seqlens, OFFSETS, lengths, roles, mask_to_positions(response))
+    return Layout(ids, valid, cu_seqlens, OFFSETS, lengths, roles, mask_to_positions(response))
 
 
 def in_rows(packed: bool, first: list[float], second: float) -> torch.Tensor:
@@ -90,30 +85,30 @@ def test_masses_of_response_tokens_by_layer(packed, lengths, image, system):
     ]
     mean_LSBQ = torch.stack([torch.stack(layer) for layer in means])
     masses_LBSHQ = torch.stack([1.5 * mean_LSBQ, 0.5 * mean_LSBQ], dim=3).transpose(1, 2)
-    outputs = _mass_outputs(masses_LBSHQ, layout(packed, lengths))
+    outputs = mass_outputs(masses_LBSHQ, layout(packed, lengths))
     assert rows_of(outputs["image_mass"]) == image and rows_of(outputs["system_mass"]) == system
 
 
 def test_what_verl_fills_a_packed_batch_up_with_is_a_sequence_of_its_own_that_nobody_sees():
-    cu_seqlens, valid = _visible(torch.zeros(1, 10), None, OFFSETS, pad_size=2)
+    cu_seqlens, valid = visible(torch.zeros(1, 10), None, OFFSETS, pad_size=2)
     assert (
         cu_seqlens is not None and cu_seqlens.tolist() == [0, 5, 8, 10] and valid.int().tolist() == [[1] * 8 + [0] * 2]
     )
-    cu_seqlens, valid = _visible(torch.zeros(1, 8), None, OFFSETS, pad_size=0)
+    cu_seqlens, valid = visible(torch.zeros(1, 8), None, OFFSETS, pad_size=0)
     assert cu_seqlens is not None and cu_seqlens.tolist() == [0, 5, 8] and valid.all()
-    cu_seqlens, valid = _visible(torch.zeros(2, 5), torch.tensor([[1] * 5, [1, 1, 1, 0, 0]]), OFFSETS, pad_size=0)
+    cu_seqlens, valid = visible(torch.zeros(2, 5), torch.tensor([[1] * 5, [1, 1, 1, 0, 0]]), OFFSETS, pad_size=0)
     assert cu_seqlens is None and valid.sum(1).tolist() == [5, 3]
 
 
 def test_a_response_without_a_system_turn_is_refused_but_a_filler_row_is_not():
     system, user, response = int(Role.SYSTEM), int(Role.USER), int(Role.RESPONSE)
     roles = torch.tensor([[system, user, response], [user, user, user]], dtype=torch.int8)
-    _require_system(roles, None)  # verl's filler row has neither
+    require_system(roles, None)  # verl's filler row has neither
     roles[1, 2] = response
     with pytest.raises(ValueError, match=r"rows \[1\] of a micro-batch have no SYSTEM token"):
-        _require_system(roles, None)
+        require_system(roles, None)
     with pytest.raises(ValueError, match=r"rows \[1\]"):
-        _require_system(roles.view(1, 6), torch.tensor([0, 3, 6]))
+        require_system(roles.view(1, 6), torch.tensor([0, 3, 6]))
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from avar_rl.verl_plugin.scored_batch import ScoredBatch, ScoredResponse  # noqa
 from avar_rl.verl_plugin.watch import console  # noqa: E402
 from avar_rl.verl_plugin.watch.metrics import correlation, reward_metrics  # noqa: E402
 from rewards.combine import Score, Values  # noqa: E402
-from rewards.sample import Masses, Sample  # noqa: E402
+from rewards.sample import AttentionSample, Masses  # noqa: E402
 
 
 def response(uid: str, total: float = 0.0, accuracy: float | None = 1.0, masked=False, length=2, **parts):
@@ -26,7 +26,7 @@ def response(uid: str, total: float = 0.0, accuracy: float | None = 1.0, masked=
     raw = {"accuracy": accuracy, **parts}
     weighted = {name: 0.0 if name in closed else value or 0.0 for name, value in raw.items()}
     values, score = Values(raw, closed), Score(total, weighted)
-    return ScoredResponse(uid, uid, Sample("", "", ""), torch.zeros(length), values, score, masked=masked)
+    return ScoredResponse(uid, uid, AttentionSample("", "", ""), torch.zeros(length), values, score, masked=masked)
 
 
 def test_groups_without_a_signal_get_exactly_no_advantage():
@@ -156,11 +156,15 @@ def test_not_applicable_is_neither_zero_nor_gated():
     assert metrics["reward/own"] == 0.25  # what reaches the total
 
 
+def with_masses(masses: Masses) -> ScoredResponse:
+    return replace(response("a"), sample=AttentionSample("", "", "", masses=masses))
+
+
 def test_masses_by_layer_range():
     # 7 layers in thirds of 3, 2, 2; two responses of different length: the mean of each, then of both
     image = torch.tensor([[0.1, 0.1, 0.1, 0.2, 0.2, 0.4, 0.4]])
-    rows = [replace(response("a"), masses=Masses(image * k, image.repeat(3, 1))) for k in (1, 3)]
-    none = replace(response("a"), masses=Masses(image[:0], image[:0]))
+    rows = [with_masses(Masses(image * k, image.repeat(3, 1))) for k in (1, 3)]
+    none = with_masses(Masses(image[:0], image[:0]))
     metrics = reward_metrics(ScoredBatch(1, (*rows, none), {"accuracy": 1.0}, layers=7))
     assert metrics["attention/image_mass_early"] == pytest.approx(0.2)  # (0.1 + 0.3) / 2
     assert metrics["attention/image_mass_middle"] == pytest.approx(0.4)

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ from avar_rl.verl_plugin.grpo.text_score import TEXT_SCORE, TextScore  # noqa: E
 from avar_rl.verl_plugin.watch.metrics import reward_metrics  # noqa: E402
 from data_tools.miniature.model import CHAT_TEMPLATE, make_tokenizer  # noqa: E402
 from rewards.combine import RewardError, RewardSet, Values, parse_terms  # noqa: E402
-from rewards.sample import AttentionSample, Masses, Sample  # noqa: E402
+from rewards.sample import AttentionSample, Masses, Sample, Tokens  # noqa: E402
 
 SET = RewardSet(parse_terms({"accuracy": 1.0, "visual": {"weight": 0.3, "mode": "share"}, "format": 0.1}))
 TEXT = RewardSet(parse_terms({"accuracy": 1.0, "format": 0.1}))
@@ -33,12 +33,19 @@ def info(values: Values, error: str = "", gold: str = "6") -> dict:
     return {"reward_extra_info": {TEXT_SCORE: TextScore(sample, values, error).to_json()}}
 
 
+def tokens(count: int) -> Tokens:
+    """The token at place i has log-probability -i and entropy i / 2."""
+    return Tokens(-torch.arange(count).float(), torch.arange(count) / 2)
+
+
 def arrived(uid: str, values: Values, shares=(0.5, 0.5), mask=None, error: str = "", session: int = 0) -> Arrived:
     """A response whose tokens have these image shares in both of two layers; the system has the rest."""
     image = torch.tensor(shares)[:, None].expand(-1, 2)
     mask = torch.ones(len(shares), dtype=torch.bool) if mask is None else torch.tensor(mask).bool()
     ids = torch.arange(len(shares))
-    return Arrived(f"{uid}_{session}_0", uid, "text", ids, mask, info(values, error), Masses(image, 1 - image))
+    return Arrived(
+        f"{uid}_{session}_0", uid, "text", ids, mask, info(values, error), tokens(len(ids)), Masses(image, 1 - image)
+    )
 
 
 RIGHT, WRONG = Values({"accuracy": 1.0, "format": 1.0}), Values({"accuracy": 0.0, "format": 1.0})
@@ -163,7 +170,7 @@ def test_a_rendered_prompt_that_opens_the_thought_completes_the_response(opened,
 
 def with_score(key: str, scored: TextScore) -> Arrived:
     fields = {"reward_extra_info": {**scored.numbers(), TEXT_SCORE: scored.to_json()}}
-    return Arrived(key, key[0], "text", torch.arange(2), torch.ones(2).bool(), fields)
+    return Arrived(key, key[0], "text", torch.arange(2), torch.ones(2).bool(), fields, tokens(2))
 
 
 def test_what_the_reward_worker_says_arrives_but_for_the_text_which_is_each_responses_own():
@@ -172,7 +179,12 @@ def test_what_the_reward_worker_says_arrives_but_for_the_text_which_is_each_resp
     said = TextScore(sample, Values({"accuracy": 1.0, "own": None}, frozenset({"own"})), "")
     assert TextScore.from_json(said.to_json()) == replace(said, sample=replace(sample, response=""))
     (response,) = score([with_score("a_0_0", said)], TEXT, step=1).responses
-    assert response.sample == replace(sample, response="text", response_tokens=2) and response.values == said.values
+    seen = response.sample
+    assert seen.tokens and seen.tokens.log_probs_T.tolist() == [0, -1] and seen.tokens.entropy_T.tolist() == [0, 0.5]
+    assert Sample(**{f.name: getattr(seen, f.name) for f in fields(Sample)}) == replace(
+        sample, response="text", response_tokens=2
+    )
+    assert response.values == said.values
 
 
 def test_attention_rewards_see_the_sample_and_its_group(monkeypatch):
@@ -216,14 +228,16 @@ def test_rank_compares_within_the_group_only():
 
 
 def test_without_attention_rewards_nothing_needs_masses():
-    bare = Arrived("a_0_0", "a", "text", torch.arange(2), torch.ones(2).bool(), info(RIGHT))
+    bare = Arrived("a_0_0", "a", "text", torch.arange(2), torch.ones(2).bool(), info(RIGHT), tokens(2))
     batch = score([bare], TEXT, step=1)
     assert batch.layers == 0 and batch.responses[0].masses is None
     assert batch.responses[0].total == pytest.approx(1.1)
 
 
 def test_a_response_that_our_manager_did_not_score_stops_training():
-    bare = Arrived("a_0_0", "a", "text", torch.arange(2), torch.ones(2).bool(), {"reward_extra_info": {"acc": 1.0}})
+    bare = Arrived(
+        "a_0_0", "a", "text", torch.arange(2), torch.ones(2).bool(), {"reward_extra_info": {"acc": 1.0}}, tokens(2)
+    )
     with pytest.raises(RuntimeError, match="a_0_0 was not scored by avar_rl's reward manager: reward.reward_manager"):
         score([bare], TEXT, step=1)
 

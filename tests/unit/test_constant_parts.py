@@ -10,7 +10,7 @@ from avar_rl.verl_plugin.scored_batch import ScoredBatch, ScoredResponse
 from avar_rl.verl_plugin.watch.constant_parts import STEPS, ConstantParts
 from avar_rl.verl_plugin.watch.metrics import reward_metrics
 from rewards.combine import Score, Values
-from rewards.sample import Sample
+from rewards.sample import AttentionSample
 
 WEIGHTS = {"accuracy": 1.0, "visual": 0.3, "format": 0.1, "judge": 0.0}
 GATES = {"visual": "accuracy"}
@@ -24,7 +24,7 @@ def step(*parts: Mapping[str, float | None], masked: bool = False) -> dict[str, 
         weighted = {n: 0.0 if n in closed else WEIGHTS.get(n, 1.0) * (v or 0.0) for n, v in raw.items()}
         scored = Values(raw, closed), Score(sum(weighted.values()), weighted)
         ids = torch.arange(number + 1)
-        responses.append(ScoredResponse(str(number), "a", Sample("q", "r", "6"), ids, *scored, masked=masked))
+        responses.append(ScoredResponse(str(number), "a", AttentionSample("q", "r", "6"), ids, *scored, masked=masked))
     weights = {name: WEIGHTS.get(name, 1.0) for name in parts[0]}
     return reward_metrics(ScoredBatch(1, tuple(responses), weights, {n: g for n, g in GATES.items() if n in weights}))
 

@@ -12,7 +12,7 @@ from avar_rl.verl_plugin.watch.grafana import PANELS, dashboard
 from avar_rl.verl_plugin.watch.metrics import reward_metrics
 from avar_rl.verl_plugin.watch.ray_metrics import gauge_of
 from rewards.combine import Score, Values
-from rewards.sample import Masses, Sample
+from rewards.sample import AttentionSample, Masses
 
 SHIPPED = Path(avar_rl.verl_plugin.__file__).parent / "watch" / "dashboards" / "avar_grafana.json"
 OURS = ("reward", "attention")  # families of our own curves; the others are verl's
@@ -39,7 +39,9 @@ def exported() -> dict[str, float]:
         weighted = {"accuracy": accuracy, "visual": 0.3 * visual * accuracy}
         masses = Masses(torch.rand(tokens, 4), torch.rand(tokens, 4))
         score = Score(accuracy * (1 + 0.3 * visual), weighted)
-        return ScoredResponse(uid, uid, Sample("q", "", "g"), torch.arange(tokens), values, score, masses)
+        return ScoredResponse(
+            uid, uid, AttentionSample("q", "", "g", masses=masses), torch.arange(tokens), values, score
+        )
 
     responses = (one("a", 1.0, 0.5, 3), one("a", 0.0, 0.4, 4), one("b", 1.0, 0.8, 9))
     return reward_metrics(ScoredBatch(1, responses, {"accuracy": 1.0, "visual": 0.3}, {"visual": "accuracy"}, layers=4))

@@ -125,10 +125,10 @@ def test_a_gate_behind_a_closed_gate_is_closed(own):
 def test_weight_zero_text_is_reported_and_attention_is_off_unless_measured():
     lines = parse_terms({"accuracy": 0, "visual": 0, "format": 0.5})
     rewards = RewardSet(lines)
-    assert list(rewards.weights) == ["accuracy", "format"] and not rewards.needs_attention
+    assert list(rewards.weights) == ["accuracy", "format"] and not rewards.needs
     assert rewards.combine(score(rewards)).total == 0.5
     measured = RewardSet(lines, measure_attention=True)
-    assert measured.needs_attention and measured.weights["visual"] == 0.0
+    assert measured.needs == {"masses"} and measured.weights["visual"] == 0.0
 
 
 @pytest.mark.parametrize("kind", ["def", "async def"])

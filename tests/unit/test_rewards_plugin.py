@@ -40,7 +40,7 @@ def test_a_file_anywhere_is_found_by_path(tmp_path):
     path = written(tmp_path, BRIEF + "\n@reward\nasync def other(sample: AttentionSample) -> float: ...\n")
     assert find("brief", path).name == "brief"
     other = find("other", path)  # several in one file
-    assert other.needs_attention and other.is_async
+    assert other.after_forward and other.needs == {"masses"} and other.is_async
     assert names_in(path) == ["brief", "other"]
 
 
@@ -62,7 +62,7 @@ def test_names_are_read_from_the_source_of_any_file(tmp_path):
 def test_what_is_shipped():
     assert set(shipped()) >= {"accuracy", "format", "visual", "length", "repetition", "judge"}
     found = {name: find(name) for name in shipped()}
-    assert [name for name, item in found.items() if item.needs_attention] == ["visual"]
+    assert [name for name, item in found.items() if item.after_forward] == ["visual"]
     assert found["visual"].gate == "accuracy" and found["judge"].is_async
 
 

@@ -12,7 +12,7 @@ from avar_rl.verl_plugin.config.settings import RolloutSettings
 from avar_rl.verl_plugin.scored_batch import ScoredBatch, ScoredResponse
 from avar_rl.verl_plugin.watch.record import RolloutRecorder, token_texts
 from rewards.combine import Score, Values
-from rewards.sample import Masses, Sample
+from rewards.sample import AttentionSample, Masses
 from tests.unit.rollout_samples import picture
 
 VOCABULARY = {1: b"I ", 2: b"see ", 3: "é".encode()[:1], 4: "é".encode()[1:], 5: b"<|im_end|>", 6: b"\xff"}
@@ -49,15 +49,18 @@ def test_single_tokens_are_decoded_once():
     assert calls == [[1], [2]]
 
 
+MASSES = Masses(torch.tensor([[0.1, 0.3], [0.5, 0.7]]), torch.tensor([[0.0, 0.2], [0.1, 0.1]]))
+SAMPLE = AttentionSample("<image>What?", "I see", "red", row_id="tiny-0", image_sizes=((96, 96),), masses=MASSES)
+
+
 def response(key: str, **changes) -> ScoredResponse:
     found = ScoredResponse(
         key=key,
         uid=key.split("_")[0],
-        sample=Sample("<image>What?", "I see", "red", row_id="tiny-0", image_sizes=((96, 96),)),
+        sample=SAMPLE,
         token_ids_T=torch.tensor([1, 2]),
         values=Values({"accuracy": 1.0, "visual": 0.5}),
         score=Score(1.15, {"accuracy": 1.0, "visual": 0.15}),
-        masses=Masses(torch.tensor([[0.1, 0.3], [0.5, 0.7]]), torch.tensor([[0.0, 0.2], [0.1, 0.1]])),
     )
     return replace(found, **changes)
 
@@ -105,7 +108,9 @@ def test_images_of_every_kind_become_paths(tmp_path):
 
 def test_without_masses_or_images_the_rest_is_recorded(tmp_path):
     fetch, asked = prompts_with({"bytes": picture("red")})
-    bare = response("a_0_0", masses=None, values=Values({"accuracy": None}), masked=True, error="why")
+    bare = response(
+        "a_0_0", sample=replace(SAMPLE, masses=None), values=Values({"accuracy": None}), masked=True, error="why"
+    )
     settings = RolloutSettings(dir=str(tmp_path), images=False)
     RolloutRecorder(settings).write(ScoredBatch(1, (bare,)), decode, fetch)
     (written,) = read_step(tmp_path / "step_000001.jsonl")

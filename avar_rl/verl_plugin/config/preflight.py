@@ -93,7 +93,7 @@ def check_family(config: DictConfig, stage: str, model: str) -> None:
 def _needs_masses(config: DictConfig, stage: str) -> bool:
     if stage == "sft":
         return settings.parse(settings.SFTSettings, config).guidance.enabled
-    return settings.parse(settings.GRPOSettings, config).reward_set().needs_attention
+    return settings.parse(settings.GRPOSettings, config).needs_masses()
 
 
 def check_stage(config: DictConfig, stage: str) -> None:

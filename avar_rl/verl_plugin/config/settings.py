@@ -11,6 +11,9 @@ from avar_rl.runtime.layers import Layers
 from avar_rl.runtime.settings import Count, Flag, NotNegative, Number, Positive, Whole, settings
 from avar_rl.runtime.settings import parse as parse_settings
 from rewards.combine import PAPER, RewardSet, Term, parse_terms
+from rewards.finding import need_masses
+from rewards.losses import ActorLossSet, LossTerm, parse_losses
+from rewards.weigh import TokenWeightSet, WeightTerm, parse_weights
 
 StageSettings = TypeVar("StageSettings")
 Profile = Literal["cpu", "gpu"]
@@ -103,6 +106,8 @@ class SFTSettings:
 class GRPOSettings:
     """`avar:` of a GRPO recipe.
 
+    token_weights: factors of the tokens' advantages (`rewards.weigh`).
+    losses: terms of the actor's loss beside the policy loss (`rewards.losses`).
     on_reward_error: where a reward fails, "stop" ends the run; with "mask" its response takes no part and is counted.
     on_missing: where a response does not arrive because its rollout or its reward worker raised, "stop" ends the run;
         "mask" trains on the others and counts it. The death of a worker ends the run either way.
@@ -110,6 +115,8 @@ class GRPOSettings:
 
     profile: Profile = "gpu"
     rewards: tuple[Term, ...] = PAPER
+    token_weights: tuple[WeightTerm, ...] = ()
+    losses: tuple[LossTerm, ...] = ()
     on_reward_error: Literal["stop", "mask"] = "stop"
     on_missing: Literal["stop", "mask"] = "stop"
     attention: AttentionSettings = field(default_factory=AttentionSettings)
@@ -122,6 +129,25 @@ class GRPOSettings:
         """The reward functions behind `rewards`. ValueError: one is unknown, does not import or has a bad option."""
         return RewardSet(self.rewards, measure_attention=self.attention.measure)
 
+    def token_weight_set(self) -> TokenWeightSet:
+        """The functions behind `token_weights`. ValueError: as for the rewards."""
+        return TokenWeightSet(self.token_weights)
+
+    def loss_set(self) -> ActorLossSet:
+        """The functions behind `losses`. ValueError: as for the rewards."""
+        return ActorLossSet(self.losses)
+
+    def step_needs(self) -> frozenset[str]:
+        """What rewards and token weights need to be measured before a step's advantages, of `rewards.finding.NEEDS`."""
+        return self.reward_set().needs | self.token_weight_set().needs
+
+    def needs_masses(self) -> bool:
+        """Whether attention masses are recorded anywhere."""
+        return need_masses(self.step_needs() | self.loss_set().needs)
+
+
+_LINES = {"rewards": parse_terms, "token_weights": parse_weights, "losses": parse_losses}
+
 
 def parse(cls: type[StageSettings], config: DictConfig) -> StageSettings:
     """The `avar:` block of a stage's configuration as a `SFTSettings` or `GRPOSettings`.
@@ -132,6 +158,6 @@ def parse(cls: type[StageSettings], config: DictConfig) -> StageSettings:
     if "avar" not in config:
         raise ValueError("the configuration has no `avar:` block; start from recipes/config/sft.yaml or grpo.yaml")
     values = OmegaConf.to_container(config.avar, resolve=True)
-    if cls is GRPOSettings and isinstance(values, dict) and "rewards" in values:
-        values["rewards"] = parse_terms(values["rewards"])
+    if cls is GRPOSettings and isinstance(values, dict):
+        values |= {key: parse_lines(values[key]) for key, parse_lines in _LINES.items() if key in values}
     return parse_settings(cls, values, "avar")

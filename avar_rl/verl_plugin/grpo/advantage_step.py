@@ -14,7 +14,7 @@ import torch
 from transfer_queue import KVBatchMeta
 
 from avar_rl.verl_plugin.config.settings import GroupSettings, GRPOSettings
-from avar_rl.verl_plugin.engine import MASS_COLUMNS
+from avar_rl.verl_plugin.forward.request import MASS_COLUMNS
 from avar_rl.verl_plugin.grpo import advantages
 from avar_rl.verl_plugin.grpo.arrivals import require_images, require_whole
 from avar_rl.verl_plugin.grpo.queue import Rows, real_rows
@@ -23,7 +23,7 @@ from avar_rl.verl_plugin.scored_batch import ScoredBatch
 from avar_rl.verl_plugin.watch.metrics import reward_metrics
 from avar_rl.verl_plugin.watch.record import RolloutRecorder
 from rewards.combine import RewardSet
-from rewards.sample import Masses
+from rewards.sample import Masses, Tokens
 
 Decode = Callable[..., str]  # a tokenizer's
 LOG_PROBS = ("rollout_log_probs", "old_log_probs")  # the rollout's, and the actor's before the step
@@ -37,6 +37,7 @@ def compute_advantages(
     step: int,
     settings: GRPOSettings,
     rewards: RewardSet,
+    with_masses: bool,
     recorder: RolloutRecorder,
     decode: Decode,
     image_start: int,
@@ -48,6 +49,7 @@ def compute_advantages(
         batch: the step's rows, after the rollout and the old-log-prob pass.
         metrics: the step's curves, which are added to.
         stock: verl's own step from `rm_scores` to `advantages`.
+        with_masses: attention masses were recorded.
         image_start: the token that an image begins with in a prompt.
         by_std: whether advantages by part are divided by the group's standard deviation.
 
@@ -57,7 +59,7 @@ def compute_advantages(
     """
     started = time.perf_counter()
     rows = real_rows(batch)
-    arrived = _arrived(rows, decode, step, with_masses=rewards.needs_attention)
+    arrived = _arrived(rows, decode, step, with_masses=with_masses)
     scored = score(arrived, rewards, step=step, on_error=settings.on_reward_error)
     _check_images(rows, scored, image_start)
     _write_totals(rows, batch, scored)
@@ -80,7 +82,7 @@ def compute_advantages(
 def _arrived(rows: Rows, decode: Decode, step: int, with_masses: bool) -> list[Arrived]:
     """Every response of the step as it lies in the queue. MissingResponsesError: see `require_whole`."""
     mass_columns = MASS_COLUMNS if with_masses else ()
-    data = rows.read(["uid", "responses", "response_mask", "extra_fields", *LOG_PROBS, *mass_columns])
+    data = rows.read(["uid", "responses", "response_mask", "extra_fields", "entropy", *LOG_PROBS, *mass_columns])
     masses: list[Masses | None] = [None] * len(rows.keys)
     ids, flat = data.tensors("responses"), {name: data.tensors(name) for name in mass_columns}
     log_probs = {name: data.tensors(name) for name in LOG_PROBS}
@@ -90,10 +92,11 @@ def _arrived(rows: Rows, decode: Decode, step: int, with_masses: bool) -> list[A
             Masses(*(values.reshape(len(ids_T), -1) for values in pair))
             for ids_T, *pair in zip(ids, *flat.values(), strict=True)
         ]
+    tokens = [Tokens(*pair) for pair in zip(log_probs["old_log_probs"], data.tensors("entropy"), strict=True)]
     masks = [mask_T.bool() for mask_T in data.tensors("response_mask")]
     texts = [decode(ids_T, skip_special_tokens=True) for ids_T in ids]
     uids, extra_fields = data.objects("uid"), data.objects("extra_fields")
-    columns = zip(rows.keys, uids, texts, ids, masks, extra_fields, masses, strict=True)
+    columns = zip(rows.keys, uids, texts, ids, masks, extra_fields, tokens, masses, strict=True)
     return [Arrived(*column) for column in columns]
 
 

@@ -69,11 +69,10 @@ def checked(recipe_path: str, overrides: list[str]) -> tuple[DictConfig, GRPOSet
     config = recipe.load(recipe_path, overrides, stage="grpo")
     paths.make_absolute(config)
     ours = settings.parse(settings.GRPOSettings, config)
-    rewards = ours.reward_set()
-    if rewards.needs_attention:
+    if ours.needs_masses():
         recipe.refuse_lost_masses(config)
     recipe.check_grpo(config)
-    recipe.check_groups(config, ours.groups, rewards.weights)
+    recipe.check_groups(config, ours.groups, ours.reward_set().weights)
     lora.check_lora(config.actor_rollout_ref.model, rollout=True)
     return config, ours
 

@@ -9,14 +9,17 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from avar_rl.verl_plugin.grpo.text_score import TEXT_SCORE, TextScore
 from avar_rl.verl_plugin.scored_batch import ScoredBatch, ScoredResponse, undecided
 from rewards.combine import RewardError, RewardSet
-from rewards.sample import AttentionSample, Masses
+from rewards.finding import need_masses
+from rewards.sample import AttentionSample, Masses, Tokens
+
+Measured = TypeVar("Measured", Masses, Tokens)
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Arrived:
     response: the decoded text, without special tokens.
     mask_T: bool, the tokens that the policy wrote.
     extra_fields: verl's, with the reward worker's `TextScore` in them.
+    tokens: of all T tokens.
     masses: of all T tokens; None where nothing was recorded.
     """
 
@@ -36,6 +40,7 @@ class Arrived:
     token_ids_T: Tensor
     mask_T: Tensor
     extra_fields: Mapping[str, Any]
+    tokens: Tokens
     masses: Masses | None = None
 
 
@@ -50,17 +55,15 @@ def score(arrived: Sequence[Arrived], rewards: RewardSet, *, step: int, on_error
         RuntimeError: a response was not scored by our reward manager, or nothing was recorded.
     """
     scores = [_text_score(response) for response in arrived]
-    masses: list[Masses] = []
-    if rewards.needs_attention:
-        masses = _own_masses(arrived)
-        scores = _score_attention(rewards, _attention_samples(arrived, scores, masses), scores)
+    masses = _own_masses(arrived, need_masses(rewards.needs))
+    samples = _attention_samples(arrived, scores, masses)
+    if rewards.after_forward:
+        scores = _score_attention(rewards, samples, scores)
     if on_error == "stop" and (failed := [scored.error for scored in scores if scored.error]):
         raise RewardError(f"{len(failed)} responses of step {step} could not be scored; the first:\n{failed[0]}")
-    layers = masses[0].image_TL.shape[1] if masses else 0
-    responses = [
-        _scored(response, scored, masses[i] if masses else None, rewards)
-        for i, (response, scored) in enumerate(zip(arrived, scores, strict=True))
-    ]
+    layers = masses[0].image_TL.shape[1] if masses and masses[0] else 0
+    triples = zip(arrived, samples, scores, strict=True)
+    responses = [_scored(response, sample, scored, rewards) for response, sample, scored in triples]
     return ScoredBatch(step, tuple(responses), rewards.weights, rewards.gates, layers)
 
 
@@ -77,21 +80,27 @@ def _text_score(response: Arrived) -> TextScore:
     return replace(scored, sample=replace(scored.sample, response=response.response, response_tokens=tokens))
 
 
-def _own_masses(arrived: Sequence[Arrived]) -> list[Masses]:
-    """The masses of the tokens that the policy wrote. RuntimeError: nothing was recorded."""
-    found = []
+def _own_masses(arrived: Sequence[Arrived], needed: bool) -> list[Masses | None]:
+    """The masses of the tokens that the policy wrote. RuntimeError: they are needed, and nothing was recorded."""
+    found: list[Masses | None] = []
     for response in arrived:
-        if response.masses is None:
+        if response.masses is None and needed:
             raise RuntimeError(f"the actor's forward recorded no span masses of response {response.key}")
-        mask_T = response.mask_T
-        found.append(Masses(response.masses.image_TL[mask_T], response.masses.system_TL[mask_T]))
-    if found and not any(bool((masses.system_TL > 0).any()) for masses in found):
+        found.append(response.masses and _rows(response.masses, response.mask_T))
+    if needed and found and not any(bool((masses.system_TL > 0).any()) for masses in found if masses):
         raise RuntimeError("the actor's forward recorded no span masses at all; attention rewards would be constants")
     return found
 
 
+def _rows(of_tokens: Measured, mask_T: Tensor) -> Measured:
+    """The same of the tokens that a mask names."""
+    measured = vars(of_tokens).items()
+    columns: dict[str, Any] = {name: None if column is None else column[mask_T] for name, column in measured}
+    return type(of_tokens)(**columns)
+
+
 def _attention_samples(
-    arrived: Sequence[Arrived], scores: Sequence[TextScore], masses: Sequence[Masses]
+    arrived: Sequence[Arrived], scores: Sequence[TextScore], masses: Sequence[Masses | None]
 ) -> list[AttentionSample]:
     groups: dict[str, list[int]] = {}
     for i, response in enumerate(arrived):
@@ -99,8 +108,9 @@ def _attention_samples(
     samples = []
     for i, (response, scored) in enumerate(zip(arrived, scores, strict=True)):
         group = groups[response.uid]
-        seen = {"masses": masses[i], "group": tuple(masses[j] for j in group), "position": group.index(i)}
-        samples.append(AttentionSample(**vars(scored.sample), **seen))
+        seen = {"masses": masses[i], "group": tuple(m for j in group if (m := masses[j])), "position": group.index(i)}
+        tokens = _rows(response.tokens, response.mask_T)
+        samples.append(AttentionSample(**vars(scored.sample), **seen, tokens=tokens))
     return samples
 
 
@@ -124,15 +134,14 @@ def _score_attention(
         return thread.submit(asyncio.run, every()).result()
 
 
-def _scored(response: Arrived, scored: TextScore, masses: Masses | None, rewards: RewardSet) -> ScoredResponse:
+def _scored(response: Arrived, sample: AttentionSample, scored: TextScore, rewards: RewardSet) -> ScoredResponse:
     return ScoredResponse(
         key=response.key,
         uid=response.uid,
-        sample=scored.sample,
+        sample=sample,
         token_ids_T=response.token_ids_T[response.mask_T],
         values=scored.values,
         score=rewards.combine(scored.values),
-        masses=masses,
         masked=bool(scored.error) or undecided(scored.values),
         error=scored.error,
     )

@@ -16,7 +16,7 @@ from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
 from avar_rl.attention.roles import Markup
 from avar_rl.runtime.console import tell
 from avar_rl.verl_plugin.config.settings import GRPOSettings, parse
-from avar_rl.verl_plugin.engine import MASS_REQUEST
+from avar_rl.verl_plugin.forward.request import REQUEST, ForwardRequest
 from avar_rl.verl_plugin.grpo.advantage_step import compute_advantages
 from avar_rl.verl_plugin.grpo.arrivals import share_missing
 from avar_rl.verl_plugin.grpo.guard import CHECKED_STEPS, check_agreement
@@ -27,6 +27,7 @@ from avar_rl.verl_plugin.watch import console
 from avar_rl.verl_plugin.watch.constant_parts import ConstantParts
 from avar_rl.verl_plugin.watch.ray_metrics import MetricsExporter
 from avar_rl.verl_plugin.watch.record import RolloutRecorder
+from rewards.finding import need_masses
 
 NOTHING_ARRIVED = "no materializable trajectories"  # of verl's error (replay_buffer.py:511)
 
@@ -37,6 +38,7 @@ class AnchoredGRPOTrainer(StoppableTrainer):
     def __init__(self, config):
         self.settings: GRPOSettings = parse(GRPOSettings, config)
         self.rewards = self.settings.reward_set()
+        self.records_masses = need_masses(self.settings.step_needs())
         self.watchdog = Watchdog(self.settings.guard.step_minutes, leave_words=last_words.leave)
         self.recorder = RolloutRecorder(self.settings.rollouts)
         self.constant_parts = ConstantParts(self.rewards.weights, self.rewards.gates)
@@ -90,10 +92,10 @@ class AnchoredGRPOTrainer(StoppableTrainer):
         return super()._balance_batch(batch, metrics, *args, **kwargs)
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
-        if self.rewards.needs_attention:
-            _extra_info(batch)[MASS_REQUEST] = self.settings.attention
+        if self.records_masses:
+            _extra_info(batch)[REQUEST] = ForwardRequest(self.settings.attention)
         batch = super()._compute_old_log_prob(batch, metrics)
-        _extra_info(batch).pop(MASS_REQUEST, None)
+        _extra_info(batch).pop(REQUEST, None)
         if self._agreements < CHECKED_STEPS:
             dtype = self.config.actor_rollout_ref.rollout.dtype
             check_agreement(metrics, self.settings.guard, dtype, self.global_steps)
@@ -108,6 +110,7 @@ class AnchoredGRPOTrainer(StoppableTrainer):
             step=self.global_steps,
             settings=self.settings,
             rewards=self.rewards,
+            with_masses=self.records_masses,
             recorder=self.recorder,
             decode=self.tokenizer.decode,
             image_start=self._image_start,

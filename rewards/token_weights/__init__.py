@@ -1,0 +1,1 @@
+"""The token weights that come with avar_rl, one file each."""
