@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import random
 import re
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -104,12 +105,13 @@ class Choice:
         Raises:
             ValueError: an unknown source, a source without pass rates, or one of which nothing is left.
         """
-        sources = self._sources({rows[place].source for place in train})
+        there: dict[str, list[int]] = defaultdict(list)
+        for place in train:
+            there[rows[place].source].append(place)
         kept: dict[str, list[int]] = {}
-        for source in sources:
-            measured = [place for place in train if rows[place].source == source]
-            kept[source] = [place for place in measured if self.keeps(rows[place])]
-            if self.needs_pass_rates and all(rows[place].pass_rate is None for place in measured):
+        for source in self._sources(there):
+            kept[source] = [place for place in there[source] if self.keeps(rows[place])]
+            if self.needs_pass_rates and all(rows[place].pass_rate is None for place in there[source]):
                 option = "--keep-pass" if self.keep_pass else "--curriculum"
                 raise ValueError(f"{option}: no training row of {source} has a pass rate; {MEASURE}")
         chosen = sorted(place for places in kept.values() for place in places)

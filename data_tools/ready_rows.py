@@ -5,8 +5,10 @@ Every column and key of the rows is kept; `extra_info.index` and `extra_info.spl
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from avar_rl.runtime.files import parquet_faults
@@ -118,13 +120,19 @@ def _sources_table(facts: Sequence[RowFacts], train: Sequence[int], chosen: Sequ
         text=("source",),
         title="training rows by source; pass rate: mean of those chosen",
     )
-    for source in sorted({facts[place].source for place in train}):
-        there = [facts[place] for place in train if facts[place].source == source]
-        taken = [facts[place] for place in chosen if facts[place].source == source]
-        unknown = sum(row.pass_rate is None for row in there)
-        out = sum(row.pass_rate is not None and not choice.keeps(row) for row in there)
-        rates = [row.pass_rate for row in taken if row.pass_rate is not None]
-        mean = f"{sum(rates) / len(rates):.3f}" if rates else "-"
-        counts = map(str, (len(there), unknown, out, len(taken)))
-        found.add_row(cut(source), *counts, f"{len(taken) / len(chosen):.1%}", mean)
+    there, taken = _by_source(facts, train), _by_source(facts, chosen)
+    for source, rows in sorted(there.items()):
+        unknown = sum(row.pass_rate is None for row in rows)
+        out = sum(row.pass_rate is not None and not choice.keeps(row) for row in rows)
+        rates = [row.pass_rate for row in taken[source] if row.pass_rate is not None]
+        mean = f"{fmean(rates):.3f}" if rates else "-"
+        counts = map(str, (len(rows), unknown, out, len(taken[source])))
+        found.add_row(cut(source), *counts, f"{len(taken[source]) / len(chosen):.1%}", mean)
+    return found
+
+
+def _by_source(facts: Sequence[RowFacts], places: Sequence[int]) -> dict[str, list[RowFacts]]:
+    found: dict[str, list[RowFacts]] = defaultdict(list)
+    for place in places:
+        found[facts[place].source].append(facts[place])
     return found
