@@ -52,7 +52,8 @@ class Findings:
 
     `repeats` are ids of rows whose text, gold (response, in chat rows) and images are those of an earlier one;
     `near_repeats` of others whose images are near-duplicates only, as `data_tools.convert` finds them. `text_only` are
-    (id, gold) of rows whose gold only its own text can match.
+    (id, gold) of rows whose gold only its own text can match. `pass_rates`: of every row, None where none was
+    measured.
     """
 
     counts: dict[str, Counter[str]] = field(default_factory=dict)
@@ -61,6 +62,7 @@ class Findings:
     repeats: list[str] = field(default_factory=list)
     near_repeats: list[str] = field(default_factory=list)
     text_only: list[tuple[str, str]] = field(default_factory=list)
+    pass_rates: list[float | None] = field(default_factory=list)
     sheet: list[SheetEntry] = field(default_factory=list)
     rows: int = 0
 
@@ -83,6 +85,7 @@ def _enter_text(row: InspectedRow, findings: Findings) -> None:
             findings.count(what, value)
     if not row.faults and is_text_only(row.gold):
         findings.text_only.append((row.id, row.gold or ""))
+    findings.pass_rates.append(row.pass_rate)
     findings.count("options", len(row.options))
     if row.gold is not None:
         findings.count("right answers", 1 + len(row.other_golds))
@@ -184,6 +187,7 @@ def quantiles(values: Sequence[int]) -> list[int]:
 def print_findings(findings: Findings, path: Path) -> None:
     """Prints counts, measures, some rows, repeats and faults."""
     from avar_rl.runtime.tables import console, cut, table
+    from data_tools.pass_rates import histogram
 
     counts = table(("what", "value", "rows"), text=("what", "value"), title=f"{path.name}: {findings.rows} rows")
     for what, counter in findings.counts.items():
@@ -200,6 +204,8 @@ def print_findings(findings: Findings, path: Path) -> None:
         golds = " | ".join([entry.row.gold or "", *entry.row.other_golds])
         rows.add_row(cut(entry.row.id), cut(entry.row.text), cut(golds))
     console().print(counts, measures, rows)
+    if any(rate is not None for rate in findings.pass_rates):
+        console().print(histogram(findings.pass_rates))
     nearly = "repeat an earlier one with nearly its images"
     for ids, what in ((findings.repeats, "repeat an earlier one"), (findings.near_repeats, nearly)):
         if ids:

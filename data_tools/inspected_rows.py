@@ -11,6 +11,7 @@ from typing import Any
 from data_tools.convert.pipeline import gold_kind
 from data_tools.formats.rows import IMAGE_PLACEHOLDER, parquet_columns, parquet_rows, row_format
 from data_tools.formats.sample import COLUMNS, DataSample, read_samples
+from data_tools.pass_rates import row_pass_rate
 from data_tools.validate import check_text, check_types, gold_of_chat, row_id
 from rewards.sample import row_options, row_other_golds
 
@@ -23,7 +24,8 @@ class InspectedRow:
 
     `text` is what the user says, the question and its options; `prompt` are the turns before the model's; `images` are
     encoded files, or paths relative to the folder of the file. `source`, `kind` and `gold_kind` are empty where the row
-    does not say them, `gold` and `response` None where it has none. `faults` say what is wrong with it, images aside.
+    does not say them, `gold`, `response` and `pass_rate` None where it has none. `faults` say what is wrong with it,
+    images aside.
     """
 
     id: str
@@ -37,6 +39,7 @@ class InspectedRow:
     options: Sequence[str] = ()
     other_golds: Sequence[str] = ()
     response: str | None = None
+    pass_rate: float | None = None
     faults: Sequence[str] = ()
 
 
@@ -97,6 +100,7 @@ def _of_rl(id: str, row: dict[str, Any], images: Sequence[Any]) -> InspectedRow:
         gold_kind=extra.get("gold_kind") or gold_kind(gold, options),
         options=options,
         other_golds=row_other_golds(extra),
+        pass_rate=row_pass_rate(extra),
     )
 
 

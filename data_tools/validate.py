@@ -22,6 +22,7 @@ from avar_rl.runtime.images import decoder_faults, open_image
 from avar_rl.runtime.pixels import MAX_RATIO
 from data_tools.formats.markup import markup_fault
 from data_tools.formats.rows import IMAGE_PLACEHOLDER, row_format, write_rows
+from data_tools.pass_rates import row_pass_rate
 from data_tools.text_only import is_text_only, text_only_line
 from rewards.sample import row_options, row_other_golds
 
@@ -204,10 +205,11 @@ def _check_gold(gold: str | None, check_gold: CheckGold, where: str) -> list[str
     return []
 
 
-def _check_lists(row: Row, check_gold: CheckGold) -> list[str]:
+def _check_extra(row: Row, check_gold: CheckGold) -> list[str]:
     try:
         row_options(row.get("extra_info"))
         others = row_other_golds(row.get("extra_info"))
+        row_pass_rate(row.get("extra_info"))
     except ValueError as error:
         return [str(error)]
     return [fault for gold in others for fault in _check_gold(gold, check_gold, "extra_info.other_golds")]
@@ -242,7 +244,7 @@ def check_text(row: Row, check_gold: CheckGold, tokenizer: Any = None) -> list[s
             faults += _check_gold(gold_of_chat(turns), check_gold, "<answer></answer> of the last assistant turn")
     if not chat:
         gold = (row["reward_model"] or {}).get("ground_truth")
-        faults += _check_gold(gold, check_gold, "reward_model.ground_truth") + _check_lists(row, check_gold)
+        faults += _check_gold(gold, check_gold, "reward_model.ground_truth") + _check_extra(row, check_gold)
     return faults + _check_names(row)
 
 
@@ -314,7 +316,7 @@ def run(path: Path, model: str, max_length: int, overlong: str, out: Path | None
         print(f"{path}: all {report.rows} rows are over the limit of {max_length} tokens; raise the limit")
         return 1
     if out is not None:
-        write_rows([rows[index] for index in report.kept], out)
+        write_rows([rows[index] for index in report.kept], out, like=[path])
         print(f"{out}: {len(report.kept)} rows written")
     return 0
 

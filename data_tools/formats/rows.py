@@ -1,7 +1,8 @@
 """verl's two parquet row formats.
 
 RL row:   data_source, prompt [{role, content}], images [{bytes}], ability, reward_model {style, ground_truth},
-          extra_info {index, split, id, kind, gold_kind, question, options [str], other_golds [str]}
+          extra_info {index, split, id, kind, gold_kind, question, options [str], other_golds [str]},
+          and, where `avar difficulty` has measured them, pass_rate and pass_samples
 chat row: messages [{role, content}], images [{bytes}], id
 Each image of a row stands as one `<image>` in the user's text; a row without images has `images = []`.
 """
@@ -134,6 +135,27 @@ def _schema(form: RowFormat) -> pa.Schema:
     )
 
 
+def joined_schema(paths: Sequence[str | Path], also: pa.Schema) -> pa.Schema:
+    """A schema that holds the rows of all these parquet files, with the columns and keys of `also` beside their own.
+
+    Raises:
+        ValueError: a column or key has another type in one file than in another (names the file).
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    found = pa.schema([])
+    for path in paths:
+        with parquet_faults(path):
+            schema = pq.read_schema(path).remove_metadata()  # pandas' and datasets' say what columns there were
+        try:
+            found = pa.unify_schemas([found, schema], promote_options="permissive")
+            pa.unify_schemas([found, also], promote_options="permissive")
+        except pa.ArrowException as error:
+            raise ValueError(f"{path}: a column is of another type than elsewhere ({error})") from error
+    return pa.unify_schemas([found, also], promote_options="permissive")
+
+
 class BatchWriter(Generic[T]):
     """Writes a parquet file with an `images` column, at most `BATCH_ROWS` rows or `BATCH_BYTES` of images in memory.
 
@@ -171,7 +193,7 @@ class BatchWriter(Generic[T]):
         """Adds one row to the file."""
         row = self._as_row(value)
         self._batch.append(row)
-        self._bytes += sum(len(image["bytes"] or b"") for image in row["images"])
+        self._bytes += sum(len((image or {}).get("bytes") or b"") for image in row["images"] or ())
         self.rows += 1
         if self._bytes >= BATCH_BYTES or len(self._batch) >= BATCH_ROWS:
             self._flush()
@@ -193,7 +215,7 @@ def _leaves(schema: pa.Schema) -> list[str]:
     import pyarrow as pa
 
     def below(name: str, kind: Any) -> list[str]:
-        if pa.types.is_list(kind):
+        if pa.types.is_list(kind) or pa.types.is_large_list(kind):
             return below(f"{name}.list.element", kind.value_type)
         if pa.types.is_struct(kind):
             return [leaf for field in kind for leaf in below(f"{name}.{field.name}", field.type)]
@@ -202,20 +224,23 @@ def _leaves(schema: pa.Schema) -> list[str]:
     return [leaf for field in schema for leaf in below(field.name, field.type)]
 
 
-def row_writer(form: RowFormat, path: str | Path) -> BatchWriter[dict[str, Any]]:
-    """A writer of RL or chat rows. Its explicit schema keeps `images` typed where all rows are text-only."""
-    return BatchWriter(path, _schema(form), dict)
+def row_writer(form: RowFormat, path: str | Path, like: Sequence[str | Path] = ()) -> BatchWriter[dict[str, Any]]:
+    """A writer of RL or chat rows. Its explicit schema keeps `images` typed where all rows are text-only.
+
+    like: parquet files from which rows come; their own columns and keys are kept, too.
+    """
+    return BatchWriter(path, joined_schema(like, _schema(form)), dict)
 
 
-def write_rows(rows: Sequence[dict[str, Any]], path: str | Path) -> None:
-    """Writes RL or chat rows as a parquet file, whole or not at all.
+def write_rows(rows: Sequence[dict[str, Any]], path: str | Path, like: Sequence[str | Path] = ()) -> None:
+    """Writes RL or chat rows as a parquet file, whole or not at all; `like` as for `row_writer`.
 
     Raises:
         ValueError: there are no rows, or they lack columns of both formats.
     """
     if not rows:
         raise ValueError(f"{path}: no rows to write")
-    with row_writer(row_format(rows[0], path), path) as writer:
+    with row_writer(row_format(rows[0], path), path, like) as writer:
         for row in rows:
             writer.add(row)
 

@@ -86,6 +86,24 @@ def test_verl_reads_the_files(tmp_path):
     assert data[1]["images"] == []
 
 
+def test_columns_and_keys_that_rows_bring_are_kept(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    own = COUNT | {"weight": 0.5, "extra_info": COUNT["extra_info"] | {"pass_rate": 0.25}}
+    images = pa.large_list(pa.struct([("bytes", pa.large_binary()), ("path", pa.large_string())]))
+    table = pa.Table.from_pylist([own])
+    table = table.set_column(2, "images", pa.array([own["images"]], images))  # as polars types it
+    table = table.replace_schema_metadata({"huggingface": '{"info": {"features": {}}}'})
+    pq.write_table(table, tmp_path / "own.parquet")
+    write_rows([TEXT_ONLY], tmp_path / "plain.parquet")
+    write_rows([own, TEXT_ONLY], tmp_path / "out.parquet", like=[tmp_path / "own.parquet", tmp_path / "plain.parquet"])
+    first, second = read_parquet(tmp_path / "out.parquet")
+    assert first == own | {"images": [{"bytes": b"png", "path": None}]}
+    assert second == TEXT_ONLY | {"weight": None, "extra_info": TEXT_ONLY["extra_info"] | {"pass_rate": None}}
+    assert pq.read_schema(tmp_path / "out.parquet").metadata is None  # which would say what columns there were
+
+
 def test_a_choice_keeps_its_options():
     from rewards.sample import row_options
 

@@ -143,6 +143,17 @@ def test_overlong_rows_are_dropped_where_asked_and_counted(tmp_path, model, caps
     assert "all 1 rows are over the limit" in capsys.readouterr().out
 
 
+def test_what_is_kept_of_a_row_is_all_of_it(tmp_path, model):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    own = RL | {"note": "mine", "extra_info": RL["extra_info"] | {"pass_rate": 0.5}}
+    pq.write_table(pa.Table.from_pylist([own]), tmp_path / "own.parquet")
+    argv = [str(tmp_path / "own.parquet"), "--model", str(model), "--max-length", "100"]
+    assert main([*argv, "--out", str(tmp_path / "kept.parquet")]) == 0
+    assert read_parquet(tmp_path / "kept.parquet") == [own]
+
+
 def test_dropping_needs_an_output_file(tmp_path, model):
     with pytest.raises(SystemExit):
         run(tmp_path, model, [RL], "--overlong", "drop")
