@@ -53,26 +53,29 @@ def overlay(picture, attention_hw: Tensor, title: str, path: Path) -> None:
 
 
 def scatter(found: Dependence, layers: Sequence[int], path: Path) -> None:
-    """Draws what a blind pass found as one PNG: tokens, samples, and layers.
+    """Draws what a blind pass found as one PNG of four parts.
 
-    Tokens: image mass against dependence, one point each. Samples: VAS against mean dependence, where there is VAS.
-    Layers: the correlation of image mass with dependence over tokens, with its 95 % interval.
+    Tokens: image mass of the token, and of the query before it, against dependence, one point each. Samples: VAS
+    against mean dependence, where there is VAS. Layers: the correlation of image mass with dependence over tokens, with
+    its 95 % interval.
     """
     pyplot, points = file_pyplot(), found.points
-    figure, axes = pyplot.subplots(1, 3, figsize=(15, 4.5), layout="constrained")
-    masses_K = points.masses_KL["image_mass"].mean(1)
-    axes[0].axhline(0, color="grey", linewidth=0.8)
-    axes[0].scatter(masses_K, points.dependence_K, s=6, alpha=0.35, linewidths=0)
-    axes[0].set(title=_title("tokens", found.masses["image_mass"]), xlabel="image mass, mean over layers and heads")
-    _samples(axes[1], found)
-    for axis in axes[:2]:
-        axis.set_ylabel("dependence: log p(clean) - log p(blind), nats")
-    axes[2].axhline(0, color="grey", linewidth=0.8)
+    figure, axes = pyplot.subplots(2, 2, figsize=(11, 9), layout="constrained")
+    for axis, (name, title) in zip(axes[0], MASSES.items(), strict=True):
+        axis.axhline(0, color="grey", linewidth=0.8)
+        axis.scatter(points.masses_KL[name].mean(1), points.dependence_K, s=6, alpha=0.35, linewidths=0)
+        axis.set(title=_title("tokens", found.masses[name]), xlabel=f"{title}, mean over layers and heads")
+    _samples(axes[1, 0], found)
+    for axis in axes.flat[:3]:
+        axis.set_ylabel("log p(clean) - log p(blind), nats")
+    by_layer = axes[1, 1]
+    by_layer.axhline(0, color="grey", linewidth=0.8)
     for name, title in MASSES.items():
-        _line(axes[2], layers, [layer.pearson for layer in found.masses_L[name]], title)
-    axes[2].set(title="layers", xlabel="layer", ylabel="Pearson's correlation with dependence, over tokens")
-    axes[2].xaxis.get_major_locator().set_params(integer=True)
-    axes[2].legend()
+        _line(by_layer, layers, [layer.pearson for layer in found.masses_L[name]], title)
+    by_layer.set(title="layers", xlabel="layer", ylabel="Pearson's correlation with dependence, over tokens")
+    by_layer.xaxis.get_major_locator().set_params(integer=True)
+    by_layer.legend()
+    figure.suptitle("causal visual dependence of response tokens, and their attention")
     save_figure(figure, path)
 
 
