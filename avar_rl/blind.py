@@ -4,7 +4,7 @@ What a response's tokens lose by it is their causal visual dependence,
 
     dependence_t = log p(y_t | x, image, y_<t) - log p(y_t | x, masked image, y_<t),
 
-which VPPO (arXiv 2510.09285) weighs tokens by and PAPO (arXiv 2507.06448) trains on. Both mask patches of the image
+which VPPO (arXiv 2510.09285) weighs tokens by and PAPO (arXiv 2507.06448) trains on. PAPO masks squares of the image
 before it is resized; here rows of `pixel_values` are masked, after it, where a row is exactly one patch of the vision
 tower. Black rows equal black patches of the resized image (within 1e-6: tests/numerics/test_blind.py).
 
