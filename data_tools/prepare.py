@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_tools.convert.sources.columns import INDEX_HELP, INDEXES, SEVERAL, SEVERAL_HELP, Columns
+from data_tools.convert.sources.columns import EVIDENCE_HELP, INDEX_HELP, INDEXES, SEVERAL, SEVERAL_HELP, Columns
 from data_tools.formats.markup import MARKUP_HELP
 from data_tools.formats.rows import chat_row, rl_row, row_writer
 from data_tools.formats.sample import DataSample, SampleWriter, is_sample_file, read_samples
@@ -116,6 +116,7 @@ def write_splits(
                 gold_kind=sample.gold_kind,
                 options=sample.options,
                 other_golds=sample.other_golds,
+                evidence=sample.evidence,
                 index=rl[name].rows,
                 split=files[name],
             )
@@ -162,6 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--answer-index", choices=INDEXES, default="detect", help=INDEX_HELP)
     parser.add_argument("--several-answers", choices=SEVERAL, default="reject", help=SEVERAL_HELP)
     parser.add_argument("--response-column", help="worked response for SFT: <think>…</think><answer>…</answer>")
+    parser.add_argument("--evidence-column", help=EVIDENCE_HELP)
     parser.add_argument("--markup", choices=("reject", "escape"), default="reject", help=MARKUP_HELP)
     parser.add_argument("--split", default="train", help="split of a hub data set to read (default train)")
     parser.add_argument("--val-rows", type=int, default=200)
