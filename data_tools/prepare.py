@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from data_tools.choice import Choice, Split, parse_mix, parse_range
-from data_tools.convert.sources.columns import INDEX_HELP, INDEXES, SEVERAL, SEVERAL_HELP, Columns
+from data_tools.convert.sources.columns import EVIDENCE_HELP, INDEX_HELP, INDEXES, SEVERAL, SEVERAL_HELP, Columns
 from data_tools.formats.markup import MARKUP_HELP
 from data_tools.formats.rows import chat_row, rl_row, row_writer
 from data_tools.formats.sample import DataSample, SampleWriter, is_sample_file, read_samples
@@ -90,6 +90,7 @@ def write_splits(
                 gold_kind=sample.gold_kind,
                 options=sample.options,
                 other_golds=sample.other_golds,
+                evidence=sample.evidence,
                 index=rl[name].rows,
                 split=FILES[name],
             )
@@ -170,6 +171,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--answer-index", choices=INDEXES, default="detect", help=INDEX_HELP)
     parser.add_argument("--several-answers", choices=SEVERAL, default="reject", help=SEVERAL_HELP)
     parser.add_argument("--response-column", help="worked response for SFT: <think>…</think><answer>…</answer>")
+    parser.add_argument("--evidence-column", help=EVIDENCE_HELP)
     parser.add_argument("--markup", choices=("reject", "escape"), default="reject", help=MARKUP_HELP)
     parser.add_argument("--split", default="train", help="split of a hub data set to read (default train)")
     parser.add_argument("--val-rows", type=int, help="rows held out for validation (default 200; of RL rows 0)")

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from avar_rl.runtime.evidence import Evidence, EvidenceError, evidence_faults, read_evidence
 from avar_rl.runtime.files import read_parquet
 from avar_rl.runtime.images import decoder_faults, open_image
 from avar_rl.runtime.pixels import MAX_RATIO
@@ -163,7 +164,17 @@ def check_types(row: Row) -> list[str]:
         value = row.get(name)
         if value is not None and not (isinstance(value, list) and all(isinstance(e, dict | None) for e in value)):
             faults.append(f"`{name}` is a {type(value).__name__}; it must be a list of {{{entries}}}")
-    return faults
+    if faults:
+        return faults
+    try:
+        _evidence(row)
+    except EvidenceError as error:
+        return [str(error)]
+    return []
+
+
+def _evidence(row: Row) -> Evidence:
+    return read_evidence((row.get("extra_info") or {}).get("evidence"))
 
 
 def check_turns(turns: list[Turn] | None, column: str, tokenizer: Any = None) -> list[str]:
@@ -226,6 +237,15 @@ def _check_names(row: Row) -> list[str]:
     ]
 
 
+def check_evidence(row: Row, sizes: Sequence[tuple[int, int]]) -> list[str]:
+    """What is wrong with the evidence boxes of a row whose columns have the right types.
+
+    Args:
+        sizes: (height, width) in pixels of all images of the row.
+    """
+    return evidence_faults(_evidence(row), [(width, height) for height, width in sizes])
+
+
 def check_text(row: Row, check_gold: CheckGold, tokenizer: Any = None) -> list[str]:
     """What is wrong with an RL or chat row whose columns have the right types, apart from the images themselves: turns,
     markup in them, places of images, gold answer, options, names.
@@ -256,6 +276,7 @@ def check_row(row: Row, processor: Any, check_gold: CheckGold) -> tuple[list[str
     if faults := check_types(row):
         return faults, None
     sizes, image_faults = check_images(row)
+    image_faults = image_faults or check_evidence(row, sizes)
     if faults := check_text(row, check_gold, processor.tokenizer) + image_faults:
         return faults, None
     chat = "messages" in row

@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from avar_rl.attention.recorder import record_span_mass
-from avar_rl.attention.roles import Markup, Role, query_positions, token_roles
+from avar_rl.attention.roles import Markup, Role, has_role, query_positions, token_roles
 from avar_rl.probe.samples import Conversation, Queries
 from avar_rl.vas import HeadAttention, head_attention, vas_spans
 
@@ -190,7 +190,7 @@ def image_attention(
     or no query.
     """
     batch = encode([sample], processor, Markup.from_tokenizer(processor.tokenizer), _WHICH[queries], network.device)
-    image_T = (batch.roles_BT[0] == Role.IMAGE).nonzero().squeeze(1)
+    image_T = has_role(batch.roles_BT[0], Role.IMAGE).nonzero().squeeze(1)
     Q = batch.positions_BQ.shape[1]
     if not len(image_T) or not Q:
         raise ValueError(f"sample {sample.id} has no image or no {queries} text: there is nothing to overlay")

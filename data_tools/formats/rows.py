@@ -1,8 +1,8 @@
 """verl's two parquet row formats.
 
 RL row:   data_source, prompt [{role, content}], images [{bytes}], ability, reward_model {style, ground_truth},
-          extra_info {index, split, id, kind, gold_kind, question, options [str], other_golds [str]},
-          and, where `avar difficulty` has measured them, pass_rate and pass_samples
+          extra_info {index, split, id, kind, gold_kind, question, options [str], other_golds [str],
+          evidence [[[x0, y0, x1, y1]]]}, and, where `avar difficulty` has measured them, pass_rate and pass_samples
 chat row: messages [{role, content}], images [{bytes}], id
 Each image of a row stands as one `<image>` in the user's text; a row without images has `images = []`.
 """
@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
+from avar_rl.runtime.evidence import Evidence
 from avar_rl.runtime.files import parquet_faults, replacing
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def rl_row(
     gold_kind: str = "",
     options: Sequence[str] = (),
     other_golds: Sequence[str] = (),
+    evidence: Evidence = (),
     index: int,
     split: str,
     ability: str = "vqa",
@@ -62,6 +64,7 @@ def rl_row(
         gold_kind: the form of the gold answer, such as number or choice.
         options: the texts of a multiple choice, A first; none for a free answer.
         other_golds: other answers that are right, too.
+        evidence: for each image, the boxes in which the answer is to be seen; see `avar_rl.runtime.evidence`.
         index: position of the row in its split.
     """
     return {
@@ -79,8 +82,14 @@ def rl_row(
             "question": question,
             "options": list(options),
             "other_golds": list(other_golds),
+            "evidence": evidence_lists(evidence),
         },
     }
+
+
+def evidence_lists(evidence: Evidence) -> list[list[list[float]]]:
+    """Evidence boxes as the nested lists that files hold."""
+    return [[list(box) for box in boxes] for boxes in evidence]
 
 
 def chat_row(*, id: str, question: str, response: str | None, images: Sequence[bytes] = ()) -> dict[str, Any]:
@@ -112,6 +121,13 @@ def row_format(columns: Collection[str], path: str | Path) -> RowFormat:
     return found
 
 
+def evidence_type() -> pa.DataType:
+    """The parquet type of evidence boxes: for each image, a list of boxes of four numbers."""
+    import pyarrow as pa
+
+    return pa.list_(pa.list_(pa.list_(pa.float64())))
+
+
 def _schema(form: RowFormat) -> pa.Schema:
     import pyarrow as pa
 
@@ -122,7 +138,7 @@ def _schema(form: RowFormat) -> pa.Schema:
         return pa.schema([("messages", turns), ("images", images), ("id", text)])
     extra: list[tuple[str, pa.DataType]] = [("index", pa.int64())]
     extra += [(name, text) for name in ("split", "id", "kind", "gold_kind", "question")]
-    extra += [("options", pa.list_(text)), ("other_golds", pa.list_(text))]
+    extra += [("options", pa.list_(text)), ("other_golds", pa.list_(text)), ("evidence", evidence_type())]
     return pa.schema(
         [
             ("data_source", text),

@@ -10,6 +10,9 @@ RESPONSE = "<think>x</think><answer>3</answer>"
 PLACE = {"source": "tiny", "index": 7, "split": "test"}
 COUNT = rl_row(id="a-0", question="How many?", gold="3", images=(b"png",), kind="count", gold_kind="number", **PLACE)
 TEXT_ONLY = rl_row(id="a-1", question="What is 1 + 2?", gold="3", **PLACE)
+BOXED = rl_row(
+    id="a-4", question="Which?", gold="3", images=(b"a", b"b"), evidence=(((1.0, 2.0, 3.0, 4.5),), ()), **PLACE
+)
 CHOICE = rl_row(id="a-2", question="Which? A) red B) blue", gold="B", options=("red", "blue"), **PLACE)
 COUNT_CHAT = chat_row(id="a-0", question="How many?", response=RESPONSE, images=(b"png",))
 TEXT_ONLY_CHAT = chat_row(id="a-1", question="What is 1 + 2?", response=RESPONSE)
@@ -31,6 +34,7 @@ def test_rl_row_has_verl_columns():
             "question": "How many?",
             "options": [],
             "other_golds": [],
+            "evidence": [],
         },
     }
 
@@ -53,7 +57,7 @@ def test_image_placeholders():
 
 @pytest.mark.parametrize(
     "rows",
-    [[COUNT, TEXT_ONLY], [TEXT_ONLY], [CHOICE, COUNT], [COUNT_CHAT, TEXT_ONLY_CHAT], [TEXT_ONLY_CHAT]],
+    [[COUNT, TEXT_ONLY], [TEXT_ONLY], [CHOICE, COUNT], [BOXED, COUNT], [COUNT_CHAT, TEXT_ONLY_CHAT], [TEXT_ONLY_CHAT]],
 )
 def test_rows_survive_parquet(tmp_path, rows):
     path = tmp_path / "deep" / "rows.parquet"

@@ -4,6 +4,9 @@ import pytest
 import torch
 from PIL import Image
 
+from avar_rl.attention.regions import evidence_boxes, region_mask
+from avar_rl.attention.roles import Markup, Role, has_role, token_roles
+from avar_rl.runtime.evidence import read_evidence
 from avar_rl.runtime.files import read_parquet
 from data_tools.formats.rows import write_rows
 from data_tools.miniature.model import MINIATURES, SPECIAL_TOKENS, corpus, main, make_model, make_tokenizer, save
@@ -47,6 +50,26 @@ def model(model_dir):
     from transformers import AutoModelForImageTextToText
 
     return AutoModelForImageTextToText.from_pretrained(model_dir)
+
+
+def test_evidence_marks_the_tokens_of_its_cells(processor, family):
+    world = WorldConfig(sft_train=1, sft_val=1, rl_train=60, rl_val=1, test=1, text_share=0.1)
+    questions = make_questions(world)["rl_train"]
+    rows = to_rows(questions, "rl_train", world)
+    markup = Markup.from_tokenizer(processor.tokenizer)
+    marked = []
+    for question, row in zip(questions, rows, strict=True):
+        shown = [Image.open(io.BytesIO(image["bytes"])) for image in row["images"]]
+        _, inputs = ask(processor, shown, question.text)
+        found = evidence_boxes(read_evidence(row["extra_info"]["evidence"]), [image.size for image in shown])
+        grid, merge = inputs.get("image_grid_thw"), processor.image_processor.merge_size
+        region = region_mask(inputs["input_ids"], markup, [found], grid, merge)
+        roles = token_roles(inputs["input_ids"], markup, region_mask=region)
+        tokens = roles[has_role(roles, Role.IMAGE)] == Role.REGION  # in reading order: one token is one cell
+        assert tokens.nonzero().flatten().tolist() == [3 * row + column for row, column in question.cells]
+        assert len(tokens) == (9 if question.scene else 0)
+        marked.append(int(tokens.sum()))
+    assert {0, 1, 2, 3} <= set(marked) and max(marked) >= 4
 
 
 def ask(processor, images, question):
