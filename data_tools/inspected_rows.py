@@ -25,8 +25,8 @@ class InspectedRow:
 
     `text` is what the user says, the question and its options; `prompt` are the turns before the model's; `images` are
     encoded files, or paths relative to the folder of the file. `source`, `kind` and `gold_kind` are empty where the row
-    does not say them, `gold`, `response` and `pass_rate` None where it has none. `evidence` are the boxes of each image,
-    () without any. `faults` say what is wrong with it, images and boxes aside.
+    does not say them, `gold`, `response` and `pass_rate` None where it has none. `evidence` are the boxes of each
+    image, () without any. `faults` say what is wrong with it, images and boxes aside.
     """
 
     id: str
