@@ -57,14 +57,15 @@ def test_transformers_and_vllm_say_the_same(tiny_world):
 
 def test_pass_rates_go_on_where_they_stopped_and_choose_rows(tiny_world, tmp_path):
     data, whole = tiny_world / "data" / "rl_train.parquet", tmp_path / "whole" / "rl.parquet"
-    command = ["difficulty", str(tiny_world / "base"), str(data), "--samples", "3", "--limit", "12"]
-    command += ["--max-new-tokens", "24"]
+    # 320 responses: prompts of over 8,192 tokens at once, more than a step of the engine takes
+    command = ["difficulty", str(tiny_world / "base"), str(data), "--samples", "8", "--limit", "40"]
+    command += ["--max-new-tokens", "12"]
     first = run("avar_rl", *command, "--out", str(whole))
     assert first.returncode == 0, first.stderr
     rows = read_parquet(whole)
-    assert [row["extra_info"].pop("pass_samples") for row in rows] == [3] * 12
-    assert {row["extra_info"].pop("pass_rate") for row in rows} <= {0, 1 / 3, 2 / 3, 1}
-    assert rows == read_parquet(data)[:12]
+    assert [row["extra_info"].pop("pass_samples") for row in rows] == [8] * 40
+    assert {row["extra_info"].pop("pass_rate") * 8 for row in rows} <= set(range(9))
+    assert rows == read_parquet(data)[:40]
 
     # What a kill leaves: half of the responses, and one that is torn.
     stopped = tmp_path / "stopped" / "rl.parquet"
@@ -72,9 +73,9 @@ def test_pass_rates_go_on_where_they_stopped_and_choose_rows(tiny_world, tmp_pat
     stopped.unlink()
     journal = stopped.with_name("rl.responses.jsonl")
     lines = journal.read_bytes().splitlines(keepends=True)
-    journal.write_bytes(b"".join(lines[:17]) + lines[17][:9])
+    journal.write_bytes(b"".join(lines[:170]) + lines[170][:9])
     again = run("avar_rl", *command, "--out", str(stopped))
-    assert again.returncode == 0 and "36 responses, 17 there" in again.stdout, again.stderr
+    assert again.returncode == 0 and "320 responses, 170 there" in again.stdout, again.stderr
     assert sorted(journal.read_bytes().splitlines(keepends=True)) == sorted(lines)
     assert stopped.read_bytes() == whole.read_bytes()
 
