@@ -8,6 +8,7 @@ empty `evidence`, or none.
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -34,9 +35,8 @@ def read_evidence(value: Any, name: str = "extra_info.evidence") -> Evidence:
     try:
         return tuple(tuple(_box(box) for box in _listed(boxes)) for boxes in _listed(value))
     except (TypeError, ValueError, OverflowError) as error:
-        shown = str(value)[:80]
         raise EvidenceError(
-            f"`{name}` is {shown}; it must be a list of boxes [x0, y0, x1, y1], in pixels, for each image"
+            f"`{name}` is {reprlib.repr(value)}; it must be a list of boxes [x0, y0, x1, y1], in pixels, for each image"
         ) from error
 
 

@@ -6,6 +6,8 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from avar_rl.runtime.evidence import EvidenceError, box_fractions, count_fault, evidence_faults, read_evidence
@@ -20,9 +22,11 @@ BOX = [1, 2, 30, 20.5]
 READ = (1.0, 2.0, 30.0, 20.5)
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+@pytest.fixture(autouse=True, scope="module")
+def own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+        yield
 
 
 def png(shade: int = 0, size: tuple[int, int] = (40, 30), **options) -> bytes:
@@ -128,6 +132,31 @@ def test_a_column_of_boxes(value, images, read):
 def test_a_column_that_does_not_say_which_image_its_boxes_are_of(value):
     with pytest.raises(EvidenceError, match="`boxes` is .*; it must be a list of boxes"):
         evidence_value(value, "boxes", 2)
+
+
+@pytest.mark.parametrize("depth", [4, 50, 900, 960, 9_000])
+def test_a_list_of_any_depth_is_refused_and_not_read_to_its_end(depth):
+    with pytest.raises(EvidenceError, match="`boxes` is .{1,200}; it must be a list of boxes"):
+        evidence_value("[" * depth + "]" * depth, "boxes", 1)
+
+
+SIDES = st.floats(-5, 50) | st.integers(-5, 50) | st.sampled_from([NAN, INF, -INF, True, None, "3", 10**400])
+ANYTHING = st.recursive(SIDES | st.text(max_size=9), lambda inner: st.lists(inner, max_size=5), max_leaves=20)
+BOXES = st.lists(st.lists(st.lists(SIDES, min_size=4, max_size=4), max_size=3), max_size=3)
+
+
+@given(value=ANYTHING | BOXES, images=st.integers(0, 3))
+@settings(max_examples=300, deadline=None)
+def test_whatever_a_column_holds_is_boxes_that_fit_or_a_named_fault(value, images):
+    sizes = [(40, 30)] * images
+    try:
+        evidence = evidence_value(value, "boxes", images)
+    except ValueError as error:
+        assert "boxes" in str(error)
+        return
+    faults = evidence_faults(evidence, sizes)
+    if not faults:
+        assert all(0 <= side <= 1 for _, *sides in box_fractions(evidence, sizes) for side in sides)
 
 
 def table(path, rows: list[dict]) -> str:
