@@ -1,11 +1,12 @@
-"""The shipped rewards beside accuracy: format, visual, length, repetition; worked by hand."""
+"""The shipped rewards beside accuracy: format, visual, dependence, length, repetition; worked by hand."""
 
 import math
 
 import pytest
 import torch
 
-from rewards.sample import AttentionSample, Masses, Sample, prefill_of, question_text
+from rewards.sample import AttentionSample, Masses, Sample, Tokens, prefill_of, question_text
+from rewards.shipped.dependence import dependence
 from rewards.shipped.format import format_reward, sample_format
 from rewards.shipped.length import length
 from rewards.shipped.repetition import repetition
@@ -151,6 +152,31 @@ def test_visual_reward_refuses_what_cannot_be_a_response():
         visual(attended(shared(1.0, math.nan)))
     with pytest.raises(ValueError, match="no attention masses"):
         visual(AttentionSample("q", "r", "g", image_sizes=((8, 8),)))
+
+
+def needing(*dependence: float, images=((8, 8),)) -> AttentionSample:
+    """A response of tokens that lose so many nats by a masked image."""
+    zeros = torch.zeros(len(dependence))
+    return AttentionSample("q", "r", "g", image_sizes=images, tokens=Tokens(zeros, zeros, torch.tensor(dependence)))
+
+
+def test_dependence_is_the_mean_over_the_response_bounded_on_both_sides():
+    # (0.5 + 0 - 0.25 + 1) / 4 with 3 nats counting as 1; (-1 - 0.25) / 2 with -7 counting as -1
+    assert dependence(needing(0.5, 0.0, -0.25, 3.0)) == 0.3125
+    assert dependence(needing(-7.0, -0.25)) == -0.625
+    assert dependence(needing(0.5, 3.0), clip=2.0) == 0.625  # (0.5 / 2 + 1) / 2
+    assert dependence(needing(9.0)) == 1.0 and dependence(needing(0.0, 0.0)) == 0.0
+    assert dependence(needing(0.5, 0.5)) == dependence(needing(0.5))  # a mean, so length does not pay
+
+
+def test_dependence_does_not_apply_without_an_image_and_is_asked_for_where_it_lacks():
+    assert dependence(needing(1.0, images=())) is None
+    with pytest.raises(ValueError, match=r"no blind pass was run \(avar.blind\)"):
+        dependence(AttentionSample("q", "r", "g", image_sizes=((8, 8),)))
+    with pytest.raises(ValueError, match="a response's 0 tokens must be some"):
+        dependence(needing())
+    with pytest.raises(ValueError, match="2 tokens must be some, and finite"):
+        dependence(needing(1.0, math.inf))
 
 
 @pytest.mark.parametrize(("tokens", "expected"), [(0, 0.0), (70, 0.0), (75, -0.25), (90, -1.0), (200, -1.0)])
