@@ -282,7 +282,7 @@ def test_a_blind_pass_over_rows_without_images_is_a_plain_one(recorded):
 
 @pytest.mark.e2e
 def test_ranks_that_share_sequences_record_and_mask_alike(of_two_ranks, family, eager):
-    """Ulysses, in the families that it is recorded in; the masses of such ranks are in test_guided_gradients.py, too."""
+    """Ulysses, in the families that it is recorded in; the masses of such ranks: test_guided_gradients.py, too."""
     if not FAMILIES[family].ulysses:
         pytest.skip(f"verl does not replace the attention of {family}")
     for row in of_two_ranks["ulysses"][family]["all layers"]:
