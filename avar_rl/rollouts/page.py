@@ -99,8 +99,7 @@ def _group(step: int, rollouts: Sequence[Rollout], place: Path, images: _Images)
 def _response(rollout: Rollout) -> dict[str, Any]:
     return {
         "tokens": rollout.tokens,
-        "image": [round(mass, DIGITS) for mass in rollout.image_mass],
-        "system": [round(mass, DIGITS) for mass in rollout.system_mass],
+        "measured": {name: [round(value, DIGITS) for value in values] for name, values in rollout.measured.items()},
         "raw": rollout.raw,
         "weighted": rollout.weighted,
         "total": rollout.total,

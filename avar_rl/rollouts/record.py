@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from avar_rl.runtime.files import write_whole
 
 IMAGES = "images"
+MEASURES = ("image_mass", "system_mass", "region_mass", "dependence", "weight", "entropy")  # by token
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,11 @@ class Rollout:
     group: responses to one prompt share it.   row: id of the data row.
     images: paths, relative to the record's directory where the record holds a copy; empty where none were kept.
     tokens: the response token by token, special tokens included; text that several tokens share stands at the last.
-    image_mass, system_mass: attention mass of each token, mean of heads and layers; empty where nothing was recorded.
+    image_mass, system_mass, region_mass: attention mass of each token, mean of heads and layers. This and all that
+        follows by token is empty where it was not recorded; region_mass: on the evidence boxes of the image.
+    dependence: the log-probability that each token loses by a masked image, in nats.
+    weight: the factor of each token's advantage.
+    entropy: of the policy's distribution at each token, in nats.
     raw, weighted: each part of the reward before and after weight and gate; raw null: not applicable or undecided.
     closed: parts whose gate was closed.   masked: takes no part in the advantages.   error: of a reward that failed.
     """
@@ -45,21 +50,31 @@ class Rollout:
     closed: tuple[str, ...] = ()
     masked: bool = False
     error: str = ""
+    region_mass: tuple[float, ...] = ()
+    dependence: tuple[float, ...] = ()
+    weight: tuple[float, ...] = ()
+    entropy: tuple[float, ...] = ()
+
+    @property
+    def measured(self) -> dict[str, tuple[float, ...]]:
+        """What was recorded by token, by the names of `MEASURES`."""
+        return {name: values for name in MEASURES if (values := getattr(self, name))}
 
     def __post_init__(self) -> None:
         raw = [value for value in self.raw.values() if value is not None]
-        numbers = (self.total, *self.image_mass, *self.system_mass, *self.weighted.values(), *raw)
-        if not all(isinstance(number, int | float) for number in numbers):
-            raise ValueError(f"row {self.row}: a score or a mass is no number")
-        for name in ("image_mass", "system_mass"):
-            masses = getattr(self, name)
-            if len(masses) not in (0, len(self.tokens)):
-                raise ValueError(f"row {self.row}: {len(masses)} values of {name} for {len(self.tokens)} tokens")
+        by_token = [number for values in self.measured.values() for number in values]
+        if not all(
+            isinstance(number, int | float) for number in (self.total, *self.weighted.values(), *raw, *by_token)
+        ):
+            raise ValueError(f"row {self.row}: a score or a value of a token is no number")
+        for name, values in self.measured.items():
+            if len(values) != len(self.tokens):
+                raise ValueError(f"row {self.row}: {len(values)} values of {name} for {len(self.tokens)} tokens")
 
 
-_TUPLES = {"images", "tokens", "image_mass", "system_mass", "closed"}
-_NAMES = {item.name for item in fields(Rollout)}
-_REQUIRED = _NAMES - {"closed", "masked", "error"}
+_TUPLES = {"images", "tokens", "closed", *MEASURES}
+_NAMES = {item.name: item for item in fields(Rollout)}
+_REQUIRED = {name for name, item in _NAMES.items() if item.default is MISSING}
 
 
 def write_step(directory: Path, step: int, rollouts: Sequence[Rollout]) -> Path:
@@ -112,7 +127,7 @@ def _parse(path: Path, lines: Iterable[bytes]) -> Iterable[Rollout]:
             values = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{where}: not JSON ({error})") from error
-        if not isinstance(values, dict) or not _REQUIRED <= values.keys() <= _NAMES:
+        if not isinstance(values, dict) or not _REQUIRED <= values.keys() <= _NAMES.keys():
             raise ValueError(f"{where}: not a response of a rollout record, which has {', '.join(sorted(_NAMES))}")
         try:
             found: dict[str, Any] = values | {name: tuple(values[name]) for name in values.keys() & _TUPLES}

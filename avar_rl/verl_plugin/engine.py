@@ -1,4 +1,5 @@
-"""verl's FSDP engine with span masses: for the guided loss in training, for attention rewards in the old-log-prob pass.
+"""verl's FSDP engine with span masses: for the guided loss in training, for attention rewards in the old-log-prob pass;
+and with masked images, for the blind pass.
 
 The engine's own forward is untouched. Around it, a `SpanMassRecorder` is started on the very input ids that the model
 sees (padded, or packed with `use_remove_padding`) and what it recorded is added to verl's `model_output` as nested
@@ -6,6 +7,7 @@ sees (padded, or packed with `use_remove_padding`) and what it recorded is added
 """
 
 from pathlib import Path
+from typing import Any
 
 from tensordict import TensorDict
 from verl.utils.ulysses import gather_outputs_and_unpad
@@ -13,10 +15,12 @@ from verl.workers.engine import EngineRegistry
 
 from avar_rl.attention.recorder import SpanMassRecorder
 from avar_rl.attention.roles import Markup, role_spans
+from avar_rl.blind import BlindSettings, PatchFormat
 from avar_rl.guidance import GUIDED_ROLES, GuidanceConfig
 from avar_rl.verl_plugin.adapters import AdapterCheckpoint, in_float32, without_input_gradients
 from avar_rl.verl_plugin.checkpoints import earlier_checkpoints
 from avar_rl.verl_plugin.config.model_checks import check_ulysses
+from avar_rl.verl_plugin.forward.blind import blind_outputs, blinded
 from avar_rl.verl_plugin.forward.layout import Layout, layout_of
 from avar_rl.verl_plugin.forward.outputs import guidance_outputs, mass_outputs
 from avar_rl.verl_plugin.forward.request import requested
@@ -24,12 +28,14 @@ from avar_rl.verl_plugin.verl_engine import LanguageModelEngine
 
 
 class SpanMassEngine(LanguageModelEngine):
-    """verl's engine, which also records span masses where the trainer asks for them or a guided loss needs them."""
+    """verl's engine, which also records span masses where the trainer asks for them or a guided loss needs them, and
+    masks images where the trainer asks for a blind pass."""
 
     guidance: GuidanceConfig | None = None  # set by the SFT trainer; None or zero weights: plain SFT, nothing recorded
     _recorder: SpanMassRecorder | None = None
     _markup: Markup | None = None
     _layout: Layout | None = None
+    _patch_format: PatchFormat | None = None
     _adapters: AdapterCheckpoint | None = None
 
     def _build_lora_module(self, module):
@@ -54,12 +60,14 @@ class SpanMassEngine(LanguageModelEngine):
 
     def prepare_model_inputs(self, micro_batch: TensorDict):
         model_inputs, output_args = super().prepare_model_inputs(micro_batch)
-        wanted, guidance = requested(micro_batch).attention, self.guidance
+        request, guidance = requested(micro_batch), self.guidance
         self._layout = None
         if self._recorder is not None:
             self._recorder.stop()
-        if wanted is not None:
-            self._start_recording(micro_batch, model_inputs, output_args, "response", wanted.layers)
+        if request.blind is not None:
+            model_inputs = self._blind(micro_batch, model_inputs, request.blind)
+        if request.attention is not None:
+            self._start_recording(micro_batch, model_inputs, output_args, "response", request.attention.layers)
         elif guidance is not None and guidance.enabled:
             self._start_recording(micro_batch, model_inputs, output_args, guidance.queries, guidance.layers)
         return model_inputs, output_args
@@ -74,7 +82,15 @@ class SpanMassEngine(LanguageModelEngine):
                 model_output.update(mass_outputs(masses_LBSHQ, self._layout))
             elif self.guidance is not None:
                 model_output.update(guidance_outputs(masses_LBSHQ, self._layout, self.guidance))
+        if requested(micro_batch).blind is not None:
+            model_output = blind_outputs(model_output, micro_batch)
         return model_output
+
+    def _blind(self, micro_batch: TensorDict, model_inputs: dict[str, Any], settings: BlindSettings) -> dict[str, Any]:
+        """`model_inputs` with masked images, for a forward pass with or without gradients; see `forward.blind`."""
+        if self._patch_format is None:
+            self._patch_format = PatchFormat.of(self.model_config.processor.image_processor)
+        return blinded(model_inputs, micro_batch, settings, self._patch_format)
 
     def _start_recording(self, micro_batch, model_inputs, output_args, queries: str, layers) -> None:
         check_ulysses(self.module.config.model_type, self.ulysses_sequence_parallel_size)

@@ -27,6 +27,7 @@ class ScoredResponse:
     score: the weighted parts and their sum, which is trained on.
     masked: takes no part in the advantages, because accuracy is undecided or a reward failed and the policy is to mask.
     error: traceback, reward and row of a reward that failed; "" without one.
+    weights_T: float32, the factor of each of these tokens' advantage; None where tokens are not weighted.
     """
 
     key: str
@@ -37,6 +38,7 @@ class ScoredResponse:
     score: Score
     masked: bool = False
     error: str = ""
+    weights_T: Tensor | None = None
 
     @property
     def total(self) -> float:
@@ -47,6 +49,11 @@ class ScoredResponse:
     def masses(self) -> Masses | None:
         """Attention masses of the tokens that the policy wrote; None where nothing was recorded."""
         return self.sample.masses
+
+    @property
+    def dependence_T(self) -> Tensor | None:
+        """What each token that the policy wrote loses by masked images; None without a blind pass or an image."""
+        return None if self.sample.tokens is None else self.sample.tokens.dependence_T
 
     @property
     def accuracy(self) -> float | None:
@@ -61,6 +68,7 @@ class ScoredBatch:
     weights: the weight of every part, by name.
     gates: the gate of every gated part, by name.
     layers: the number of recorded layers; 0 where nothing was recorded.
+    blind: a blind pass was run: responses to questions with an image have a dependence.
     """
 
     step: int
@@ -68,6 +76,7 @@ class ScoredBatch:
     weights: Mapping[str, float] = field(default_factory=dict)
     gates: Mapping[str, str] = field(default_factory=dict)
     layers: int = 0
+    blind: bool = False
 
     def groups(self) -> dict[str, list[ScoredResponse]]:
         """The responses to each prompt by its uid, in order of appearance."""

@@ -1,4 +1,5 @@
-"""Run by test_engine_masses.py: the old-log-prob pass of verl's FSDP2 engine with a request for masses, in one process.
+"""Run by test_engine_masses.py: the old-log-prob pass of verl's FSDP2 engine with requests for masses and for masked
+images, in one process, or in two that share each sequence (Ulysses) where torchrun starts them.
 
 usage: engine_masses_worker.py DATA MODELS OUT OVERRIDE…
 
@@ -21,16 +22,24 @@ import torch  # noqa: E402
 from verl.utils import tensordict_utils as tu  # noqa: E402
 from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group  # noqa: E402
 
+from avar_rl.attention.families import FAMILIES  # noqa: E402
+from avar_rl.blind import BlindSettings  # noqa: E402
 from avar_rl.verl_plugin.config import recipe, settings  # noqa: E402
 from avar_rl.verl_plugin.forward.request import REQUEST, ForwardRequest  # noqa: E402
 from avar_rl.verl_plugin.sft.trainer import GuidedSFTTrainer  # noqa: E402
 
-CASES = {
-    "all layers": settings.AttentionSettings(),
-    "layer 1": settings.AttentionSettings(layers=(1,)),
-    "no request": None,
-    "filler": settings.AttentionSettings(),
+BLIND = {
+    "blind": BlindSettings(),
+    "blind, another order": BlindSettings(),
+    "blind, tokens by their mean": BlindSettings(mask="tokens", share=0.5, value="mean", seed=7),
+    "blind, no image": BlindSettings(),
 }
+CASES = {
+    "all layers": ForwardRequest(settings.AttentionSettings()),
+    "layer 1": ForwardRequest(settings.AttentionSettings(layers=(1,))),
+    "no request": None,
+    "filler": ForwardRequest(settings.AttentionSettings()),
+} | {case: ForwardRequest(blind=blind) for case, blind in BLIND.items()}
 # In this order: verl replaces methods of whole classes, for packed batches and then for its fused kernels.
 LAYOUTS = {"padded": ["model.use_remove_padding=false"], "packed": ["model.use_remove_padding=true"]}
 LAYOUTS["packed, fused kernels"] = [
@@ -38,9 +47,10 @@ LAYOUTS["packed, fused kernels"] = [
     "model.use_fused_kernels=true",
     "model.fused_kernel_options.impl_backend=torch",
 ]
+ULYSSES = {"ulysses": [*LAYOUTS["packed"], "engine.ulysses_sequence_parallel_size=2", "trainer.n_gpus_per_node=2"]}
 
 
-def infer(trainer, batch: dict, wanted: settings.AttentionSettings | None) -> dict[str, list[torch.Tensor]]:
+def infer(trainer, batch: dict, wanted: ForwardRequest | None) -> dict[str, list[torch.Tensor]]:
     request = {
         "use_remove_padding": trainer.config.model.use_remove_padding,
         "use_fused_kernels": trainer.config.model.use_fused_kernels,
@@ -54,7 +64,7 @@ def infer(trainer, batch: dict, wanted: settings.AttentionSettings | None) -> di
         "calculate_entropy": False,
     }
     if wanted is not None:
-        request[REQUEST] = ForwardRequest(wanted)
+        request[REQUEST] = wanted
     data = tu.get_tensordict(tensor_dict=dict(batch), non_tensor_dict=request)
     with trainer.engine.eval_mode():
         output = trainer.engine.forward_backward_batch(data, None, forward_only=True)["model_output"]
@@ -68,6 +78,20 @@ def filler(items: list[dict], token: int) -> list[dict]:
     return [items[0] | short | {"multi_modal_inputs": {}}] * 3
 
 
+def rows_of_case(case: str, items: list[dict], eos: int) -> list[dict]:
+    """The rows of a micro-batch; for a blind pass with GRPO's `response_mask`, from the response's first token on."""
+    if case == "filler":
+        return filler(items, eos)
+    if case not in BLIND:
+        return items
+    if case == "blind, no image":
+        items = [items[0], *filler(items, eos)[:2]]
+    if case == "blind, another order":
+        items = items[::-1]
+    firsts = [int(item["loss_mask"].argmax()) if item["loss_mask"].any() else 3 for item in items]
+    return [item | {"response_mask": item["loss_mask"][first:]} for item, first in zip(items, firsts, strict=True)]
+
+
 def record(data: str, model: Path, overrides: list[str]) -> dict[str, list[dict]]:
     """What the engine of one model gives for three rows, the first of which has no image: {case: one dict a row}."""
     overrides = [f"data.train_files={data}", f"model.path={model}", "data.num_workers=0", *overrides]
@@ -77,10 +101,9 @@ def record(data: str, model: Path, overrides: list[str]) -> dict[str, list[dict]
     has_image: Any = pd.read_parquet(data)["images"].map(len) > 0
     rows = [*has_image[~has_image].index[:1], *has_image[has_image].index[:2]]
     items = [trainer.train_dataset[int(row)] for row in rows]
-    fillers = filler(items, trainer.model_config.tokenizer.eos_token_id)
     found = {}
     for case, wanted in CASES.items():
-        used = fillers if case == "filler" else items
+        used = rows_of_case(case, items, trainer.model_config.tokenizer.eos_token_id)
         outputs = infer(trainer, trainer.collate_fn(used), wanted)
         found[case] = [
             {name: values[i] for name, values in outputs.items()}
@@ -92,15 +115,22 @@ def record(data: str, model: Path, overrides: list[str]) -> dict[str, list[dict]
 
 
 def main(data: str, models: str, out: str, overrides: list[str]) -> None:
-    os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "unused", "MASTER_PORT": "0"}
-    os.environ["DIST_INIT_METHOD"] = f"file://{tempfile.mkdtemp()}/rendezvous?rank=0&world_size=1"
+    layouts = LAYOUTS
+    if "RANK" in os.environ:
+        layouts = ULYSSES
+    else:
+        os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "unused", "MASTER_PORT": "0"}
+        os.environ["DIST_INIT_METHOD"] = f"file://{tempfile.mkdtemp()}/rendezvous?rank=0&world_size=1"
     initialize_global_process_group()
-    folders = sorted(Path(models).iterdir())
+    folders = [
+        folder for folder in sorted(Path(models).iterdir()) if layouts is LAYOUTS or FAMILIES[folder.name].ulysses
+    ]
     found = {
         layout: {model.name: record(data, model, [*changes, *overrides]) for model in folders}
-        for layout, changes in LAYOUTS.items()
+        for layout, changes in layouts.items()
     }
-    torch.save(found, out)
+    if os.environ["RANK"] == "0":
+        torch.save(found, out)
     destroy_global_process_group()
 
 

@@ -1,4 +1,5 @@
-"""The recording engine: layouts of hand-made micro-batches, and its masses against eager maps of plain transformers."""
+"""The recording engine: layouts of hand-made micro-batches, its masses against eager maps of plain transformers, and
+its log-probabilities under masked images against plain transformers on the same images."""
 
 import os
 import subprocess
@@ -13,7 +14,9 @@ from avar_rl.verl_plugin.config import environment
 
 environment.prepare("cpu")  # before anything imports verl
 
+from avar_rl.attention.families import FAMILIES  # noqa: E402
 from avar_rl.attention.roles import Role, mask_to_positions  # noqa: E402
+from avar_rl.blind import BlindSettings, PatchFormat, mask_pixels, response_seed  # noqa: E402
 from avar_rl.verl_plugin.forward.layout import Layout, require_system, response_tokens, visible  # noqa: E402
 from avar_rl.verl_plugin.forward.outputs import mass_outputs  # noqa: E402
 from data_tools.miniature.model import MINIATURES, corpus, save  # noqa: E402
@@ -120,11 +123,9 @@ def models(tiny_world, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def of_all(tiny_world, models, tmp_path_factory):
-    """What engine_masses_worker.py recorded through real engines: {layout: {family: {case: [per row: masses, …]}}}."""
-    folder = tmp_path_factory.mktemp("engine_masses")
-    command = [sys.executable, str(ROOT / "tests/contracts/engine_masses_worker.py")]
+def run_engines(tiny_world, models: Path, folder: Path, *launcher: str) -> dict:
+    """What engine_masses_worker.py gets from real engines: {layout: {family: {case: [per row: masses, …]}}}."""
+    command = [sys.executable, *launcher, str(ROOT / "tests/contracts/engine_masses_worker.py")]
     command += [str(tiny_world / "data" / "sft_train.parquet"), str(models), str(folder / "out.pt")]
     command += [f"trainer.default_local_dir={folder / 'checkpoints'}"]
     done = subprocess.run(
@@ -132,6 +133,17 @@ def of_all(tiny_world, models, tmp_path_factory):
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
     return torch.load(folder / "out.pt", weights_only=False)
+
+
+@pytest.fixture(scope="module")
+def of_all(tiny_world, models, tmp_path_factory):
+    return run_engines(tiny_world, models, tmp_path_factory.mktemp("engine_masses"))
+
+
+@pytest.fixture(scope="module")
+def of_two_ranks(tiny_world, models, tmp_path_factory):
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    return run_engines(tiny_world, models, tmp_path_factory.mktemp("ulysses"), *launcher)
 
 
 @pytest.fixture(scope="module", params=MINIATURES)
@@ -144,33 +156,54 @@ def recorded(of_all, family, request):
     return of_all[request.param][family]
 
 
-def eager_masses(model, row: dict, markup: dict[str, int]) -> dict[str, torch.Tensor]:
-    """From whole maps of plain transformers: every token's image and system mass per layer, heads averaged, (L, T); and
-    the log-probability of the token after each, (T - 1,)."""
-    ids = row["input_ids"][None]
-    types = (ids == markup["image_pad"]).long()
-    with torch.no_grad():
-        output = model(input_ids=ids, mm_token_type_ids=types, **row["multi_modal_inputs"], output_attentions=True)
-    maps_LTT = torch.stack(output.attentions)[:, 0].mean(1)
-    starts, ends = (row["input_ids"] == markup["im_start"]).nonzero(), (row["input_ids"] == markup["im_end"]).nonzero()
-    system = torch.zeros(ids.shape[1], dtype=torch.bool)
-    system[int(starts[0]) + markup["header"] : int(ends[0])] = True
-    log_probs = output.logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
-    image_LT, system_LT = maps_LTT[..., types[0].bool()].sum(-1), maps_LTT[..., system].sum(-1)
-    return {"image": image_LT, "system": system_LT, "log_probs": log_probs}
+class Eager:
+    """Plain transformers on one row of the batch, with whole attention maps."""
+
+    def __init__(self, folder: Path):
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+
+        processor = AutoProcessor.from_pretrained(folder)
+        names = {"im_start": "<|im_start|>", "im_end": "<|im_end|>", "image_pad": "<|image_pad|>"}
+        self.markup = {name: processor.tokenizer.convert_tokens_to_ids(token) for name, token in names.items()}
+        self.header = 1 + len(processor.tokenizer("system\n")["input_ids"])
+        self.patch_format = PatchFormat.of(processor.image_processor)
+        self.model = AutoModelForImageTextToText.from_pretrained(folder, attn_implementation="eager").eval()
+
+    def masses(self, row: dict) -> dict[str, torch.Tensor]:
+        """Every token's image and system mass per layer, heads averaged, (L, T); and `log_probs`."""
+        ids, output = row["input_ids"], self.run(row, row["multi_modal_inputs"])
+        maps_LTT = torch.stack(output.attentions)[:, 0].mean(1)
+        starts, ends = (ids == self.markup["im_start"]).nonzero(), (ids == self.markup["im_end"]).nonzero()
+        system = torch.zeros(len(ids), dtype=torch.bool)
+        system[int(starts[0]) + self.header : int(ends[0])] = True
+        image_LT, system_LT = (maps_LTT[..., keys].sum(-1) for keys in (ids == self.markup["image_pad"], system))
+        return {"image": image_LT, "system": system_LT, "log_probs": next_log_probs(output, ids)}
+
+    def log_probs(self, row: dict, blind: BlindSettings | None = None) -> torch.Tensor:
+        """The log-probability of the token after each, (T - 1,), under this row's images, masked or not."""
+        ids, images = row["input_ids"], row["multi_modal_inputs"]
+        if blind is not None and images:
+            grid, seeds = images["image_grid_thw"], [response_seed(ids, blind.seed)]
+            pixels = mask_pixels(
+                images["pixel_values"], grid, seeds, blind, self.patch_format, images_per_row=[len(grid)]
+            )
+            images = images | {"pixel_values": pixels}
+        return next_log_probs(self.run(row, images), ids)
+
+    def run(self, row: dict, images: dict):
+        ids = row["input_ids"][None]
+        types = (ids == self.markup["image_pad"]).long()
+        with torch.no_grad():
+            return self.model(input_ids=ids, mm_token_type_ids=types, **images, output_attentions=True)
+
+
+def next_log_probs(output, ids: torch.Tensor) -> torch.Tensor:
+    return output.logits[0, :-1].log_softmax(-1).gather(1, ids[1:, None])[:, 0]
 
 
 @pytest.fixture(scope="module")
-def eager(models, family):
-    """A function: a row of the batch -> its eager masses."""
-    from transformers import AutoModelForImageTextToText, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(models / family)
-    names = {"im_start": "<|im_start|>", "im_end": "<|im_end|>", "image_pad": "<|image_pad|>"}
-    markup = {name: tokenizer.convert_tokens_to_ids(token) for name, token in names.items()}
-    markup["header"] = 1 + len(tokenizer("system\n")["input_ids"])
-    model = AutoModelForImageTextToText.from_pretrained(models / family, attn_implementation="eager").eval()
-    return lambda row: eager_masses(model, row, markup)
+def eager(models, family) -> Eager:
+    return Eager(models / family)
 
 
 def by_layer(row: dict, name: str, layers: int) -> torch.Tensor:
@@ -183,7 +216,7 @@ def test_masses_of_a_real_forward_equal_eager_maps(recorded, eager):
     rows = recorded["all layers"]
     assert [bool(row["multi_modal_inputs"]) for row in rows] == [False, True, True]  # one without an image
     for row in rows:
-        masses, response = eager(row), row["response"]
+        masses, response = eager.masses(row), row["response"]
         assert 0 < int(response.sum()) < len(response)
         torch.testing.assert_close(row["log_probs"][:-1], masses["log_probs"], rtol=1e-5, atol=1e-5)
         for name in ("image", "system"):
@@ -194,7 +227,7 @@ def test_masses_of_a_real_forward_equal_eager_maps(recorded, eager):
 @pytest.mark.e2e
 def test_wanted_layers_only(recorded, eager):
     for row in recorded["layer 1"]:
-        image = torch.where(row["response"], eager(row)["image"][1], 0.0)
+        image = torch.where(row["response"], eager.masses(row)["image"][1], 0.0)
         torch.testing.assert_close(row["image_mass"], image, rtol=0, atol=1e-5)
 
 
@@ -209,3 +242,50 @@ def test_recording_leaves_log_probs_as_they_are_and_ends_with_the_request(record
 def test_a_micro_batch_of_verls_filler_rows_only_has_masses_of_zero(recorded):
     for row in recorded["filler"]:
         assert not row["response"].any() and float(row["image_mass"].abs().sum()) == 0.0
+
+
+BLIND = {"blind": BlindSettings(), "blind, tokens by their mean": BlindSettings("tokens", 0.5, "mean", 7)}
+
+
+def assert_blind(cases: dict, eager: Eager) -> None:
+    """Log-probabilities of the response tokens under masked images are plain transformers' under the same ones."""
+    for case, blind in BLIND.items():
+        for clean, row in zip(cases["no request"], cases[case], strict=True):
+            count = len(row["input_ids"]) - int(row["response"].int().argmax())
+            found, as_it_is = row["blind_log_probs"], clean["log_probs"][-count - 1 : -1]
+            assert "log_probs" not in row and found.shape == (count,)
+            torch.testing.assert_close(found, eager.log_probs(row, blind)[-count:], rtol=1e-5, atol=1e-5)
+            moved = float((found - as_it_is).abs().max())
+            assert moved > 1e-3 if row["multi_modal_inputs"] else moved < 1e-5
+
+
+@pytest.mark.e2e
+def test_a_blind_pass_equals_plain_transformers_on_masked_images(recorded, eager):
+    assert_blind(recorded, eager)
+
+
+@pytest.mark.e2e
+def test_a_response_is_masked_alike_in_another_order_of_the_batch(recorded):
+    for row, same in zip(recorded["blind"], recorded["blind, another order"][::-1], strict=True):
+        assert torch.equal(row["input_ids"], same["input_ids"])
+        torch.testing.assert_close(row["blind_log_probs"], same["blind_log_probs"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.e2e
+def test_a_blind_pass_over_rows_without_images_is_a_plain_one(recorded):
+    text, *fillers = recorded["blind, no image"]
+    clean = recorded["no request"][0]["log_probs"]
+    expected = clean[-len(text["blind_log_probs"]) - 1 : -1]
+    torch.testing.assert_close(text["blind_log_probs"], expected, rtol=1e-5, atol=1e-5)
+    assert [len(row["blind_log_probs"]) for row in fillers] == [1, 1]
+
+
+@pytest.mark.e2e
+def test_ranks_that_share_sequences_record_and_mask_alike(of_two_ranks, family, eager):
+    """Ulysses, in the families that it is recorded in; the masses of such ranks: test_guided_gradients.py, too."""
+    if not FAMILIES[family].ulysses:
+        pytest.skip(f"verl does not replace the attention of {family}")
+    for row in of_two_ranks["ulysses"][family]["all layers"]:
+        image = torch.where(row["response"], eager.masses(row)["image"], 0.0)
+        torch.testing.assert_close(by_layer(row, "image_mass", len(image)), image, rtol=1e-5, atol=1e-5)
+    assert_blind(of_two_ranks["ulysses"][family], eager)

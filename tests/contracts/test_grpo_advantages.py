@@ -18,6 +18,7 @@ from verl.utils.tensordict_utils import list_of_dict_to_tensordict  # noqa: E402
 from avar_rl.verl_plugin.config import recipe, settings  # noqa: E402
 from avar_rl.verl_plugin.grpo import queue as grpo_queue  # noqa: E402
 from avar_rl.verl_plugin.grpo.advantage_step import compute_advantages  # noqa: E402
+from avar_rl.verl_plugin.grpo.arrivals import MissingResponsesError  # noqa: E402
 from avar_rl.verl_plugin.grpo.text_score import TEXT_SCORE, TextScore  # noqa: E402
 from avar_rl.verl_plugin.watch.record import RolloutRecorder  # noqa: E402
 from rewards.combine import RewardError, Values  # noqa: E402
@@ -56,17 +57,22 @@ def step_batch(keys: list[str]) -> KVBatchMeta:
 
 @pytest.fixture
 def advantages(monkeypatch):
-    """A function: overrides, responses (uid, values, image share, tokens, error) -> their advantages, and metrics."""
+    """A function: overrides, responses (uid, values, image share, tokens, error) -> their advantages, and metrics.
+
+    Columns that are named replace those of every row.
+    """
     queue = Queue()
     verls_step: Any = trainer_base.PPOTrainer._compute_advantage  # of its trainer, it needs the configuration only
     monkeypatch.setattr(grpo_queue, "transfer_queue", queue)
     monkeypatch.setattr(trainer_base, "tq", queue)
 
-    def compute(overrides: list[str], *responses: tuple) -> tuple[list[list[float]], dict]:
+    def compute(overrides: list[str], *responses: tuple, **changed: torch.Tensor) -> tuple[list[list[float]], dict]:
         config = recipe.load("recipes/config/tiny_grpo", ["avar.rollouts.dir=null", *overrides], stage="grpo")
         parsed = settings.parse(settings.GRPOSettings, config)
         keys = [f"{response[0]}_{i}_0" for i, response in enumerate(responses)]
         queue.rows = {key: row(*response) for key, response in zip(keys, responses, strict=True)}
+        for changes in queue.rows.values():
+            changes |= changed
         metrics: dict = {}
         compute_advantages(
             step_batch(keys),
@@ -76,6 +82,7 @@ def advantages(monkeypatch):
             settings=parsed,
             rewards=parsed.reward_set(),
             with_masses=parsed.needs_masses(),
+            with_blind=parsed.blind is not None,
             recorder=RolloutRecorder(parsed.rollouts),
             decode=lambda ids, skip_special_tokens: "text",
             image_start=IMAGE_START,
@@ -151,3 +158,30 @@ def test_by_parts_the_scale_of_a_part_does_not_matter(advantages):
 def test_without_attention_rewards_no_masses_are_asked_for(advantages):
     found, metrics = advantages(["avar.rewards.visual=0"], ("a", RIGHT, 0.5, 1), ("a", WRONG, 0.5, 1))
     assert found == [[0.5], [-0.5]] and "attention/image_mass" not in metrics and "reward/visual" not in metrics
+
+
+BLIND = ["avar.blind={}", "~avar.rewards.visual", "~avar.rewards.format"]
+BLIND += ["+avar.rewards.dependence={weight: 0.5, gate: null}"]
+
+
+def test_dependence_is_what_a_response_loses_by_masked_images(advantages):
+    rows = [("a", RIGHT, 0.5, 2), ("a", WRONG, 0.5, 2)]
+    # the old log-probabilities are 0: d = 0.5, and 3, which counts 1: 0.5 * 0.75 = 0.375 beside accuracy
+    found, metrics = advantages(BLIND, *rows, blind_log_probs=torch.tensor([-0.5, -3.0]))
+    assert found == [[0.5] * 2, [-0.5] * 2]  # of 1.375 and 0.375
+    assert metrics["reward_raw/dependence/mean"] == 0.75 and metrics["blind/dependence"] == 1.75
+    assert metrics["blind/not_applicable"] == 0.0 and metrics["blind/dependence_middle"] == 3.0
+
+
+def test_blind_log_probabilities_that_are_missing_or_no_numbers_stop_the_step(advantages):
+    rows = [("a", RIGHT, 0.5, 2), ("a", WRONG, 0.5, 2)]
+    for values in ([-0.5], [-0.5, float("nan")]):
+        with pytest.raises(
+            MissingResponsesError, match="^2 of the 2 responses of step 1.*all of their blind_log_probs"
+        ):
+            advantages(BLIND, *rows, blind_log_probs=torch.tensor(values))
+
+
+def test_without_a_blind_pass_nothing_of_it_is_read(advantages):
+    _, metrics = advantages([], ("a", RIGHT, 0.5, 1), blind_log_probs=torch.tensor([float("nan")]))
+    assert not [name for name in metrics if name.startswith("blind/")]

@@ -17,7 +17,7 @@ from avar_rl.verl_plugin.scored_batch import ScoredBatch, ScoredResponse  # noqa
 from avar_rl.verl_plugin.watch import console  # noqa: E402
 from avar_rl.verl_plugin.watch.metrics import correlation, reward_metrics  # noqa: E402
 from rewards.combine import Score, Values  # noqa: E402
-from rewards.sample import AttentionSample, Masses  # noqa: E402
+from rewards.sample import AttentionSample, Masses, Tokens  # noqa: E402
 
 
 def response(uid: str, total: float = 0.0, accuracy: float | None = 1.0, masked=False, length=2, **parts):
@@ -185,3 +185,43 @@ def test_the_console_says_what_each_part_did():
         "  visual: 0.450 ±0.197 [0.25, 0.75] | gated 0.25 | x 1 -> 0.375 ±0.280 [0.00, 0.75] | r("
     )
     assert console.rewards({}, {"own": 0.2}) == "  own: none | x 0.2 -> none"
+
+
+def dependent(dependence: list[float] | None, image: list[float] | None = None, accuracy: float = 1.0):
+    """A response of tokens with this dependence (None: no image) and, in one layer, this image mass."""
+    values = None if dependence is None else torch.tensor(dependence)
+    masses = None if image is None else Masses(torch.tensor(image)[:, None], torch.ones(len(image), 1))
+    tokens = Tokens(torch.zeros(1), torch.zeros(1), values)
+    return replace(response("a", accuracy=accuracy), sample=AttentionSample("", "", "", masses=masses, tokens=tokens))
+
+
+def blind_metrics(*responses: ScoredResponse, blind: bool = True) -> dict[str, float]:
+    found = reward_metrics(ScoredBatch(1, responses, {"accuracy": 1.0}, layers=1, blind=blind))
+    return {name.removeprefix("blind/"): value for name, value in found.items() if name.startswith("blind/")}
+
+
+def test_dependence_by_thirds_of_the_response_and_against_attention():
+    # thirds of four tokens are 2, 1, 1; of two tokens 1, 1, 0
+    rows = (dependent([1.0, 3.0, 0.0, -2.0], [0.1, 0.3, 0.0, 0.2]), dependent([0.5, 1.5], [0.4, 0.4]), dependent(None))
+    found = blind_metrics(*rows)
+    assert found.pop("dependence_vs_attention") == pytest.approx(
+        np.corrcoef([0.1, 0.3, 0.0, 0.2, 0.4, 0.4], [1, 3, 0, -2, 0.5, 1.5])[0, 1]
+    )
+    assert found == {
+        "not_applicable": pytest.approx(1 / 3),
+        "dependence": 0.75,  # of (1 + 3 + 0 - 2) / 4 = 0.5 and (0.5 + 1.5) / 2 = 1
+        "dependence_early": 1.25,  # of (1 + 3) / 2 and 0.5
+        "dependence_middle": 0.75,  # of 0 and 1.5
+        "dependence_late": -2.0,  # of the first alone
+    }
+
+
+def test_without_a_blind_pass_an_image_or_masses_what_is_left_is_told():
+    assert blind_metrics(dependent(None), blind=False) == {}
+    assert blind_metrics(dependent(None), dependent([])) == {"not_applicable": 0.5}
+    found = blind_metrics(dependent([1.0]), dependent([2.0], [0.5]), dependent([2.0], [0.5]))  # no spread in attention
+    assert found == {
+        "not_applicable": 0.0,
+        "dependence": pytest.approx(5 / 3),
+        "dependence_early": pytest.approx(5 / 3),
+    }

@@ -208,6 +208,18 @@ def test_what_verl_reads_of_a_score_are_numbers():
         assert str(TextScore(Sample("q", "r", "6"), values, error).numbers()) == "{'accuracy': nan}"
 
 
+def test_dependence_is_of_the_policys_own_tokens_and_of_questions_with_an_image():
+    seen = replace(tokens(3), dependence_T=torch.tensor([0.5, -0.25, 9.0]))
+    row = replace(arrived("a", RIGHT, (0.5, 0.5, 0.5), mask=[1, 1, 0]), tokens=seen)
+    text = TextScore(Sample("How many?", "", "6"), RIGHT).to_json()
+    without = replace(row, key="a_1_0", extra_fields={"reward_extra_info": {TEXT_SCORE: text}})
+    batch = score([row, without], TEXT, step=1)
+    first, second = batch.responses
+    assert batch.blind and first.dependence_T is not None and first.dependence_T.tolist() == [0.5, -0.25]
+    assert second.dependence_T is None and second.sample.tokens is not None
+    assert not score([arrived("a", RIGHT)], TEXT, step=1).blind
+
+
 def test_parts_are_combined_and_masses_are_those_of_the_policys_own_tokens():
     batch = score([arrived("a", RIGHT, (0.4, 0.8, 0.9), mask=[1, 1, 0]), arrived("a", WRONG, (0.5, 0.5))], SET, step=4)
     first, second = batch.responses

@@ -87,6 +87,17 @@ def test_dry_run_of_a_recipe_prints_configurations_and_estimates_and_writes_noth
             ["avar.groups.normalise=parts", "algorithm.use_kl_in_reward=true"],
             "needs algorithm.adv_estimator=grpo",
         ),
+        (
+            "grpo",
+            ["+avar.rewards.dependence=0.1"],
+            "reward dependence (avar.rewards.dependence) needs a blind pass, and avar.blind is null: set avar.blind={}",
+        ),
+        (
+            "grpo",
+            ["avar.rewards.visual=0", "avar.blind={}", "algorithm.rollout_correction.bypass_mode=true"],
+            "avar.blind needs a pass of the actor before each step, but algorithm.rollout_correction.bypass_mode=True",
+        ),
+        ("grpo", ["avar.blind={share: 2}"], "avar.blind.share: Input should be less than or equal to 1, not 2"),
         ("grpo", ["actor_rollout_ref.rollout.n=1"], "rollout.n=1"),
         ("grpo", ["data.train_batch_size=20"], "160 samples a device are not a multiple of actor_rollout_ref.rollout"),
         ("grpo", ["data.train_batch_size=12", "trainer.n_gpus_per_node=5"], "verl refuses the configuration"),
@@ -96,6 +107,12 @@ def test_a_mistake_is_one_sentence(stage, overrides, expected, capsys):
     status, _, err = run(capsys, stage, f"recipes/config/tiny_{stage}", "--profile", "cpu", *overrides)
     assert status == 2
     assert expected in err and "Traceback" not in err
+
+
+def test_without_weight_a_reward_needs_no_blind_pass(capsys):
+    for overrides in (["+avar.rewards.dependence=0"], ["+avar.rewards.dependence=0.1", "avar.blind={mask: tokens}"]):
+        status, _, err = run(capsys, "grpo", "recipes/config/tiny_grpo", "--profile", "cpu", *overrides, "--dry-run")
+        assert status == 0, err
 
 
 def test_without_a_visual_weight_nothing_is_refused(capsys):

@@ -40,6 +40,9 @@ def write_record(directory: Path) -> Path:
     red, blue = (store_image(directory, picture(colour)) for colour in ("#d62828", "#1d4ed8"))
     looks = "<think> I look at the circle and its fill is red </think> <answer>red</answer>"
     first = {"group": "a", "images": (red,)}
+    count = len(looks.split(" "))  # dependence from -1 to 1, weights 0 and 2 in turn
+    known = {"dependence": tuple(round(2 * i / (count - 1) - 1, 4) for i in range(count)), "entropy": (0.25,) * count}
+    known |= {"weight": tuple(2.0 * (i % 2) for i in range(count))}
     second = {"group": "b", "row": "tiny-1", "gold": "blue", "images": (blue,)}
     undecided = {"raw": {"accuracy": None, "visual": 0.2, "format": 0.0}, "closed": ("visual",), "masked": True}
     undecided |= {"weighted": {"accuracy": 0.0, "visual": 0.0, "format": 0.0, "length": -0.5}, "total": -0.5}
@@ -47,7 +50,7 @@ def write_record(directory: Path) -> Path:
         directory,
         1,
         [
-            rollout(looks, **first),
+            rollout(looks, **(first | known)),
             wrong("<think> a guess </think> <answer>green</answer>", **first),
             wrong(HOSTILE, **second),
             rollout("x = ", **(second | undecided)),

@@ -12,10 +12,10 @@ from avar_rl.verl_plugin.watch.grafana import PANELS, dashboard
 from avar_rl.verl_plugin.watch.metrics import reward_metrics
 from avar_rl.verl_plugin.watch.ray_metrics import gauge_of
 from rewards.combine import Score, Values
-from rewards.sample import AttentionSample, Masses
+from rewards.sample import AttentionSample, Masses, Tokens
 
 SHIPPED = Path(avar_rl.verl_plugin.__file__).parent / "watch" / "dashboards" / "avar_grafana.json"
-OURS = ("reward", "attention")  # families of our own curves; the others are verl's
+OURS = ("reward", "attention", "blind")  # families of our own curves; the others are verl's
 
 
 def queries() -> list[tuple[str, str]]:
@@ -32,19 +32,20 @@ def shows(query: tuple[str, str], metric: str) -> bool:
 
 
 def exported() -> dict[str, float]:
-    """Every curve that the rewards can give: gated, undecided, with masses, with spread in all things."""
+    """Every curve that rewards can give: gated, undecided, with masses and a blind pass, with spread in all things."""
 
     def one(uid: str, accuracy: float, visual: float, tokens: int) -> ScoredResponse:
         values = Values({"accuracy": accuracy, "visual": visual}, frozenset() if accuracy else frozenset({"visual"}))
         weighted = {"accuracy": accuracy, "visual": 0.3 * visual * accuracy}
         masses = Masses(torch.rand(tokens, 4), torch.rand(tokens, 4))
         score = Score(accuracy * (1 + 0.3 * visual), weighted)
-        return ScoredResponse(
-            uid, uid, AttentionSample("q", "", "g", masses=masses), torch.arange(tokens), values, score
-        )
+        measured = Tokens(*torch.rand(3, tokens))
+        sample = AttentionSample("q", "", "g", masses=masses, tokens=measured)
+        return ScoredResponse(uid, uid, sample, torch.arange(tokens), values, score)
 
     responses = (one("a", 1.0, 0.5, 3), one("a", 0.0, 0.4, 4), one("b", 1.0, 0.8, 9))
-    return reward_metrics(ScoredBatch(1, responses, {"accuracy": 1.0, "visual": 0.3}, {"visual": "accuracy"}, layers=4))
+    weights = {"accuracy": 1.0, "visual": 0.3}
+    return reward_metrics(ScoredBatch(1, responses, weights, {"visual": "accuracy"}, layers=4, blind=True))
 
 
 def test_the_shipped_file_is_what_the_generator_prints():

@@ -1,4 +1,4 @@
-"""The shipped rewards beside accuracy: format, visual, evidence, late_attention, length, repetition; worked by hand."""
+"""The shipped rewards beside accuracy and judge, worked by hand."""
 
 import math
 
@@ -7,7 +7,8 @@ import torch
 
 from rewards.combine import RewardSet, Term
 from rewards.plugin import find
-from rewards.sample import AttentionSample, Masses, Sample, prefill_of, question_text
+from rewards.sample import AttentionSample, Masses, Sample, Tokens, prefill_of, question_text
+from rewards.shipped.dependence import dependence
 from rewards.shipped.evidence import evidence
 from rewards.shipped.format import format_reward, sample_format
 from rewards.shipped.late_attention import late_attention
@@ -256,6 +257,31 @@ def test_rewards_of_attention_say_what_they_need_and_are_gated_by_accuracy():
 def test_options_out_of_bounds_are_refused_before_the_start(name, option, fault):
     with pytest.raises(ValueError, match=fault):
         RewardSet((Term("accuracy", 1.0), Term(name, 0.1, options=(option,))))
+
+
+def needing(*dependence: float, images=((8, 8),)) -> AttentionSample:
+    """A response of tokens that lose so many nats by a masked image."""
+    zeros = torch.zeros(len(dependence))
+    return AttentionSample("q", "r", "g", image_sizes=images, tokens=Tokens(zeros, zeros, torch.tensor(dependence)))
+
+
+def test_dependence_is_the_mean_over_the_response_bounded_on_both_sides():
+    # (0.5 + 0 - 0.25 + 1) / 4 with 3 nats counting as 1; (-1 - 0.25) / 2 with -7 counting as -1
+    assert dependence(needing(0.5, 0.0, -0.25, 3.0)) == 0.3125
+    assert dependence(needing(-7.0, -0.25)) == -0.625
+    assert dependence(needing(0.5, 3.0), clip=2.0) == 0.625  # (0.5 / 2 + 1) / 2
+    assert dependence(needing(9.0)) == 1.0 and dependence(needing(0.0, 0.0)) == 0.0
+    assert dependence(needing(0.5, 0.5)) == dependence(needing(0.5))  # a mean, so length does not pay
+
+
+def test_dependence_does_not_apply_without_an_image_and_is_asked_for_where_it_lacks():
+    assert dependence(needing(1.0, images=())) is None
+    with pytest.raises(ValueError, match=r"no blind pass was run \(avar.blind\)"):
+        dependence(AttentionSample("q", "r", "g", image_sizes=((8, 8),)))
+    with pytest.raises(ValueError, match="a response's 0 tokens must be some"):
+        dependence(needing())
+    with pytest.raises(ValueError, match="2 tokens must be some, and finite"):
+        dependence(needing(1.0, math.inf))
 
 
 @pytest.mark.parametrize(("tokens", "expected"), [(0, 0.0), (70, 0.0), (75, -0.25), (90, -1.0), (200, -1.0)])

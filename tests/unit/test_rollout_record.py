@@ -12,7 +12,7 @@ from avar_rl.verl_plugin.config.settings import RolloutSettings
 from avar_rl.verl_plugin.scored_batch import ScoredBatch, ScoredResponse
 from avar_rl.verl_plugin.watch.record import RolloutRecorder, token_texts
 from rewards.combine import Score, Values
-from rewards.sample import AttentionSample, Masses
+from rewards.sample import AttentionSample, Masses, Tokens
 from tests.unit.rollout_samples import picture
 
 VOCABULARY = {1: b"I ", 2: b"see ", 3: "é".encode()[:1], 4: "é".encode()[1:], 5: b"<|im_end|>", 6: b"\xff"}
@@ -85,9 +85,28 @@ def test_a_step_is_written_with_masses_averaged_over_layers(tmp_path):
     assert (first.step, first.group, third.group, first.row, first.gold) == (7, "a", "b", "tiny-0", "red")
     assert first.tokens == ("I ", "see ") and first.image_mass == (0.2, 0.6) and first.system_mass == (0.1, 0.1)
     assert first.raw == {"accuracy": 1.0, "visual": 0.5} and first.weighted["visual"] == 0.15 and first.total == 1.15
+    assert first.measured.keys() == {"image_mass", "system_mass"}
     assert asked == ["a_0_0", "b_0_0"]  # one of each group
     assert first.images == second.images == third.images
     assert (tmp_path / first.images[0]).read_bytes() == picture("red")
+
+
+def test_what_else_is_known_of_each_token_is_written(tmp_path):
+    fetch, _ = prompts_with()
+    tokens = Tokens(torch.tensor([-1.0, -2.0]), torch.tensor([0.5, 0.12346]), torch.tensor([-0.25, 2.5]))
+    masses = replace(MASSES, region_TL=torch.tensor([[0.0, 0.1], [0.2, 0.2]]))
+    sample = replace(SAMPLE, tokens=tokens, masses=masses)
+    weighted = response("a_0_0", sample=sample, weights_T=torch.tensor([0.0, 2.5]))
+    RolloutRecorder(RolloutSettings(dir=str(tmp_path))).write(ScoredBatch(1, (weighted,)), decode, fetch)
+    (written,) = read_step(tmp_path / "step_000001.jsonl")
+    assert written.measured == {
+        "image_mass": (0.2, 0.6),
+        "system_mass": (0.1, 0.1),
+        "region_mass": (0.05, 0.2),
+        "dependence": (-0.25, 2.5),
+        "weight": (0.0, 2.5),
+        "entropy": (0.5, 0.1235),
+    }
 
 
 def test_images_of_every_kind_become_paths(tmp_path):

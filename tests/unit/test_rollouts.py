@@ -8,7 +8,7 @@ import pytest
 
 from avar_rl.rollouts import __main__ as command
 from avar_rl.rollouts.page import Selection, _chosen_steps, build
-from avar_rl.rollouts.record import read_step, step_files, store_image, write_step
+from avar_rl.rollouts.record import MEASURES, read_step, step_files, store_image, write_step
 from tests.unit.rollout_samples import HOSTILE, picture, rollout, write_record
 
 
@@ -35,6 +35,24 @@ def test_an_image_is_kept_once(tmp_path):
 def test_masses_of_another_length_than_the_tokens_are_refused():
     with pytest.raises(ValueError, match="row tiny-0: 1 values of image_mass for 3 tokens"):
         rollout("I see red", image_mass=(0.5,))
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_what_is_measured_by_token_is_optional_read_back_and_of_its_length(name, tmp_path):
+    (found,) = read_step(write_step(tmp_path, 1, [rollout("I see red", **{name: (0.5, -1.25, 0)})]))
+    assert found.measured[name] == (0.5, -1.25, 0)
+    with pytest.raises(ValueError, match=f"row tiny-0: 2 values of {name} for 3 tokens"):
+        rollout("I see red", **{name: (0.5, 1)})
+    with pytest.raises(ValueError, match="a score or a value of a token is no number"):
+        rollout("I see red", **{name: (0.5, "1", 2)})
+
+
+def test_a_record_of_before_is_readable(tmp_path):
+    path = write_step(tmp_path, 1, [rollout("I see red")])
+    line = json.loads(path.read_text())
+    newer = ("region_mass", "dependence", "weight", "entropy", "closed", "masked", "error")
+    path.write_text(json.dumps({name: value for name, value in line.items() if name not in newer}) + "\n")
+    assert read_step(path) == [rollout("I see red")]
 
 
 def test_a_reward_that_is_not_a_number_is_not_written(tmp_path):

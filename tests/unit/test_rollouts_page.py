@@ -1,14 +1,16 @@
 """The page in a real browser: what it shows for a given location, and that text of the record is text."""
 
 import io
+import re
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from avar_rl.rollouts.page import Selection, build
+from avar_rl.rollouts.record import write_step
 from tests.unit.browser import Element, Tree, browse, needs_browser, show
-from tests.unit.rollout_samples import HOSTILE, write_record
+from tests.unit.rollout_samples import HOSTILE, rollout, write_record
 
 pytestmark = needs_browser
 
@@ -69,15 +71,58 @@ def test_filters(page, filters, expected):
     assert len(root.all(".empty")) == (not expected)
 
 
+def colours(page: Path, hash_: str, response: int = 0) -> list[tuple[str, float]]:
+    """Of each token of a response, (red, green, blue) and strength."""
+    styles = [token.attributes.get("style", "") for token in show(page, hash_).all(".text")[response].all("span")]
+    found = [re.fullmatch(r"background-color: rgba?\((\d+, \d+, \d+)(?:, ([\d.]+))?\);", style) for style in styles]
+    return [(match[1], float(match[2] or 1)) if match else ("", -1.0) for match in found]
+
+
 def test_tokens_are_coloured_by_mass(page):
     tokens = show(page, "step=1").all(".text")[0].all("span")
-    assert [tokens[1].text, tokens[1].attributes["title"]] == ["I ", "image 0.1, system 0.05"]
-    alphas = [float(token.attributes["style"].rsplit(", ", 1)[1].rstrip(");")) for token in tokens]
+    expected = "image mass 0.1\nsystem mass 0.05\ndependence -0.8333 nats\nweight 2\nentropy 0.25 nats"
+    assert [tokens[1].text, tokens[1].attributes["title"]] == ["I ", expected]
+    alphas = [alpha for _, alpha in colours(page, "step=1")]
     assert alphas[0] == 0 and alphas == sorted(alphas) and max(alphas) == 0.62
-    system = show(page, "step=1&colour=system").all(".text")[0].all("span")
-    assert len({token.attributes["style"] for token in system}) == 1  # all 0.05
-    plain = show(page, "step=1&colour=none").all(".text")[0].all("span")
-    assert all("style" not in token.attributes for token in plain)
+    assert len(set(colours(page, "step=1&colour=system"))) == 1  # all 0.05
+    assert set(colours(page, "step=1&colour=none")) == {("", -1.0)}
+
+
+def test_dependence_has_a_colour_for_each_sign(page):
+    found = colours(page, "step=1&colour=dependence")
+    assert len(found) == 13 and found[6][1] == 0  # from -1 to 1 in 13 tokens
+    (below, above) = ({colour for colour, _ in part} for part in (found[:6], found[7:]))
+    assert len(below) == len(above) == 1 and below != above
+    assert [alpha for _, alpha in found] == [alpha for _, alpha in reversed(found)]  # as far from 0, as strong
+    assert found[0][1] == found[-1][1] == 0.62
+    legend = show(page, "step=1&colour=dependence").all("#legend")[0]
+    assert legend.text == "-1 and less1 nats and morein this step -1 to 1"
+    gradient = legend.all("i")[0].attributes["style"]
+    assert gradient.index(next(iter(below))) < gradient.index(next(iter(above)))
+
+
+def test_a_token_of_weight_0_is_pale_and_responses_without_weights_are_not_coloured(page):
+    assert [alpha for _, alpha in colours(page, "step=1&colour=weight")] == [0.0, 0.62] * 6 + [0.0]
+    assert set(colours(page, "step=1&colour=weight", response=1)) == {("", -1.0)}
+    legend = show(page, "step=1&colour=weight").all("#legend")[0].text
+    assert legend == "02 and morein this step 0 to 2"
+    assert show(page, "step=2&colour=weight").all("#legend")[0].text == "not recorded in this step"
+
+
+def test_only_what_is_recorded_is_offered(page, tmp_path):
+    def offered(page: Path) -> list[str]:
+        root = show(page, "colour=region")  # which neither record has
+        (choice,) = [select for select in root.all("select") if select.attributes["name"] == "colour"]
+        return [option.attributes["value"] for option in choice.all("option")]
+
+    assert offered(page) == ["image", "system", "dependence", "weight", "entropy", "none"]
+    bare = {"image_mass": (), "system_mass": (), "region_mass": (0.1, 0.2)}
+    for name, changes in (("region", bare), ("nothing", bare | {"region_mass": ()})):
+        write_step(tmp_path / name, 1, [rollout("I see", **changes)])
+        (tmp_path / f"{name}.html").write_text(build(tmp_path / name, Selection(), name), encoding="utf-8")
+    assert offered(tmp_path / "region.html") == ["region", "none"]
+    assert [alpha for _, alpha in colours(tmp_path / "region.html", "")] == [0.62, 0.62]  # from half the values on
+    assert offered(tmp_path / "nothing.html") == ["none"]
 
 
 def test_markup_in_the_record_is_shown_and_not_obeyed(page):

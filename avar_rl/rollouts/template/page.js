@@ -2,10 +2,20 @@
 // Text of the record enters the document as text nodes and attribute values only, never as markup.
 const data = JSON.parse(document.getElementById("data").textContent);
 const form = document.getElementById("filters");
-const COLOURS = { image: [37, 87, 214], system: [180, 83, 9] };
+// What tokens can be coloured by: its name in the record, its colour, and that of values below 0 where there are some.
+const MEASURES = {
+  image: { field: "image_mass", label: "image mass", colour: [37, 87, 214] },
+  system: { field: "system_mass", label: "system mass", colour: [180, 83, 9] },
+  region: { field: "region_mass", label: "evidence mass", colour: [15, 118, 110] },
+  dependence: { field: "dependence", label: "dependence", unit: " nats", colour: [27, 120, 55], below: [136, 34, 150] },
+  weight: { field: "weight", label: "weight", colour: [190, 24, 93] },
+  entropy: { field: "entropy", label: "entropy", unit: " nats", colour: [71, 85, 105] },
+};
+const RECORDED = Object.keys(MEASURES).filter((name) => data.groups.some((group) =>
+  group.responses.some((response) => valuesOf(response, name))));
 const LARGEST = data.groups.flatMap((group) => group.responses).flatMap((response) => Object.values(response.weighted))
   .reduce((largest, value) => Math.max(largest, Math.abs(value)), 1e-9); // a bar of full length
-const DEFAULTS = { kind: "all", part: "total", min: "", max: "", colour: "image" };
+const DEFAULTS = { kind: "all", part: "total", min: "", max: "", colour: RECORDED[0] ?? "none" };
 
 function element(tag, className, text) {
   const node = document.createElement(tag);
@@ -77,33 +87,49 @@ function drawStrip(state) {
   }));
 }
 
-function drawLegend(state, scale) {
+function valuesOf(response, name) {
+  return response.measured[MEASURES[name].field];
+}
+
+// Of a step: the value that gets the full colour, and the extremes. That is the 95th percentile of the values' sizes,
+// so that one outlier does not pale the rest.
+function rangeOf(groups, name) {
+  const values = groups.flatMap((group) => group.responses.flatMap((response) => valuesOf(response, name) ?? []));
+  if (!values.length) return null;
+  const sizes = values.map(Math.abs).sort((a, b) => a - b);
+  const full = sizes[Math.floor(0.95 * (sizes.length - 1))] || sizes.at(-1) || 1;
+  const ends = values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
+  return { full, low: ends[0], high: ends[1] };
+}
+
+function drawLegend(state, range) {
   const legend = document.getElementById("legend");
   legend.replaceChildren();
   if (state.colour === "none") return;
-  const gradient = element("i");
-  gradient.style.background = `linear-gradient(to right, ${tint(state.colour, 0)}, ${tint(state.colour, 1)})`;
-  legend.append("0", gradient, `${number(scale)} and more`);
+  if (!range) return legend.append("not recorded in this step");
+  const { below, unit = "" } = MEASURES[state.colour], gradient = element("i");
+  const stops = (below ? [-1, 0, 1] : [0, 1]).map((strength) => tint(state.colour, strength));
+  gradient.style.background = `linear-gradient(to right, ${stops.join(", ")})`;
+  legend.append(below ? `${number(-range.full)} and less` : "0", gradient, `${number(range.full)}${unit} and more`);
+  legend.append(element("small", "", `in this step ${number(range.low)} to ${number(range.high)}`));
 }
 
-function tint(colour, strength) {
-  return `rgba(${COLOURS[colour].join(", ")}, ${(0.62 * Math.min(1, strength)).toFixed(3)})`;
+function tint(name, strength) {
+  const { colour, below } = MEASURES[name];
+  const alpha = 0.62 * Math.min(1, Math.abs(strength));
+  return `rgba(${(strength < 0 && below ? below : colour).join(", ")}, ${alpha.toFixed(3)})`;
 }
 
-// The mass that gets the full colour: the 95th percentile of the step, so that one outlier does not pale the rest.
-function colourScale(groups, colour) {
-  const masses = groups.flatMap((group) => group.responses.flatMap((response) => response[colour] ?? []));
-  masses.sort((a, b) => a - b);
-  return masses.length ? masses[Math.floor(0.95 * (masses.length - 1))] || 1 : 1;
-}
-
-function drawTokens(response, state, scale) {
+function drawTokens(response, state, range) {
   const text = element("div", "text");
+  const measured = RECORDED.filter((name) => valuesOf(response, name));
   text.append(...response.tokens.map((token, i) => {
     const node = element("span", "", token);
-    if (response.image.length) {
-      node.title = `image ${response.image[i]}, system ${response.system[i]}`;
-      if (state.colour !== "none") node.style.backgroundColor = tint(state.colour, response[state.colour][i] / scale);
+    const lines = measured.map((name) =>
+      `${MEASURES[name].label} ${valuesOf(response, name)[i]}${MEASURES[name].unit ?? ""}`);
+    if (lines.length) node.title = lines.join("\n");
+    if (measured.includes(state.colour)) {
+      node.style.backgroundColor = tint(state.colour, valuesOf(response, state.colour)[i] / range.full);
     }
     return node;
   }));
@@ -126,7 +152,7 @@ function drawParts(response) {
   return parts;
 }
 
-function drawResponse(response, state, scale) {
+function drawResponse(response, state, range) {
   const card = element("article", "response"), head = element("h3", "", number(response.total));
   if ("accuracy" in response.raw) {
     const accuracy = response.raw.accuracy;
@@ -137,11 +163,11 @@ function drawResponse(response, state, scale) {
   head.append(element("span", "length", `${response.tokens.length} tokens`));
   card.append(head, drawParts(response));
   if (response.error) card.append(element("pre", "error", response.error));
-  card.append(drawTokens(response, state, scale));
+  card.append(drawTokens(response, state, range));
   return card;
 }
 
-function drawGroup(group, responses, state, scale) {
+function drawGroup(group, responses, state, range) {
   const section = element("section", "group"), prompt = element("div", "prompt"), facts = element("dl");
   for (const index of group.images) {
     const image = element("img");
@@ -155,7 +181,7 @@ function drawGroup(group, responses, state, scale) {
   for (const [name, value] of Object.entries(rows)) facts.append(element("dt", "", name), element("dd", name, value));
   prompt.append(element("p", "question", group.question), facts);
   const cards = element("div", "responses");
-  cards.append(...responses.map((response) => drawResponse(response, state, scale)));
+  cards.append(...responses.map((response) => drawResponse(response, state, range)));
   section.append(prompt, cards);
   return section;
 }
@@ -164,9 +190,9 @@ function draw() {
   const state = readState(), step = data.steps.find((candidate) => candidate.step === state.step);
   for (const name of Object.keys(DEFAULTS)) if (form.elements[name].value !== state[name]) form.elements[name].value = state[name];
   const ofStep = data.groups.filter((group) => group.step === state.step);
-  const scale = state.colour === "none" ? 1 : colourScale(ofStep, state.colour);
+  const range = state.colour === "none" ? null : rangeOf(ofStep, state.colour);
   drawStrip(state);
-  drawLegend(state, scale);
+  drawLegend(state, range);
   const chosen = ofStep.filter((group) => ofKind(group, state.kind))
     .map((group) => [group, group.responses.filter((response) => inRange(response, state))])
     .filter(([, responses]) => responses.length);
@@ -175,13 +201,14 @@ function draw() {
   document.getElementById("summary").textContent =
     `Step ${step.step}: mean reward ${number(step.total)}, accuracy ${number(step.accuracy)}. ` +
     `${count} responses of ${chosen.length} groups shown${left}.`;
-  const sections = chosen.map(([group, responses]) => drawGroup(group, responses, state, scale));
+  const sections = chosen.map(([group, responses]) => drawGroup(group, responses, state, range));
   if (!sections.length) sections.push(element("p", "empty", "No response of this step matches the filters."));
   document.getElementById("groups").replaceChildren(...sections);
 }
 
 // ---- start ----
 form.elements.part.append(...["total", ...data.parts].map((name) => new Option(name, name)));
+form.elements.colour.append(...RECORDED.map((name) => new Option(MEASURES[name].label, name)), new Option("nothing", "none"));
 form.addEventListener("change", (event) => writeState({ [event.target.name]: event.target.value }));
 form.addEventListener("submit", (event) => event.preventDefault());
 document.getElementById("reset").addEventListener("click", () => writeState(DEFAULTS));

@@ -256,8 +256,22 @@ def refuse_lost_masses(config: DictConfig) -> None:
     Raises:
         ValueError: names the first such setting.
     """
-    actor, model = config.actor_rollout_ref.actor, config.actor_rollout_ref.model
-    refused = {
+    known = ("sdpa", "flash_attention_2", NAME, "eager")
+    refused = without_our_pass(config) | {
+        f"override_config.attn_implementation is not recorded; use sdpa, flash_attention_2, {NAME} or eager": (
+            config.actor_rollout_ref.model.override_config.attn_implementation not in known
+        )
+    }
+    for reason, applies in refused.items():
+        if applies:
+            raise ValueError(f"attention rewards need span masses, but {reason} (or set their weights to 0)")
+
+
+def without_our_pass(config: DictConfig) -> dict[str, bool]:
+    """Settings under which the actor's forward pass before a step is none, or none of our engine's, and whether they
+    apply."""
+    actor = config.actor_rollout_ref.actor
+    return {
         "algorithm.rollout_correction.bypass_mode=True skips the forward pass that records": (
             config.algorithm.rollout_correction.bypass_mode
         ),
@@ -265,14 +279,6 @@ def refuse_lost_masses(config: DictConfig) -> None:
         f"trainer.v1.trainer_mode={config.trainer.v1.trainer_mode} is not 'sync', the one our trainer replaces": (
             config.trainer.v1.trainer_mode != "sync"
         ),
-        f"actor.strategy={actor.strategy} has no recording engine (fsdp2 or fsdp)": (
-            actor.strategy not in ("fsdp", "fsdp2")
-        ),
+        f"actor.strategy={actor.strategy} has no engine of ours (fsdp2 or fsdp)": not actor.strategy.startswith("fsdp"),
         "actor.use_prefix_grouper=True shares prompts between responses": actor.use_prefix_grouper,
-        f"override_config.attn_implementation is not recorded; use sdpa, flash_attention_2, {NAME} or eager": (
-            model.override_config.attn_implementation not in ("sdpa", "flash_attention_2", NAME, "eager")
-        ),
     }
-    for reason, applies in refused.items():
-        if applies:
-            raise ValueError(f"attention rewards need span masses, but {reason} (or set their weights to 0)")

@@ -8,6 +8,7 @@ from typing import Any
 from tensordict import TensorDict
 from verl.utils import tensordict_utils as tu
 
+from avar_rl.blind import BlindSettings
 from avar_rl.verl_plugin.config.settings import AttentionSettings
 
 REQUEST = "avar_request"  # key of the request in a batch's extra_info
@@ -19,9 +20,11 @@ class ForwardRequest:
     """What one pass is to do.
 
     attention: record the masses of the response tokens, as these settings say; None: record nothing.
+    blind: mask the images as these settings say, and call the log-probabilities `blind_log_probs`; None: a plain pass.
     """
 
     attention: AttentionSettings | None = None
+    blind: BlindSettings | None = None
 
 
 NOTHING = ForwardRequest()

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from transfer_queue import KVBatchMeta
 
 from avar_rl.verl_plugin.config.settings import GroupSettings, GRPOSettings
+from avar_rl.verl_plugin.forward.blind import BLIND_LOG_PROBS
 from avar_rl.verl_plugin.forward.request import MASS_COLUMNS
 from avar_rl.verl_plugin.grpo import advantages
 from avar_rl.verl_plugin.grpo.arrivals import require_images, require_whole
@@ -38,6 +40,7 @@ def compute_advantages(
     settings: GRPOSettings,
     rewards: RewardSet,
     with_masses: bool,
+    with_blind: bool,
     recorder: RolloutRecorder,
     decode: Decode,
     image_start: int,
@@ -50,6 +53,7 @@ def compute_advantages(
         metrics: the step's curves, which are added to.
         stock: verl's own step from `rm_scores` to `advantages`.
         with_masses: attention masses were recorded.
+        with_blind: a blind pass was run.
         image_start: the token that an image begins with in a prompt.
         by_std: whether advantages by part are divided by the group's standard deviation.
 
@@ -59,7 +63,7 @@ def compute_advantages(
     """
     started = time.perf_counter()
     rows = real_rows(batch)
-    arrived = _arrived(rows, decode, step, with_masses=with_masses)
+    arrived = _arrived(rows, decode, step, with_masses=with_masses, with_blind=with_blind)
     scored = score(arrived, rewards, step=step, on_error=settings.on_reward_error)
     _check_images(rows, scored, image_start)
     _write_totals(rows, batch, scored)
@@ -79,25 +83,37 @@ def compute_advantages(
     return batch
 
 
-def _arrived(rows: Rows, decode: Decode, step: int, with_masses: bool) -> list[Arrived]:
+def _arrived(rows: Rows, decode: Decode, step: int, *, with_masses: bool, with_blind: bool) -> list[Arrived]:
     """Every response of the step as it lies in the queue. MissingResponsesError: see `require_whole`."""
     mass_columns = MASS_COLUMNS if with_masses else ()
-    data = rows.read(["uid", "responses", "response_mask", "extra_fields", "entropy", *LOG_PROBS, *mass_columns])
+    log_prob_columns = (*LOG_PROBS, BLIND_LOG_PROBS) if with_blind else LOG_PROBS
+    columns = ["uid", "responses", "response_mask", "extra_fields", "entropy", *log_prob_columns, *mass_columns]
+    data = rows.read(columns)
     masses: list[Masses | None] = [None] * len(rows.keys)
     ids, flat = data.tensors("responses"), {name: data.tensors(name) for name in mass_columns}
-    log_probs = {name: data.tensors(name) for name in LOG_PROBS}
+    log_probs = {name: data.tensors(name) for name in log_prob_columns}
     require_whole(rows.keys, [len(ids_T) for ids_T in ids], log_probs, flat, step)
     if with_masses:
         masses = [
             Masses(*(values.reshape(len(ids_T), -1) for values in pair))
             for ids_T, *pair in zip(ids, *flat.values(), strict=True)
         ]
-    tokens = [Tokens(*pair) for pair in zip(log_probs["old_log_probs"], data.tensors("entropy"), strict=True)]
+    tokens = _tokens(log_probs, data.tensors("entropy"))
     masks = [mask_T.bool() for mask_T in data.tensors("response_mask")]
     texts = [decode(ids_T, skip_special_tokens=True) for ids_T in ids]
     uids, extra_fields = data.objects("uid"), data.objects("extra_fields")
-    columns = zip(rows.keys, uids, texts, ids, masks, extra_fields, tokens, masses, strict=True)
-    return [Arrived(*column) for column in columns]
+    found = zip(rows.keys, uids, texts, ids, masks, extra_fields, tokens, masses, strict=True)
+    return [Arrived(*columns) for columns in found]
+
+
+def _tokens(log_probs: Mapping[str, Sequence[Tensor]], entropies: Sequence[Tensor]) -> list[Tokens]:
+    """What is known of every token; its dependence is the log-probability that it loses by the masked images."""
+    clean = [values_T.float() for values_T in log_probs["old_log_probs"]]
+    blind: Sequence[Tensor | None] = log_probs.get(BLIND_LOG_PROBS, [None] * len(clean))
+    return [
+        Tokens(clean_T, entropy_T, None if blind_T is None else clean_T - blind_T.float())
+        for clean_T, entropy_T, blind_T in zip(clean, entropies, blind, strict=True)
+    ]
 
 
 def _check_images(rows: Rows, scored: ScoredBatch, image_start: int) -> None:

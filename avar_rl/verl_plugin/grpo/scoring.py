@@ -62,9 +62,10 @@ def score(arrived: Sequence[Arrived], rewards: RewardSet, *, step: int, on_error
     if on_error == "stop" and (failed := [scored.error for scored in scores if scored.error]):
         raise RewardError(f"{len(failed)} responses of step {step} could not be scored; the first:\n{failed[0]}")
     layers = masses[0].image_TL.shape[1] if masses and masses[0] else 0
+    blind = any(response.tokens.dependence_T is not None for response in arrived)
     triples = zip(arrived, samples, scores, strict=True)
     responses = [_scored(response, sample, scored, rewards) for response, sample, scored in triples]
-    return ScoredBatch(step, tuple(responses), rewards.weights, rewards.gates, layers)
+    return ScoredBatch(step, tuple(responses), rewards.weights, rewards.gates, layers, blind)
 
 
 def _text_score(response: Arrived) -> TextScore:
@@ -110,6 +111,8 @@ def _attention_samples(
         group = groups[response.uid]
         seen = {"masses": masses[i], "group": tuple(m for j in group if (m := masses[j])), "position": group.index(i)}
         tokens = _rows(response.tokens, response.mask_T)
+        if not scored.sample.image_sizes:  # nothing was masked
+            tokens = replace(tokens, dependence_T=None)
         samples.append(AttentionSample(**vars(scored.sample), **seen, tokens=tokens))
     return samples
 

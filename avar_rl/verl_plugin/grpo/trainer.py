@@ -3,10 +3,13 @@ of every part.
 
 Text rewards are computed by verl's reward workers during the rollout. Attention exists only when the actor runs over
 prompt and response, in the old-log-prob pass: the engine records there, and the attention rewards are scored, combined
-with the text rewards and written to `rm_scores` before the advantage.
+with the text rewards and written to `rm_scores` before the advantage. A blind pass (`avar.blind`) runs right after it,
+under the same weights.
 """
 
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from transfer_queue import KVBatchMeta
@@ -16,7 +19,7 @@ from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
 from avar_rl.attention.roles import Markup
 from avar_rl.runtime.console import tell
 from avar_rl.verl_plugin.config.settings import GRPOSettings, parse
-from avar_rl.verl_plugin.forward.request import REQUEST, ForwardRequest
+from avar_rl.verl_plugin.forward.request import MASS_COLUMNS, REQUEST, ForwardRequest
 from avar_rl.verl_plugin.grpo.advantage_step import compute_advantages
 from avar_rl.verl_plugin.grpo.arrivals import share_missing
 from avar_rl.verl_plugin.grpo.guard import CHECKED_STEPS, check_agreement
@@ -100,7 +103,17 @@ class AnchoredGRPOTrainer(StoppableTrainer):
             dtype = self.config.actor_rollout_ref.rollout.dtype
             check_agreement(metrics, self.settings.guard, dtype, self.global_steps)
             self._agreements += 1
+        if self.settings.blind is not None:
+            started = time.perf_counter()
+            self._run_blind_pass(batch, ForwardRequest(blind=self.settings.blind))
+            metrics["timing_s/blind_log_prob"] = time.perf_counter() - started
         return batch
+
+    def _run_blind_pass(self, batch: KVBatchMeta, request: ForwardRequest) -> None:
+        """The old-log-prob pass once more: the actor writes the blind log-probabilities of every row to the queue."""
+        asked = {**_extra_info(batch), "calculate_entropy": False, REQUEST: request}
+        fields = batch.fields and [name for name in batch.fields if name not in MASS_COLUMNS]  # they are large
+        self.actor_rollout_wg.compute_log_prob(replace(batch, fields=fields, extra_info=asked))
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         return compute_advantages(
@@ -111,6 +124,7 @@ class AnchoredGRPOTrainer(StoppableTrainer):
             settings=self.settings,
             rewards=self.rewards,
             with_masses=self.records_masses,
+            with_blind=self.settings.blind is not None,
             recorder=self.recorder,
             decode=self.tokenizer.decode,
             image_start=self._image_start,

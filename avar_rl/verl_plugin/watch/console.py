@@ -20,6 +20,7 @@ GRPO = {
     "reward_rate/missing": "missing {:.3f}",
     "attention/image_mass": "image {:.3f}",
     "attention/system_mass": "system {:.3f}",
+    "blind/dependence": "dependence {:+.3f}",
     "actor/entropy": "entropy {:.3f}",
     "actor/kl_loss": "kl {:.4f}",
     "response_length/mean": "length {:.1f}",

@@ -41,9 +41,21 @@ PANELS = (
         "Correlation of a part with response length and accuracy. A visual part that rises with length is being gamed.",
     ),
     Panel("Attention mass", ("attention/.+",), "Mean over response tokens; early, middle, late: thirds of the layers."),
+    Panel(
+        "Dependence on the image",
+        ("blind/dependence(_early|_middle|_late)?",),
+        "Nats that a response token loses by masked images (avar.blind); early, middle, late: thirds of the response.",
+    ),
+    Panel(
+        "Attention and dependence",
+        ("blind/dependence_vs_attention|not_applicable",),
+        "Correlation of a token's dependence with its image mass; share of responses without an image.",
+    ),
     Panel("Response length", ("response_length/mean|max",), "Tokens."),
     Panel("Policy", ("actor/entropy|kl_loss|grad_norm|pg_clipfrac",), "Entropy, KL, gradient norm, share clipped."),
-    Panel("Seconds", ("timing_s/step|gen|old_log_prob|ref|update_actor",), "Of a step and its parts.", "s"),
+    Panel(
+        "Seconds", ("timing_s/step|gen|old_log_prob|blind_log_prob|ref|update_actor",), "Of a step and its parts.", "s"
+    ),
     Panel("Step", ("training/global_step",), "Steps done."),
 )
 

@@ -12,6 +12,12 @@ reward_check/PART_vs_accuracy        and with accuracy: reward hacking shows the
 reward/groups_without_accuracy_spread  there the other parts alone decide
 reward/PART_of_correct               mean raw value of an attention reward or any gated one, right answers only
 attention/image_mass, system_mass    mean over response tokens and layers; _early, _middle, _late: thirds of the layers
+blind/dependence                     log-probability that a response token loses by masked images, in nats: mean over
+                                     a response, then over the responses to questions with an image; _early, _middle,
+                                     _late: thirds of the response
+blind/dependence_vs_attention        Pearson correlation of a token's dependence with its image mass (mean of layers),
+                                     over all these tokens; absent without masses
+blind/not_applicable                 share of responses without a dependence: no image in the question
 """
 
 from collections.abc import Sequence
@@ -20,11 +26,12 @@ import numpy as np
 
 from avar_rl.verl_plugin.scored_batch import ScoredBatch, ScoredResponse, undecided
 
-LAYER_RANGES = ("early", "middle", "late")
+THIRDS = ("early", "middle", "late")
 
 
 def reward_metrics(scored: ScoredBatch) -> dict[str, float]:
-    """All curves of one step by the names above. Masked responses count in the rates and the attention masses only."""
+    """All curves of one step by the names above. Masked responses count in the rates, the attention masses and the
+    dependences only."""
     judged = [response for response in scored.responses if not response.masked]
     metrics = _rates(scored.responses)
     if not judged:
@@ -36,7 +43,8 @@ def reward_metrics(scored: ScoredBatch) -> dict[str, float]:
     if "accuracy" in scored.weights:
         spreads = [{r.accuracy for r in group if not r.masked} for group in scored.groups().values()]
         metrics["reward/groups_without_accuracy_spread"] = float(np.mean([len(values) < 2 for values in spreads]))
-    return metrics | _mass_metrics(scored.responses, scored.layers)
+    metrics |= _mass_metrics(scored.responses, scored.layers)
+    return metrics | _blind_metrics(scored.responses) if scored.blind else metrics
 
 
 def _rates(responses: Sequence[ScoredResponse]) -> dict[str, float]:
@@ -97,7 +105,26 @@ def _mass_metrics(responses: Sequence[ScoredResponse], layers: int) -> dict[str,
     ):
         mean_L = np.mean([mass_TL.mean(0).double().numpy() for mass_TL in of_responses], axis=0)
         metrics[f"attention/{name}"] = float(mean_L.mean())
-        for part, chunk in zip(LAYER_RANGES, np.array_split(mean_L, 3), strict=True):
+        for part, chunk in zip(THIRDS, np.array_split(mean_L, 3), strict=True):
             if len(chunk):
                 metrics[f"attention/{name}_{part}"] = float(chunk.mean())
     return metrics
+
+
+def _blind_metrics(responses: Sequence[ScoredResponse]) -> dict[str, float]:
+    """Each response counts alike, however long; a third of a response of one or two tokens may be empty."""
+    found = {"blind/not_applicable": float(np.mean([response.dependence_T is None for response in responses]))}
+    measured = [(r.masses, d_T.double().numpy()) for r in responses if (d_T := r.dependence_T) is not None and len(d_T)]
+    if not measured:
+        return found
+    found["blind/dependence"] = float(np.mean([of_response.mean() for _, of_response in measured]))
+    thirds = zip(*(np.array_split(of_response, 3) for _, of_response in measured), strict=True)
+    for name, chunks in zip(THIRDS, thirds, strict=True):
+        if means := [chunk.mean() for chunk in chunks if len(chunk)]:
+            found[f"blind/dependence_{name}"] = float(np.mean(means))
+    looked = [(m.image_TL.double().mean(1).numpy(), of_response) for m, of_response in measured if m is not None]
+    if looked:
+        attention, dependence = (np.concatenate(column) for column in zip(*looked, strict=True))
+        value = correlation(attention, dependence)
+        found |= {} if value is None else {"blind/dependence_vs_attention": value}
+    return found

@@ -48,7 +48,7 @@ class RolloutRecorder:
         write_step(directory, scored.step, rollouts)
 
     def _rollout(self, step: int, response: ScoredResponse, images: tuple[str, ...], decode: Decode) -> Rollout:
-        sample, masses = response.sample, response.masses
+        sample = response.sample
         return Rollout(
             step=step,
             group=response.uid,
@@ -58,15 +58,27 @@ class RolloutRecorder:
             images=images,
             response=sample.response,
             tokens=tuple(token_texts(response.token_ids_T.tolist(), decode, self._texts)),
-            image_mass=() if masses is None else _mean_over_layers(masses.image_TL),
-            system_mass=() if masses is None else _mean_over_layers(masses.system_TL),
             raw=dict(response.values.raw),
             weighted=dict(response.score.weighted),
             total=response.total,
             closed=tuple(sorted(response.values.closed)),
             masked=response.masked,
             error=response.error,
+            **{name: _rounded(values_T) for name, values_T in _by_token(response).items()},
         )
+
+
+def _by_token(response: ScoredResponse) -> dict[str, torch.Tensor | None]:
+    """What is known of each token (T,), by the names of `rollouts.record.MEASURES`; masses are means of the layers."""
+    masses, tokens = response.masses, response.sample.tokens
+    return {
+        "image_mass": None if masses is None else masses.image_TL.double().mean(1),
+        "system_mass": None if masses is None else masses.system_TL.double().mean(1),
+        "region_mass": None if masses is None or masses.region_TL is None else masses.region_TL.double().mean(1),
+        "dependence": response.dependence_T,
+        "weight": response.weights_T,
+        "entropy": None if tokens is None else tokens.entropy_T,
+    }
 
 
 def token_texts(ids: Sequence[int], decode: Decode, known: dict[int, str]) -> list[str]:
@@ -93,8 +105,8 @@ def token_texts(ids: Sequence[int], decode: Decode, known: dict[int, str]) -> li
     return texts
 
 
-def _mean_over_layers(mass_TL: torch.Tensor) -> tuple[float, ...]:
-    return tuple(round(mass, DIGITS) for mass in mass_TL.double().mean(1).tolist())
+def _rounded(values_T: torch.Tensor | None) -> tuple[float, ...]:
+    return () if values_T is None else tuple(round(value, DIGITS) for value in values_T.double().tolist())
 
 
 def _images(messages: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
