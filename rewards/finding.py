@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from avar_rl.runtime.settings import first_fault
 
 FOLDER = Path(__file__).parent  # where users drop files of any kind
-NEEDS = ("masses", "region", "blind", "entropy")  # what a plug-in can ask to be measured
+NEEDS = ("masses", "region", "blind", "entropy", "right")  # what a plug-in can ask to be measured
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,33 @@
 """Terms of the actor's loss beside the policy loss: which a recipe names, and what they return.
 
-L = L_policy + sum over the recipe's losses of weight * term
+    L = L_policy + sum over the recipe's losses of weight * mean(term)
+
+Shapes: N sequences, T response tokens, L layers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from avar_rl.runtime.settings import NotNegative, parse, settings
 from rewards.finding import PlugIn, find
 from rewards.plugin import ACTOR_LOSS
+from rewards.sample import LossBatch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# What a `LossBatch` holds only for terms that declare one of these needs.
+_NEEDED_BY = {
+    "entropy_NT": {"entropy"},
+    "image_mass_NTL": {"masses", "region"},
+    "system_mass_NTL": {"masses", "region"},
+    "region_mass_NTL": {"region"},
+    "blind_log_probs_NT": {"blind"},
+    "blind_entropy_NT": {"blind"},
+}
 
 
 @settings
@@ -77,6 +93,54 @@ class ActorLossSet:
         return tuple(self._terms)
 
     @property
+    def weights(self) -> dict[str, float]:
+        """The weight of each term, by name."""
+        return {name: term.weight for name, term in self._terms.items()}
+
+    @property
     def needs(self) -> frozenset[str]:
         """What the terms need to be measured, of `rewards.finding.NEEDS`."""
         return frozenset(need for term in self._terms.values() for need in term.plug_in.needs)
+
+    def values(self, batch: LossBatch) -> dict[str, Tensor]:
+        """What each term is for a micro-batch: (N, T), 0 at tokens that do not count, or (N,); by name.
+
+        A term gets what it has declared to need, and None for the rest.
+
+        Raises:
+            RuntimeError: names the term that raised, returned another shape, or a number that is not finite, or whose
+                needs were not measured.
+        """
+        return {name: _checked(name, term, batch) for name, term in self._terms.items()}
+
+
+def _checked(name: str, term: _Bound, batch: LossBatch) -> Tensor:
+    import torch
+
+    where = f"the actor loss {name} ({term.plug_in.place})"
+    given = _only_needed(batch, term.plug_in.needs, where)
+    try:
+        value = term.plug_in.function(given, **term.options)
+    except Exception as error:
+        raise RuntimeError(f"{where} failed: {type(error).__name__}: {error}") from error
+    mask_NT = batch.response_mask_NT
+    N, T = mask_NT.shape
+    if not isinstance(value, torch.Tensor) or value.shape not in ((N, T), (N,)) or not value.is_floating_point():
+        found = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, torch.Tensor) else repr(value)
+        raise RuntimeError(f"{where} returned {found}; wanted is a float tensor ({N}, {T}) or ({N},)")
+    if value.dim() == 2:
+        value = torch.where(mask_NT, value, 0.0)
+    if not bool(value.isfinite().all()):
+        bad = int((~value.isfinite()).sum())
+        raise RuntimeError(f"{where} returned {bad} numbers that are not finite, of {value.numel()}")
+    return value
+
+
+def _only_needed(batch: LossBatch, needs: frozenset[str], where: str) -> LossBatch:
+    wanted = {name for name, by in _NEEDED_BY.items() if by & needs}
+    if "entropy" not in needs:
+        wanted -= {"blind_entropy_NT"}
+    for name in wanted:
+        if getattr(batch, name) is None:
+            raise RuntimeError(f"{where} needs {name}, which the forward pass did not give")
+    return replace(batch, **{name: None for name in _NEEDED_BY if name not in wanted})

@@ -141,7 +141,8 @@ def actor_loss(
 
     Args:
         name: in recipes; the function's own by default.
-        needs: what the batch must hold: "masses", "region", "blind", "entropy".
+        needs: what the batch must hold: "masses", "region", "blind", "entropy"; "right" where the term is for right
+            responses only, so that a recipe without the reward accuracy is refused.
 
     Raises:
         TypeError: the signature is another one, or the name is none that a recipe can use.

@@ -1,15 +1,18 @@
 """verl's FSDP engine with span masses: for the guided loss in training, for attention rewards in the old-log-prob pass;
-and with masked images, for the blind pass.
+with masked images, for the blind pass; and with terms beside the policy loss in GRPO's updates.
 
 The engine's own forward is untouched. Around it, a `SpanMassRecorder` is started on the very input ids that the model
 sees (padded, or packed with `use_remove_padding`) and what it recorded is added to verl's `model_output` as nested
 (jagged) tensors, which verl carries back to the trainer.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tensordict import TensorDict
+from torch import Tensor
+from verl.utils import tensordict_utils as tu
 from verl.utils.ulysses import gather_outputs_and_unpad
 from verl.workers.engine import EngineRegistry
 
@@ -22,9 +25,11 @@ from avar_rl.verl_plugin.checkpoints import earlier_checkpoints
 from avar_rl.verl_plugin.config.model_checks import check_ulysses
 from avar_rl.verl_plugin.forward.blind import blind_outputs, blinded
 from avar_rl.verl_plugin.forward.layout import Layout, layout_of
+from avar_rl.verl_plugin.forward.losses import LossWithTerms
 from avar_rl.verl_plugin.forward.outputs import guidance_outputs, mass_outputs
-from avar_rl.verl_plugin.forward.request import requested
+from avar_rl.verl_plugin.forward.request import REQUEST, ForwardRequest, requested
 from avar_rl.verl_plugin.verl_engine import LanguageModelEngine
+from rewards.losses import ActorLossSet, LossTerm
 
 
 class SpanMassEngine(LanguageModelEngine):
@@ -37,6 +42,7 @@ class SpanMassEngine(LanguageModelEngine):
     _layout: Layout | None = None
     _patch_format: PatchFormat | None = None
     _adapters: AdapterCheckpoint | None = None
+    _bound: tuple[tuple[LossTerm, ...], ActorLossSet] | None = None  # of the last update, which the next one repeats
 
     def _build_lora_module(self, module):
         module = super()._build_lora_module(without_input_gradients(module))
@@ -57,6 +63,27 @@ class SpanMassEngine(LanguageModelEngine):
         super().load_checkpoint(local_path, *args, **kwargs)
         if local_path is not None:
             self.checkpoint_manager.previous_saved_paths = earlier_checkpoints(Path(local_path))
+
+    def forward_step(self, micro_batch: TensorDict, loss_function: Any, forward_only: bool):
+        losses = requested(micro_batch).losses
+        if losses is not None and loss_function is not None:
+            blind = None if losses.blind is None else partial(self._blind_outputs, settings=losses.blind)
+            loss_function = LossWithTerms(loss_function, self._functions(losses.terms), blind)
+        return super().forward_step(micro_batch, loss_function, forward_only)
+
+    def _functions(self, terms: tuple[LossTerm, ...]) -> ActorLossSet:
+        if self._bound is None or self._bound[0] != terms:
+            self._bound = terms, ActorLossSet(terms)
+        return self._bound[1]
+
+    def _blind_outputs(self, micro_batch: TensorDict, settings: BlindSettings) -> dict[str, Tensor]:
+        """verl's outputs of a second pass over a micro-batch, with masked images. Every rank runs it, with images or
+        not: the layers' parameters are gathered from all of them."""
+        blind_batch = micro_batch.copy()
+        tu.assign_non_tensor(blind_batch, **{REQUEST: ForwardRequest(blind=settings)})
+        model_inputs, output_args = self.prepare_model_inputs(blind_batch)
+        output = self.module(**model_inputs, use_cache=False)
+        return super().prepare_model_outputs(output, output_args, blind_batch, None)
 
     def prepare_model_inputs(self, micro_batch: TensorDict):
         model_inputs, output_args = super().prepare_model_inputs(micro_batch)

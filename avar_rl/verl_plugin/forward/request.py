@@ -9,10 +9,24 @@ from tensordict import TensorDict
 from verl.utils import tensordict_utils as tu
 
 from avar_rl.blind import BlindSettings
-from avar_rl.verl_plugin.config.settings import AttentionSettings
+from avar_rl.verl_plugin.config.settings import AttentionSettings, GRPOSettings
+from rewards.finding import need_masses
+from rewards.losses import LossTerm
 
 REQUEST = "avar_request"  # key of the request in a batch's extra_info
 MASS_COLUMNS = ("image_mass", "system_mass")  # what comes back, flat: see `outputs.mass_outputs`
+
+
+@dataclass(frozen=True)
+class LossRequest:
+    """What is added to the policy loss of an update.
+
+    terms: as the recipe names them; the worker finds their functions.
+    blind: how the images are masked in a second pass, with gradients, over each micro-batch; None: no term needs one.
+    """
+
+    terms: tuple[LossTerm, ...]
+    blind: BlindSettings | None = None
 
 
 @dataclass(frozen=True)
@@ -21,13 +35,25 @@ class ForwardRequest:
 
     attention: record the masses of the response tokens, as these settings say; None: record nothing.
     blind: mask the images as these settings say, and call the log-probabilities `blind_log_probs`; None: a plain pass.
+    losses: of an update: terms beside the policy loss; None: verl's loss alone.
     """
 
     attention: AttentionSettings | None = None
     blind: BlindSettings | None = None
+    losses: LossRequest | None = None
 
 
 NOTHING = ForwardRequest()
+
+
+def update_request(settings: GRPOSettings) -> ForwardRequest:
+    """What the actor's updates are to do; `NOTHING` where no loss term has a weight."""
+    losses = settings.loss_set()
+    if not losses.names:
+        return NOTHING
+    needs = losses.needs
+    wanted = LossRequest(settings.losses, settings.blind if "blind" in needs else None)
+    return ForwardRequest(attention=settings.attention if need_masses(needs) else None, losses=wanted)
 
 
 def requested(micro_batch: TensorDict) -> ForwardRequest:

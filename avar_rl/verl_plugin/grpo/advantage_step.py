@@ -16,6 +16,7 @@ from transfer_queue import KVBatchMeta
 
 from avar_rl.verl_plugin.config.settings import GroupSettings, GRPOSettings
 from avar_rl.verl_plugin.forward.blind import BLIND_LOG_PROBS
+from avar_rl.verl_plugin.forward.losses import RIGHT
 from avar_rl.verl_plugin.forward.request import MASS_COLUMNS
 from avar_rl.verl_plugin.grpo import advantages
 from avar_rl.verl_plugin.grpo.arrivals import require_images, require_whole
@@ -46,7 +47,7 @@ def compute_advantages(
     image_start: int,
     by_std: bool,
 ) -> KVBatchMeta:
-    """Scores a step's responses and writes `rm_scores` and `advantages` of its rows.
+    """Scores a step's responses and writes `rm_scores` and `advantages` of its rows, and `right` for loss terms.
 
     Args:
         batch: the step's rows, after the rollout and the old-log-prob pass.
@@ -67,6 +68,8 @@ def compute_advantages(
     scored = score(arrived, rewards, step=step, on_error=settings.on_reward_error)
     _check_images(rows, scored, image_start)
     _write_totals(rows, batch, scored)
+    if settings.losses:
+        _write_right(batch, scored)
     metrics.update(reward_metrics(scored))
     metrics["timing_s/combine_rewards"] = time.perf_counter() - started
 
@@ -130,6 +133,13 @@ def _write_totals(rows: Rows, batch: KVBatchMeta, scored: ScoredBatch) -> None:
     rows.write_tensors("rm_scores", totals)
     if masked := [response.key for response in scored.responses if response.masked]:
         Rows(masked, batch).write_objects([{"uid": f"masked-{key}"} for key in masked])
+
+
+def _write_right(batch: KVBatchMeta, scored: ScoredBatch) -> None:
+    """Of every row, verl's filler rows too (a worker reads the same columns of all): is the accuracy above 0?"""
+    right = {response.key for response in scored.responses if (response.accuracy or 0.0) > 0}
+    rows = Rows(batch.keys, batch)
+    rows.write_tensors(RIGHT, [torch.tensor([float(key in right)]) for key in rows.keys])
 
 
 def _finish_advantages(rows: Rows, scored: ScoredBatch, groups: GroupSettings, by_std: bool) -> None:

@@ -74,6 +74,7 @@ def checked(recipe_path: str, overrides: list[str]) -> tuple[DictConfig, GRPOSet
     plug_ins.refuse_missing_blind(config, ours)
     recipe.check_grpo(config)
     recipe.check_groups(config, ours.groups, ours.reward_set().weights)
+    plug_ins.prepare_losses(config, ours)
     lora.check_lora(config.actor_rollout_ref.model, rollout=True)
     return config, ours
 

@@ -4,7 +4,7 @@ of every part.
 Text rewards are computed by verl's reward workers during the rollout. Attention exists only when the actor runs over
 prompt and response, in the old-log-prob pass: the engine records there, and the attention rewards are scored, combined
 with the text rewards and written to `rm_scores` before the advantage. A blind pass (`avar.blind`) runs right after it,
-under the same weights.
+under the same weights. Terms of the loss beside verl's are asked of the engine with each update.
 """
 
 import time
@@ -19,7 +19,7 @@ from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
 from avar_rl.attention.roles import Markup
 from avar_rl.runtime.console import tell
 from avar_rl.verl_plugin.config.settings import GRPOSettings, parse
-from avar_rl.verl_plugin.forward.request import MASS_COLUMNS, REQUEST, ForwardRequest
+from avar_rl.verl_plugin.forward.request import MASS_COLUMNS, NOTHING, REQUEST, ForwardRequest, update_request
 from avar_rl.verl_plugin.grpo.advantage_step import compute_advantages
 from avar_rl.verl_plugin.grpo.arrivals import share_missing
 from avar_rl.verl_plugin.grpo.guard import CHECKED_STEPS, check_agreement
@@ -42,6 +42,7 @@ class AnchoredGRPOTrainer(StoppableTrainer):
         self.settings: GRPOSettings = parse(GRPOSettings, config)
         self.rewards = self.settings.reward_set()
         self.records_masses = need_masses(self.settings.step_needs())
+        self.update_request = update_request(self.settings)
         self.watchdog = Watchdog(self.settings.guard.step_minutes, leave_words=last_words.leave)
         self.recorder = RolloutRecorder(self.settings.rollouts)
         self.constant_parts = ConstantParts(self.rewards.weights, self.rewards.gates)
@@ -130,6 +131,13 @@ class AnchoredGRPOTrainer(StoppableTrainer):
             image_start=self._image_start,
             by_std=self.config.algorithm.norm_adv_by_std_in_grpo,
         )
+
+    def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        if self.update_request is not NOTHING:
+            _extra_info(batch)[REQUEST] = self.update_request
+        batch = super()._update_actor(batch, metrics)
+        _extra_info(batch).pop(REQUEST, None)
+        return batch
 
 
 def _extra_info(batch: KVBatchMeta) -> dict[str, Any]:
