@@ -17,7 +17,7 @@ from verl.utils.tensordict_utils import list_of_dict_to_tensordict  # noqa: E402
 
 from avar_rl.verl_plugin.config import recipe, settings  # noqa: E402
 from avar_rl.verl_plugin.grpo import queue as grpo_queue  # noqa: E402
-from avar_rl.verl_plugin.grpo.advantage_step import compute_advantages  # noqa: E402
+from avar_rl.verl_plugin.grpo.advantage_step import Signal, compute_advantages  # noqa: E402
 from avar_rl.verl_plugin.grpo.text_score import TEXT_SCORE, TextScore  # noqa: E402
 from avar_rl.verl_plugin.watch.record import RolloutRecorder  # noqa: E402
 from rewards.combine import RewardError, Values  # noqa: E402
@@ -68,19 +68,17 @@ def advantages(monkeypatch):
         keys = [f"{response[0]}_{i}_0" for i, response in enumerate(responses)]
         queue.rows = {key: row(*response) for key, response in zip(keys, responses, strict=True)}
         metrics: dict = {}
-        compute_advantages(
-            step_batch(keys),
-            metrics,
-            stock=functools.partial(verls_step, SimpleNamespace(config=config)),
-            step=1,
+        signal = Signal(
             settings=parsed,
             rewards=parsed.reward_set(),
-            with_masses=parsed.needs_masses(),
+            weights=parsed.token_weight_set(),
             recorder=RolloutRecorder(parsed.rollouts),
-            decode=lambda ids, skip_special_tokens: "text",
+            decode=lambda ids, **_: "text",
             image_start=IMAGE_START,
             by_std=config.algorithm.norm_adv_by_std_in_grpo,
         )
+        verls = functools.partial(verls_step, SimpleNamespace(config=config))
+        compute_advantages(step_batch(keys), metrics, signal, stock=verls, step=1)
         return [[round(v, 3) for v in queue.rows[key]["advantages"].tolist()] for key in keys], metrics
 
     return compute

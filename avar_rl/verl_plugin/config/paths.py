@@ -22,6 +22,7 @@ _KEYS = (
     "trainer.validation_data_dir",
     "avar.rollouts.dir",
 )
+_PLUG_INS = ("avar.rewards", "avar.token_weights", "avar.losses")
 _NODES = ("model", "actor_rollout_ref.model")
 _MODELS = tuple(f"{node}.{key}" for node in _NODES for key in ("path", "lora_adapter_path"))
 
@@ -41,10 +42,11 @@ def make_absolute(config: DictConfig) -> None:
         value = OmegaConf.select(config, key)
         if isinstance(value, str) and Path(value).expanduser().is_dir():
             OmegaConf.update(config, key, _absolute(value))
-    rewards = OmegaConf.select(config, "avar.rewards")
-    for line in rewards.values() if isinstance(rewards, DictConfig) else ():
-        if isinstance(line, DictConfig) and isinstance(line.get("path"), str):
-            line.path = _absolute(line.path)
+    for kind in _PLUG_INS:
+        lines = OmegaConf.select(config, kind)
+        for line in lines.values() if isinstance(lines, DictConfig) else ():
+            if isinstance(line, DictConfig) and isinstance(line.get("path"), str):
+                line.path = _absolute(line.path)
 
 
 def _absolute(path: str) -> str:

@@ -249,7 +249,7 @@ def check_groups(config: DictConfig, groups: GroupSettings, rewards: Mapping[str
 
 
 def refuse_lost_masses(config: DictConfig) -> None:
-    """Refuses settings under which attention rewards would have no masses to work with.
+    """Refuses settings under which rewards, token weights and losses would have no attention masses to work with.
 
     Raises:
         ValueError: names the first such setting.
@@ -273,4 +273,7 @@ def refuse_lost_masses(config: DictConfig) -> None:
     }
     for reason, applies in refused.items():
         if applies:
-            raise ValueError(f"attention rewards need span masses, but {reason} (or set their weights to 0)")
+            raise ValueError(
+                f"rewards, token weights or losses of avar: need span masses, but {reason} (or leave them out; a reward "
+                "also with weight 0)"
+            )

@@ -6,13 +6,15 @@ from typing import Annotated, Any, Literal, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from pydantic import BeforeValidator, Field
 
+from avar_rl.blind import BlindSettings
 from avar_rl.guidance import GuidanceConfig
 from avar_rl.runtime.layers import Layers
 from avar_rl.runtime.settings import Count, Flag, NotNegative, Number, Positive, Whole, settings
 from avar_rl.runtime.settings import parse as parse_settings
 from rewards.combine import PAPER, RewardSet, Term, parse_terms
-from rewards.finding import need_masses
+from rewards.finding import PlugIn, find, need_masses
 from rewards.losses import ActorLossSet, LossTerm, parse_losses
+from rewards.plugin import ACTOR_LOSS, REWARD, TOKEN_WEIGHT
 from rewards.weigh import TokenWeightSet, WeightTerm, parse_weights
 
 StageSettings = TypeVar("StageSettings")
@@ -108,6 +110,8 @@ class GRPOSettings:
 
     token_weights: factors of the tokens' advantages (`rewards.weigh`).
     losses: terms of the actor's loss beside the policy loss (`rewards.losses`).
+    blind: how images are masked in a second pass before each step, which gives the dependence of every token on its
+        images; None: no such pass.
     on_reward_error: where a reward fails, "stop" ends the run; with "mask" its response takes no part and is counted.
     on_missing: where a response does not arrive because its rollout or its reward worker raised, "stop" ends the run;
         "mask" trains on the others and counts it. The death of a worker ends the run either way.
@@ -117,6 +121,7 @@ class GRPOSettings:
     rewards: tuple[Term, ...] = PAPER
     token_weights: tuple[WeightTerm, ...] = ()
     losses: tuple[LossTerm, ...] = ()
+    blind: BlindSettings | None = None
     on_reward_error: Literal["stop", "mask"] = "stop"
     on_missing: Literal["stop", "mask"] = "stop"
     attention: AttentionSettings = field(default_factory=AttentionSettings)
@@ -144,6 +149,15 @@ class GRPOSettings:
     def needs_masses(self) -> bool:
         """Whether attention masses are recorded anywhere."""
         return need_masses(self.step_needs() | self.loss_set().needs)
+
+    def plug_ins(self) -> list[PlugIn]:
+        """The plug-ins that take part: rewards that are scored, token weights, losses that have a weight."""
+        scored, added = self.reward_set().weights, self.loss_set().names
+        return [
+            *(find(REWARD, term.name, term.path) for term in self.rewards if term.name in scored),
+            *(find(TOKEN_WEIGHT, term.name, term.path) for term in self.token_weights),
+            *(find(ACTOR_LOSS, term.name, term.path) for term in self.losses if term.name in added),
+        ]
 
 
 _LINES = {"rewards": parse_terms, "token_weights": parse_weights, "losses": parse_losses}

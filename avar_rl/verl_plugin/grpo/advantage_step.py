@@ -1,4 +1,4 @@
-"""One step of GRPO from responses to advantages: rewards, curves, the rollout record, our changes of advantages.
+"""One step of GRPO from responses to advantages: rewards, our changes of advantages, curves, the rollout record.
 
 verl keeps the rows of a step in its transfer queue; they are read and written there.
 """
@@ -7,41 +7,63 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from transfer_queue import KVBatchMeta
 
-from avar_rl.verl_plugin.config.settings import GroupSettings, GRPOSettings
+from avar_rl.verl_plugin.config.settings import GRPOSettings
 from avar_rl.verl_plugin.forward.request import MASS_COLUMNS
 from avar_rl.verl_plugin.grpo import advantages
 from avar_rl.verl_plugin.grpo.arrivals import require_images, require_whole
 from avar_rl.verl_plugin.grpo.queue import Rows, real_rows
 from avar_rl.verl_plugin.grpo.scoring import Arrived, score
+from avar_rl.verl_plugin.grpo.weighing import weighed
 from avar_rl.verl_plugin.scored_batch import ScoredBatch
-from avar_rl.verl_plugin.watch.metrics import reward_metrics
+from avar_rl.verl_plugin.watch.metrics import reward_metrics, weight_metrics
 from avar_rl.verl_plugin.watch.record import RolloutRecorder
 from rewards.combine import RewardSet
+from rewards.finding import need_masses
 from rewards.sample import Masses, Tokens
+from rewards.weigh import TokenWeightSet
 
 Decode = Callable[..., str]  # a tokenizer's
 LOG_PROBS = ("rollout_log_probs", "old_log_probs")  # the rollout's, and the actor's before the step
 
 
+@dataclass(frozen=True)
+class Signal:
+    """What turns the responses of every step of a run into advantages.
+
+    image_start: the token that an image begins with in a prompt.
+    by_std: whether advantages by part are divided by the group's standard deviation.
+    """
+
+    settings: GRPOSettings
+    rewards: RewardSet
+    weights: TokenWeightSet
+    recorder: RolloutRecorder
+    decode: Decode
+    image_start: int
+    by_std: bool
+
+    @property
+    def with_masses(self) -> bool:
+        """Whether attention masses are recorded before a step's advantages."""
+        return need_masses(self.rewards.needs | self.weights.needs)
+
+
 def compute_advantages(
     batch: KVBatchMeta,
     metrics: dict[str, Any],
+    signal: Signal,
     *,
     stock: Callable[[KVBatchMeta, dict[str, Any]], KVBatchMeta],
     step: int,
-    settings: GRPOSettings,
-    rewards: RewardSet,
-    with_masses: bool,
-    recorder: RolloutRecorder,
-    decode: Decode,
-    image_start: int,
-    by_std: bool,
 ) -> KVBatchMeta:
     """Scores a step's responses and writes `rm_scores` and `advantages` of its rows.
 
@@ -49,34 +71,41 @@ def compute_advantages(
         batch: the step's rows, after the rollout and the old-log-prob pass.
         metrics: the step's curves, which are added to.
         stock: verl's own step from `rm_scores` to `advantages`.
-        with_masses: attention masses were recorded.
-        image_start: the token that an image begins with in a prompt.
-        by_std: whether advantages by part are divided by the group's standard deviation.
 
     Raises:
         MissingResponsesError: masses, log-probabilities or images of some response did not arrive.
         RewardError, RuntimeError: see `scoring.score`.
+        TokenWeightError: see `weighing.weighed`.
     """
-    started = time.perf_counter()
     rows = real_rows(batch)
-    arrived = _arrived(rows, decode, step, with_masses=with_masses)
-    scored = score(arrived, rewards, step=step, on_error=settings.on_reward_error)
-    _check_images(rows, scored, image_start)
-    _write_totals(rows, batch, scored)
-    metrics.update(reward_metrics(scored))
-    metrics["timing_s/combine_rewards"] = time.perf_counter() - started
-
-    started = time.perf_counter()
-    recorder.write(
-        scored,
-        functools.partial(decode, clean_up_tokenization_spaces=False),
-        lambda keys: Rows(keys, batch).read(["raw_prompt"]).objects("raw_prompt"),
-    )
-    metrics["timing_s/rollout_record"] = time.perf_counter() - started
-
+    with _timed(metrics, "combine_rewards"):
+        arrived = _arrived(rows, signal.decode, step, with_masses=signal.with_masses)
+        scored = score(arrived, signal.rewards, step=step, on_error=signal.settings.on_reward_error)
+        _check_images(rows, scored, signal.image_start)
+        _write_totals(rows, batch, scored)
+        metrics.update(reward_metrics(scored))
     batch = stock(batch, metrics)
-    _finish_advantages(rows, scored, settings.groups, by_std)
+    found = _grouped(rows, scored, signal)
+    if signal.weights.names:
+        with _timed(metrics, "token_weights"):
+            masks = [response.mask_T for response in arrived]
+            found, scored, said = weighed(found, masks, scored, signal.weights, signal.settings.on_reward_error)
+            metrics.update(weight_metrics(said))
+    rows.write_tensors("advantages", found)
+    with _timed(metrics, "rollout_record"):
+        signal.recorder.write(
+            scored,
+            functools.partial(signal.decode, clean_up_tokenization_spaces=False),
+            lambda keys: Rows(keys, batch).read(["raw_prompt"]).objects("raw_prompt"),
+        )
     return batch
+
+
+@contextmanager
+def _timed(metrics: dict[str, Any], name: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    metrics[f"timing_s/{name}"] = time.perf_counter() - started
 
 
 def _arrived(rows: Rows, decode: Decode, step: int, with_masses: bool) -> list[Arrived]:
@@ -116,11 +145,10 @@ def _write_totals(rows: Rows, batch: KVBatchMeta, scored: ScoredBatch) -> None:
         Rows(masked, batch).write_objects([{"uid": f"masked-{key}"} for key in masked])
 
 
-def _finish_advantages(rows: Rows, scored: ScoredBatch, groups: GroupSettings, by_std: bool) -> None:
+def _grouped(rows: Rows, scored: ScoredBatch, signal: Signal) -> list[Tensor]:
     """verl's advantages, or those by part; none for masked responses and groups without a signal."""
-    data = rows.read(["advantages", "response_mask"])
+    data, groups = rows.read(["advantages", "response_mask"]), signal.settings.groups
     found = data.tensors("advantages")
     if groups.normalise == "parts":
-        found = advantages.by_part(scored, data.tensors("response_mask"), by_std=by_std)
-    silent = advantages.silent_groups(scored, groups)
-    rows.write_tensors("advantages", advantages.silenced(found, scored, silent))
+        found = advantages.by_part(scored, data.tensors("response_mask"), by_std=signal.by_std)
+    return advantages.silenced(found, scored, advantages.silent_groups(scored, groups))

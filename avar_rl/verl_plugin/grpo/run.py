@@ -64,13 +64,14 @@ def checked(recipe_path: str, overrides: list[str]) -> tuple[DictConfig, GRPOSet
     Raises:
         ValueError: one sentence that names the setting at fault.
     """
-    from avar_rl.verl_plugin.config import lora, paths, recipe, settings
+    from avar_rl.verl_plugin.config import lora, paths, plug_ins, recipe, settings
 
     config = recipe.load(recipe_path, overrides, stage="grpo")
     paths.make_absolute(config)
     ours = settings.parse(settings.GRPOSettings, config)
     if ours.needs_masses():
         recipe.refuse_lost_masses(config)
+    plug_ins.check_plug_ins(config, ours)
     recipe.check_grpo(config)
     recipe.check_groups(config, ours.groups, ours.reward_set().weights)
     lora.check_lora(config.actor_rollout_ref.model, rollout=True)

@@ -12,13 +12,19 @@ reward_check/PART_vs_accuracy        and with accuracy: reward hacking shows the
 reward/groups_without_accuracy_spread  there the other parts alone decide
 reward/PART_of_correct               mean raw value of an attention reward or any gated one, right answers only
 attention/image_mass, system_mass    mean over response tokens and layers; _early, _middle, _late: thirds of the layers
+token_weight/NAME/mean               mean of a token weight over the response tokens, before it is normalised
+token_weight/NAME/share              share of response tokens that it gives a factor above 0
+token_weight/mean, share             the same of the product of all, after normalisation: what the advantages are scaled by
+token_weight/failed                  share of responses on which one failed (masked)
 """
 
 from collections.abc import Sequence
 
 import numpy as np
+from torch import Tensor
 
 from avar_rl.verl_plugin.scored_batch import ScoredBatch, ScoredResponse, undecided
+from rewards.weigh import Weighed
 
 LAYER_RANGES = ("early", "middle", "late")
 
@@ -101,3 +107,19 @@ def _mass_metrics(responses: Sequence[ScoredResponse], layers: int) -> dict[str,
             if len(chunk):
                 metrics[f"attention/{name}_{part}"] = float(chunk.mean())
     return metrics
+
+
+def weight_metrics(weighed: Weighed) -> dict[str, float]:
+    """The curves of a step's token weights by the names above, of the responses that are not masked."""
+    if not weighed.errors:
+        return {}
+    metrics = {"token_weight/failed": float(np.mean([bool(error) for error in weighed.errors]))}
+    for prefix, columns in {"token_weight": weighed.factors, **_by_weight(weighed)}.items():
+        values = np.concatenate([np.zeros(0), *(factors_T.numpy() for factors_T in columns if factors_T is not None)])
+        if len(values):
+            metrics |= {f"{prefix}/mean": float(values.mean()), f"{prefix}/share": float((values > 0).mean())}
+    return metrics
+
+
+def _by_weight(weighed: Weighed) -> dict[str, tuple[Tensor | None, ...]]:
+    return {f"token_weight/{name}": columns for name, columns in weighed.returned.items()}
