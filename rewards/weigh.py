@@ -202,7 +202,7 @@ def _called(name: str, term: _Bound, samples: Sequence[AttentionSample]) -> list
         try:
             value = term.plug_in.function(sample, **term.options) if step is None else step[i]
             found.append(_checked(value, _tokens(sample)))
-        except Exception as error:  # a plug-in's mistake is its row's, as a reward's is
+        except Exception as error:  # noqa: BLE001 (a plug-in's mistake is its row's, as a reward's is)
             where = f"token weight {name} failed on row {sample.row_id or '(no id)'}"
             found.append(f"{traceback.format_exc()}{where}: {type(error).__name__}: {error}")
     return found
@@ -241,7 +241,7 @@ def _checked(value: Any, tokens: int) -> Tensor:
 
 
 def _normalised(weights: Sequence[Tensor], how: Normalise) -> list[Tensor]:
-    """The float64 weights (T,) of each response with a mean of 1 over each, or over all; as they are where that is 0."""
+    """The weights (T,) of each response with a mean of 1 over each, or over all; as they are where that mean is 0."""
     if how == "none":
         return list(weights)
     groups = [[weight_T] for weight_T in weights] if how == "response" else [list(weights)]

@@ -4,20 +4,23 @@
     s_t  = exp(-d_t) + d_t - 1,   d_t = log p(y_t | x, image, y_<t) - log p(y_t | x, masked image, y_<t)
     alpha = beta_min + (beta_max - beta_min) * (S - min S) / (max S - min S),   S = 1/T sum_t s_t
 
-min and max are over the responses of the step to questions with an image. Where no beta_max is given, it is the one that
-makes their mean alpha 1, as in the authors' code (max S then cancels):
+min and max are over the responses of the step to questions with an image. Where no beta_max is given, it is the one
+that makes their mean alpha 1, as in the authors' code (max S then cancels):
 
     alpha = beta_min + (1 - beta_min) * (S - min S) / (mean S - min S)
 
-A question without an image has nothing to choose by: all its tokens have the factor 1, and it is in no statistic. Of equal
-s_t the earlier token is chosen. Where max S - min S is 1e-6 or less, alpha is 1.
+A question without an image has nothing to choose by: all its tokens have the factor 1, and it is in no statistic. Of
+equal s_t the earlier token is chosen. Where max S - min S is 1e-6 or less, alpha is 1.
 
 The paper's s_t is the Kullback-Leibler divergence of the two distributions over the vocabulary. The authors' code has,
 and so has this, its estimate k3 from the sampled token (Schulman), with d clamped to 20 and s to 10. k3 is large both
-for tokens that the image made likelier and, exponentially, for those that it made unlikelier. Their code takes min and max
-on each device and the mean in each micro-batch (the exchange between devices is commented out), so that alpha depends on
-how many there are; here both are of the whole step. It blackens each patch of 14 x 14 pixels with probability 0.5; here
-`avar.blind` says what is masked. The entropy penalty of its recipe is no part of this.
+for tokens that the image made likelier and, exponentially, for those that it made unlikelier.
+
+Deviations from the authors' code (github.com/huaixuheqing/VPPO-RL, read in 2026):
+- It takes min and max of a mini-batch on each device (the exchange between devices is commented out) and beta_max of
+  each micro-batch, so that alpha depends on how many there are; here both are of the whole step.
+- It blackens each patch of 14 x 14 pixels with probability 0.5; here `avar.blind` says what is masked.
+- The entropy penalty of its recipe is no part of this.
 
 Shapes: T tokens of a response.
 """

@@ -274,6 +274,6 @@ def refuse_lost_masses(config: DictConfig) -> None:
     for reason, applies in refused.items():
         if applies:
             raise ValueError(
-                f"rewards, token weights or losses of avar: need span masses, but {reason} (or leave them out; a reward "
-                "also with weight 0)"
+                f"the recipe's rewards, token weights or losses need span masses, but {reason} (or leave them out, or "
+                "set their weights to 0)"
             )

@@ -14,7 +14,7 @@ reward/PART_of_correct               mean raw value of an attention reward or an
 attention/image_mass, system_mass    mean over response tokens and layers; _early, _middle, _late: thirds of the layers
 token_weight/NAME/mean               mean of a token weight over the response tokens, before it is normalised
 token_weight/NAME/share              share of response tokens that it gives a factor above 0
-token_weight/mean, share             the same of the product of all, after normalisation: what the advantages are scaled by
+token_weight/mean, share             the same of the factors that scale the advantages: all weights, normalised
 token_weight/failed                  share of responses on which one failed (masked)
 """
 
