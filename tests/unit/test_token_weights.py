@@ -1,11 +1,13 @@
 """Token weights: what is checked, how factors are normalised and multiplied, worked by hand."""
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
 
-from rewards.sample import AttentionSample, Tokens
+from rewards.sample import AttentionSample, Masses, Tokens
 from rewards.weigh import TokenWeightError, TokenWeightSet, parse_weights, top_share, unweighted
 
 HEAD = """
@@ -191,3 +193,16 @@ def test_outside_training_nothing_is_known_of_tokens():
     assert unweighted(sample(1.0, 2.0)).tolist() == [1.0, 1.0]
     with pytest.raises(ValueError, match="need AttentionSample.tokens"):
         unweighted(AttentionSample("q", "r", "6"))
+
+
+def test_the_one_that_the_documentation_shows(tmp_path):
+    page = Path(__file__).parents[2] / "docs" / "methods" / "token_weights.md"
+    shown = re.search(r"```python\n# rewards/looking.py\n(.*?)```", page.read_text(), re.DOTALL)
+    assert shown and len([line for line in shown[1].splitlines() if line]) <= 15
+    path = tmp_path / "looking.py"
+    path.write_text(shown[1])
+    looking = TokenWeightSet(parse_weights({"looking": {"path": str(path), "strength": 2.0}}))
+    assert looking.needs == {"masses"}
+    image_TL = torch.tensor([[0.25, 0.75], [0.0, 0.5]])
+    rows = [sample(1.0, 1.0, advantage=advantage, masses=Masses(image_TL, image_TL)) for advantage in (0.5, -0.5)]
+    assert factors(looking.weigh(rows)) == [[2.0, 1.5], [1.0, 1.0]]  # 1 + 2 * 0.5, 1 + 2 * 0.25
