@@ -6,7 +6,7 @@
 weights multiply: two that choose tokens choose those that both of them choose. A factor of 1 everywhere changes
 nothing, bit by bit.
 
-Shapes: T tokens of a response that the policy wrote.
+Shapes: T tokens of a response that the policy wrote, A those of all responses.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TopShare = Annotated[Share, Field(gt=0)]  # of tokens to be chosen: above 0, up 
 
 
 class TokenWeightError(RuntimeError):
-    """A token weight raised, or returned no factors: names the weight and the row, and holds the traceback."""
+    """A token weight raised, or returned no factors: names the weight, the row and the fault."""
 
 
 @settings
@@ -77,7 +77,7 @@ class Weighed:
 
     factors: float32 (T,) for each, the product of all weights after normalisation; None where a weight failed.
     returned: by weight, float64 (T,) for each, before normalisation; None where a weight failed.
-    errors: traceback, weight and row where a weight failed; "" elsewhere.
+    errors: weight, row and fault where a weight failed, below the traceback where it raised; "" elsewhere.
     """
 
     factors: tuple[Tensor | None, ...]
@@ -146,29 +146,34 @@ class TokenWeightSet:
         kept = [i for i, error in enumerate(errors) if not error]
         if samples and not kept:
             raise TokenWeightError(f"a token weight failed on every response of the step; the first:\n{errors[0]}")
-        scaled = [
-            _normalised([column[i] for i in kept], term.normalise)
-            for column, term in zip(columns, self._terms.values(), strict=True)
-        ]
-        products = [_product([weights[j] for weights in scaled], _tokens(samples[i])) for j, i in enumerate(kept)]
-        self._require_some(products)
-        factors = dict(zip(kept, products, strict=True))
+        lengths = [_tokens(samples[i]) for i in kept]
+        factors = dict(zip(kept, self._products([[c[i] for i in kept] for c in columns], lengths), strict=True))
         returned = {
             name: tuple(column[i] if i in factors else None for i in range(len(samples)))
             for name, column in zip(self._terms, columns, strict=True)
         }
         return Weighed(tuple(factors.get(i) for i in range(len(samples))), returned, tuple(errors))
 
-    def _require_some(self, products: Sequence[Tensor]) -> None:
-        """TokenWeightError: the step has tokens, and all their factors are 0, or one is not finite."""
+    def _products(self, columns: Sequence[Sequence[Tensor]], lengths: Sequence[int]) -> Sequence[Tensor]:
+        """The normalised product of the weights, each a column, for each response, float32 (T,).
+
+        TokenWeightError: the responses have tokens, and all their factors are 0, or one is not finite.
+        """
+        import torch
+
+        product_A = torch.ones(sum(lengths), dtype=torch.float64)
+        for column, term in zip(columns, self._terms.values(), strict=True):
+            product_A = product_A * _normalised(torch.cat([*column, product_A[:0]]), lengths, term.normalise)
+        product_A = product_A.float()
         names = " x ".join(self._terms)
-        if any(not bool(product_T.isfinite().all()) for product_T in products):
+        if not bool(product_A.isfinite().all()):
             raise TokenWeightError(f"avar.token_weights: a factor {names} is too large for a 32-bit number")
-        if any(map(len, products)) and not any(bool((product_T > 0).any()) for product_T in products):
+        if len(product_A) and not bool((product_A > 0).any()):
             raise TokenWeightError(
                 f"avar.token_weights: {names} is 0 for every token of the step, so nothing would be trained on; choose "
                 "more tokens, or fewer weights that each leave tokens out"
             )
+        return product_A.split(list(lengths)) if lengths else ()
 
 
 def top_share(values_T: Tensor, share: float) -> Tensor:
@@ -179,11 +184,12 @@ def top_share(values_T: Tensor, share: float) -> Tensor:
     """
     import torch
 
-    if not bool(values_T.isfinite().all()):
+    ordered_T, order_T = values_T.sort(descending=True, stable=True)  # NaN counts as the largest
+    if len(values_T) and not (math.isfinite(ordered_T[0]) and math.isfinite(ordered_T[-1])):
         raise ValueError("a value to choose tokens by is not finite")
     wanted = math.ceil(share * len(values_T) - 1e-9)  # 0.07 * 100 is 7.000000000000001
     chosen_T = torch.zeros(len(values_T), dtype=torch.bool)
-    chosen_T[values_T.argsort(descending=True, stable=True)[:wanted]] = True
+    chosen_T[order_T[:wanted]] = True
     return chosen_T
 
 
@@ -201,11 +207,16 @@ def _called(name: str, term: _Bound, samples: Sequence[AttentionSample]) -> list
     for i, sample in enumerate(samples):
         try:
             value = term.plug_in.function(sample, **term.options) if step is None else step[i]
-            found.append(_checked(value, _tokens(sample)))
+            found.append(_whole(value, _tokens(sample)))
         except Exception as error:  # noqa: BLE001 (a plug-in's mistake is its row's, as a reward's is)
-            where = f"token weight {name} failed on row {sample.row_id or '(no id)'}"
-            found.append(f"{traceback.format_exc()}{where}: {type(error).__name__}: {error}")
-    return found
+            found.append(_failure(name, sample, error))
+    return _in_range(name, found, samples)
+
+
+def _failure(name: str, sample: AttentionSample, error: Exception) -> str:
+    shown = "".join(traceback.format_exception(error)) if error.__traceback__ else ""
+    where = f"token weight {name} failed on row {sample.row_id or '(no id)'}"
+    return f"{shown}{where}: {type(error).__name__}: {error}"
 
 
 def _called_on_step(name: str, term: _Bound, samples: Sequence[AttentionSample]) -> Sequence[Any]:
@@ -225,39 +236,42 @@ def _tokens(sample: AttentionSample) -> int:
     return len(sample.tokens.log_probs_T)
 
 
-def _checked(value: Any, tokens: int) -> Tensor:
+def _whole(value: Any, tokens: int) -> Tensor:
     import torch
 
     if not isinstance(value, torch.Tensor):
         raise ValueError(f"it returned {value!r}; a token weight returns a tensor")
     if value.shape != (tokens,):
         raise ValueError(f"it returned a tensor of shape {tuple(value.shape)} for {tokens} tokens, not ({tokens},)")
-    value_T = value.detach().cpu().double()
-    bad_T = ~(value_T.isfinite() & (value_T >= 0))
-    if bool(bad_T.any()):
-        t = int(bad_T.int().argmax())
-        raise ValueError(f"it returned {value_T[t].item()} for token {t}; a factor is a finite number from 0")
-    return value_T
+    return value
 
 
-def _normalised(weights: Sequence[Tensor], how: Normalise) -> list[Tensor]:
-    """The weights (T,) of each response with a mean of 1 over each, or over all; as they are where that mean is 0."""
-    if how == "none":
-        return list(weights)
-    groups = [[weight_T] for weight_T in weights] if how == "response" else [list(weights)]
-    scaled = []
-    for group in groups:
-        total, tokens = math.fsum(float(weight_T.sum()) for weight_T in group), sum(map(len, group))
-        mean = total / tokens if total > 0 else 1.0
-        scaled += [weight_T / mean for weight_T in group]
-    return scaled
-
-
-def _product(weights: Sequence[Tensor], tokens: int) -> Tensor:
-    """Float32 (T,): the product of the weights of one response."""
+def _in_range(name: str, found: Sequence[Any], samples: Sequence[AttentionSample]) -> list[Any]:
+    """The tensors of `found` in float64; a text instead of one with a number that is not finite, or below 0."""
     import torch
 
-    product_T = torch.ones(tokens, dtype=torch.float64)
-    for weight_T in weights:
-        product_T = product_T * weight_T
-    return product_T.float()
+    tensors = [value.detach().cpu().double() for value in found if isinstance(value, torch.Tensor)]
+    flat_A = torch.cat(tensors) if tensors else torch.zeros(0)
+    checked = iter(tensors)
+    every: list[Any] = [value if isinstance(value, str) else next(checked) for value in found]
+    if bool(((flat_A >= 0) & flat_A.isfinite()).all()):
+        return every
+    for i, value in enumerate(every):
+        for t, factor in enumerate([] if isinstance(value, str) else value.tolist()):
+            if not (math.isfinite(factor) and factor >= 0):
+                fault = ValueError(f"it returned {factor} for token {t}; a factor is a finite number from 0")
+                every[i] = _failure(name, samples[i], fault)
+                break
+    return every
+
+
+def _normalised(weight_A: Tensor, lengths: Sequence[int], how: Normalise) -> Tensor:
+    """The weights (A,) of all responses with a mean of 1 over each, or over all; as they are where that mean is 0."""
+    import torch
+
+    if how == "none":
+        return weight_A
+    sizes = torch.tensor(lengths if how == "response" else [sum(lengths)])
+    group_A = torch.arange(len(sizes)).repeat_interleave(sizes)
+    mean_G = torch.zeros(len(sizes), dtype=torch.float64).index_add(0, group_A, weight_A) / sizes
+    return weight_A / torch.where(mean_G > 0, mean_G, 1.0)[group_A]

@@ -107,11 +107,11 @@ def test_a_weight_that_fails_on_a_response_names_itself_the_row_and_the_value(we
     found = weights(source, normalise="batch").weigh([sample(3.0), sample(1.0, 1.0, row="bad"), sample(1.0)])
     with pytest.raises(TokenWeightError, match=f"token weight own failed on row bad: {expected}"):
         raise TokenWeightError(found.errors[1])
-    assert "Traceback" in found.errors[1] and found.errors[0] == found.errors[2] == ""
+    assert found.errors[0] == found.errors[2] == ""
     # the others' mean is theirs alone
     assert found.factors[1] is None and found.returned["own"][1] is None
     assert [found.factors[i].tolist() for i in (0, 2)] == [[1.5], [0.5]]
-    every = f"failed on every response of the step; the first:\nTraceback(.|\n)*{expected}"
+    every = f"failed on every response of the step; the first:\n(.|\n)*{expected}"
     with pytest.raises(TokenWeightError, match=every):
         weights(source).weigh([sample(1.0, 1.0, row="bad")])
 

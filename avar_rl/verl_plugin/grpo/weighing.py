@@ -1,4 +1,4 @@
-"""The recipe's token weights on the advantages of one step. Shapes: T tokens of a response."""
+"""The recipe's token weights on the advantages of one step. Shapes: B responses, T tokens of one, A of all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from avar_rl.verl_plugin.scored_batch import ScoredBatch
+from avar_rl.verl_plugin.scored_batch import ScoredBatch, ScoredResponse
+from rewards.sample import AttentionSample
 from rewards.weigh import TokenWeightError, TokenWeightSet, Weighed
 
 
@@ -31,30 +32,42 @@ def weighed(
         TokenWeightError: see `on_error` and `TokenWeightSet.weigh`.
     """
     judged = [i for i, response in enumerate(scored.responses) if not response.masked]
-    own = [advantages[i][masks[i]] for i in judged]
-    samples = [
-        replace(scored.responses[i].sample, parts=scored.responses[i].values.raw, advantage=_of_response(own_T))
-        for i, own_T in zip(judged, own, strict=True)
-    ]
-    said = weights.weigh(samples)
-    failed = [error for error in said.errors if error]
-    if failed and on_error == "stop":
+    found, responses = list(advantages), list(scored.responses)
+    own = [masks[i] for i in judged]
+    means = _means([advantages[i] for i in judged], own)
+    said = weights.weigh([_sample(responses[i], mean) for i, mean in zip(judged, means, strict=True)])
+    if (failed := [error for error in said.errors if error]) and on_error == "stop":
         raise TokenWeightError(
             f"{len(failed)} responses of step {scored.step} could not be weighted; the first:\n{failed[0]}"
         )
-    found, responses = list(advantages), list(scored.responses)
-    for i, factors_T, error in zip(judged, said.factors, said.errors, strict=True):
+    products = _times([advantages[i] for i in judged], own, said.factors)
+    for i, product_T, factors_T, error in zip(judged, products, said.factors, said.errors, strict=True):
+        found[i] = product_T
         responses[i] = replace(responses[i], weights_T=factors_T, masked=bool(error), error=error)
-        found[i] = torch.zeros_like(found[i]) if factors_T is None else _times(found[i], masks[i], factors_T)
     return found, replace(scored, responses=tuple(responses)), said
 
 
-def _of_response(own_T: Tensor) -> float:
-    """The mean over its tokens, which in GRPO are all equal; 0 without tokens."""
-    return float(own_T.double().mean()) if len(own_T) else 0.0
+def _sample(response: ScoredResponse, advantage: float) -> AttentionSample:
+    return replace(response.sample, parts=response.values.raw, advantage=advantage)
 
 
-def _times(advantages_T: Tensor, mask_T: Tensor, factors_T: Tensor) -> Tensor:
-    found_T = advantages_T.clone()
-    found_T[mask_T] *= factors_T.to(found_T)
-    return found_T
+def _means(advantages: Sequence[Tensor], masks: Sequence[Tensor]) -> list[float]:
+    """The mean of each response's advantages (in GRPO all equal) at the tokens that the policy wrote; 0 without any."""
+    if not advantages:
+        return []
+    response_A = torch.arange(len(masks)).repeat_interleave(torch.tensor([len(mask_T) for mask_T in masks]))
+    mask_A = torch.cat(list(masks)).double()
+    tokens_B = torch.zeros(len(masks), dtype=torch.float64).index_add(0, response_A, mask_A)
+    sum_B = torch.zeros_like(tokens_B).index_add(0, response_A, torch.cat(list(advantages)).double() * mask_A)
+    return (sum_B / tokens_B.clamp_min(1)).tolist()
+
+
+def _times(advantages: Sequence[Tensor], masks: Sequence[Tensor], factors: Sequence[Tensor | None]) -> Sequence[Tensor]:
+    """The advantages (T,) of each response times the factors of its own tokens; 0 where there are no factors."""
+    if not advantages:
+        return ()
+    found_A = torch.cat(list(advantages))
+    by_response = zip(advantages, masks, factors, strict=True)
+    factor_A = torch.cat([a_T.new_zeros(int(m_T.sum())) if f_T is None else f_T for a_T, m_T, f_T in by_response])
+    found_A[torch.cat(list(masks))] *= factor_A.to(found_A)
+    return found_A.split([len(advantages_T) for advantages_T in advantages])
