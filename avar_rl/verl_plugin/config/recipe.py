@@ -251,7 +251,7 @@ def check_groups(config: DictConfig, groups: GroupSettings, rewards: Mapping[str
 
 
 def refuse_lost_masses(config: DictConfig) -> None:
-    """Refuses settings under which attention rewards would have no masses to work with.
+    """Refuses settings under which rewards, token weights and losses would have no attention masses to work with.
 
     Raises:
         ValueError: names the first such setting.
