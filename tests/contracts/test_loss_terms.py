@@ -1,6 +1,10 @@
 """Terms beside the policy loss on verl's side: what they are given, how they are averaged, what a recipe is refused."""
 
+import copy
 import functools
+import pickle
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -18,9 +22,12 @@ from verl.workers.utils.losses import ppo_loss  # noqa: E402
 from avar_rl.blind import BlindSettings  # noqa: E402
 from avar_rl.verl_plugin.config.settings import AttentionSettings, GRPOSettings  # noqa: E402
 from avar_rl.verl_plugin.forward.losses import LossWithTerms, loss_batch  # noqa: E402
-from avar_rl.verl_plugin.forward.request import NOTHING, update_request  # noqa: E402
+from avar_rl.verl_plugin.forward.request import NOTHING, REQUEST, requested, update_request  # noqa: E402
+from avar_rl.verl_plugin.grpo import advantage_step  # noqa: E402
+from avar_rl.verl_plugin.grpo import queue as grpo_queue  # noqa: E402
 from avar_rl.verl_plugin.grpo.run import checked  # noqa: E402
 from rewards.losses import ActorLossSet, LossTerm, parse_losses  # noqa: E402
+from tests.contracts.test_grpo_advantages import Queue, step_batch  # noqa: E402
 
 
 def jagged(*rows) -> torch.Tensor:
@@ -150,6 +157,32 @@ def test_what_is_asked_of_an_update():
     assert evidence.attention == layers and evidence.losses is not None and evidence.losses.blind is None
 
 
+def test_the_request_reaches_every_mini_batch_and_micro_batch():
+    losses = parse_losses({"papo": {"weight": 0.1, "clip": None}, "evidence": 1.0})
+    request = update_request(GRPOSettings(losses=losses, blind=BlindSettings()))
+    assert pickle.loads(pickle.dumps(request)) == copy.deepcopy(request) == request
+    data = micro_batch()
+    tu.assign_non_tensor_data(data, key=REQUEST, val=request)
+    mini_batches = list(tu.make_iterator(data, mini_batch_size=2, epochs=2, seed=1))
+    micro_batches = [half for batch in mini_batches for half in tu.chunk_tensordict(batch, 2)]
+    assert [requested(batch) for batch in micro_batches] == [request] * 4
+
+
+def test_every_row_says_whether_it_is_right_verls_filler_rows_too(monkeypatch):
+    queue = Queue()
+    monkeypatch.setattr(grpo_queue, "transfer_queue", queue)
+    queue.rows = {key: {} for key in ("a", "pad", "b", "c")}
+    accuracies = {"a": 1.0, "b": 0.0, "c": None}  # None: undecided
+    scored: Any = SimpleNamespace(responses=[SimpleNamespace(key=k, accuracy=v) for k, v in accuracies.items()])
+    advantage_step._write_right(step_batch(list(queue.rows)), scored)
+    assert {key: row["right"].tolist() for key, row in queue.rows.items()} == {
+        "a": [1.0],
+        "pad": [0.0],
+        "b": [0.0],
+        "c": [0.0],
+    }
+
+
 PAPO = "+avar.losses.papo=0.01"
 
 
@@ -164,7 +197,7 @@ PAPO = "+avar.losses.papo=0.01"
             "avar.losses adds evidence to the actor's loss, but no reward says which responses are right; list",
         ),
         (["+avar.losses.papo=-0.01", "avar.blind={}"], "avar.losses.papo.weight"),
-        (["+avar.losses.popo=0.01"], "no actor loss popo"),
+        (["+avar.losses.popo=0.01"], "unknown actor loss popo; rewards/ has double_entropy, evidence, papo"),
     ],
 )
 def test_what_an_update_could_not_do_is_refused_before_the_start(overrides, fault):
