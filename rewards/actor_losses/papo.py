@@ -9,7 +9,7 @@ gradient is another one, since the tokens are fixed when it is taken: over token
 the gradient of KL(q || p), and of what q is made from, that of KL(p || q). Both are maximised. Two consequences:
 - A token that is likelier without the image (d > 0) has a gradient, too, with the largest factor, exp(d) - 1: it is
   made unlikelier with the image and likelier without it. Where d < 0 the factor lies between -1 and 0.
-- Nothing bounds KL from above: the paper reports collapses. `clip` takes the gradient off tokens that already differ by
+- Nothing bounds KL from above: its authors report collapses. `clip` takes the gradient off tokens that differ by
   that much; `double_entropy` is the paper's other guard.
 
 Deviations from the released code (github.com/MikeWangWZHL/PAPO, read in 2026):

@@ -1,0 +1,137 @@
+"""What loss terms cost an update on a CPU, from one run: `python -m benchmarks.actor_losses [--case text-2048 …]`.
+
+Ratios of an update (forward, policy loss with a term, backward; no optimiser) to the same update without terms:
+  evidence        masses of all response tokens on three spans, with gradients
+  papo            a second forward and backward with masked images
+  papo + entropy  the same, and the entropies of both passes (double_entropy)
+The variants alternate; seconds are processor time. Given are the median, and of the ratios repeat by repeat the median
+and the quartiles. The text model has no images: its second pass sees the same tokens again, which costs as much.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from functools import partial
+from statistics import median, quantiles
+from time import process_time
+from typing import Any
+
+from benchmarks import cases
+
+CASES = {"miniature": cases.miniature, "text-2048": partial(cases.text_model, tokens=2048)}
+VARIANTS: dict[str, dict[str, float]] = {
+    "plain": {},
+    "evidence": {"evidence": 0.1},
+    "papo": {"papo": 0.01},
+    "papo + entropy": {"papo": 0.01, "double_entropy": 0.03},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--case", choices=CASES, action="append", help="may be repeated (default: all)")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+
+    import torch
+
+    torch.set_num_threads(args.threads)
+    print(f"torch {torch.__version__}, {args.threads} threads, {args.repeats} repeats, processor seconds")
+    for name in args.case or CASES:
+        case = CASES[name]("cpu")
+        print(case.name, flush=True)
+        report(case, args.repeats)
+
+
+def report(case: cases.Case, repeats: int) -> None:
+    seconds: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
+    for repeat in range(repeats + 1):  # the first is a warm-up
+        for variant in list(VARIANTS) if repeat % 2 else reversed(VARIANTS):
+            start = process_time()
+            update(case, VARIANTS[variant])
+            if repeat:
+                seconds[variant].append(process_time() - start)
+    for variant in VARIANTS:
+        ratios = [a / b for a, b in zip(seconds[variant], seconds["plain"], strict=True)]
+        low, _, high = quantiles(ratios, n=4, method="inclusive") if repeats > 1 else ratios * 3
+        line = f"  {variant:16} {median(seconds[variant]):7.3f} s"
+        print(line + f"   ratio {median(ratios):.3f} ({low:.3f} to {high:.3f})" * (variant != "plain"), flush=True)
+
+
+def update(case: cases.Case, losses: dict[str, float]) -> None:
+    """Forward, policy loss and terms, backward."""
+    import torch
+
+    from rewards.losses import ActorLossSet, parse_losses
+    from rewards.sample import LossBatch
+
+    terms = ActorLossSet(parse_losses(losses))
+    entropy = "entropy" in terms.needs
+    tokens, masses = measured(case, entropy, record="region" in terms.needs)
+    blind = measured(blinded(case), entropy)[0] if "blind" in terms.needs else {}
+    log_probs_BQ = tokens["log_probs_NT"]
+    old_BQ, all_B = log_probs_BQ.detach(), torch.ones(len(log_probs_BQ), dtype=torch.bool)
+    mask_BQ = torch.ones_like(old_BQ, dtype=torch.bool)
+    batch = LossBatch(mask_BQ, log_probs_BQ, old_BQ, torch.ones_like(old_BQ), all_B, all_B, all_B)
+    given: dict[str, Any] = {f"blind_{name}": value for name, value in blind.items()} | tokens | masses
+    values = terms.values(replace(batch, **given))
+    loss = -(log_probs_BQ - old_BQ).exp().mean()
+    for name, value in values.items():
+        loss = loss + terms.weights[name] * value.mean()
+    loss.backward()
+    loss.item()
+    case.model.zero_grad()
+
+
+def measured(case: cases.Case, entropy: bool, record: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Log-probabilities and entropies of the response's tokens, and masses on image, system and half of the image."""
+    import torch
+
+    from avar_rl.attention.recorder import record_span_mass
+    from avar_rl.attention.roles import role_spans
+    from avar_rl.guidance import GUIDED_ROLES
+
+    masses = {}
+    if record:
+        spans_BST = role_spans(case.roles, GUIDED_ROLES)
+        half_B1T = spans_BST[:, :1] & (torch.arange(spans_BST.shape[2]) % 2 == 0)
+        spans_BST = torch.cat([spans_BST, half_B1T], dim=1)
+        with record_span_mass(case.model, spans_BST, query_positions=case.response_positions) as recorded:
+            hidden_BTD = cases.run_decoder(case).last_hidden_state
+        mean_SBQL = recorded.stack().mean(3).permute(2, 1, 3, 0)
+        masses = dict(zip(("image_mass_NTL", "system_mass_NTL", "region_mass_NTL"), mean_SBQL, strict=True))
+    else:
+        hidden_BTD = cases.run_decoder(case).last_hidden_state
+    logits_BTV = case.model.lm_head(hidden_BTD).float()
+    before_BQ = case.response_positions - 1
+    row_B1 = torch.arange(len(before_BQ))[:, None]
+    logits_BQV = logits_BTV[row_B1, before_BQ]
+    labels_BQ1 = case.inputs["input_ids"][row_B1, case.response_positions][..., None]
+    tokens = {"log_probs_NT": logits_BQV.log_softmax(-1).gather(-1, labels_BQ1)[..., 0]}
+    if entropy:
+        tokens["entropy_NT"] = logits_BQV.logsumexp(-1) - (logits_BQV.softmax(-1) * logits_BQV).sum(-1)
+    return tokens, masses
+
+
+def blinded(case: cases.Case) -> cases.Case:
+    """The case with masked images, as the engine masks them."""
+    from avar_rl.blind import BlindSettings, PatchFormat, mask_pixels, response_seed
+
+    if "pixel_values" not in case.inputs:
+        return case
+    settings, ids_BT = BlindSettings(), case.inputs["input_ids"]
+    pixels = mask_pixels(
+        case.inputs["pixel_values"],
+        case.inputs["image_grid_thw"],
+        [response_seed(ids_T, settings.seed) for ids_T in ids_BT],
+        settings,
+        PatchFormat((-1.8, -1.75, -1.48), 2),
+        images_per_row=[1] * len(ids_BT),
+    )
+    return replace(case, inputs={**case.inputs, "pixel_values": pixels})
+
+
+if __name__ == "__main__":
+    main()
