@@ -11,7 +11,7 @@ from torch import Tensor
 
 from avar_rl.guidance import GuidanceConfig, guidance_terms
 from avar_rl.verl_plugin.forward.layout import Layout
-from avar_rl.verl_plugin.forward.request import MASS_COLUMNS, REGION_MASS
+from avar_rl.verl_plugin.forward.request import MASS_COLUMNS
 
 
 def mass_outputs(masses_LBSHQ: Tensor, layout: Layout) -> dict[str, Tensor]:
@@ -21,10 +21,7 @@ def mass_outputs(masses_LBSHQ: Tensor, layout: Layout) -> dict[str, Tensor]:
     Nested with T * L values a row (all layers of a token side by side): verl carries rows of one dimension best.
     """
     of_spans = masses_LBSHQ.mean(dim=3).unbind(dim=2)
-    return {
-        name: _per_token(mass_LBQ, layout)
-        for name, mass_LBQ in zip((*MASS_COLUMNS, REGION_MASS), of_spans, strict=False)
-    }
+    return {name: _per_token(mass_LBQ, layout) for name, mass_LBQ in zip(MASS_COLUMNS, of_spans, strict=False)}
 
 
 def _per_token(value_LBQ: Tensor, layout: Layout) -> Tensor:

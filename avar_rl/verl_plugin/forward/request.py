@@ -14,8 +14,7 @@ from rewards.finding import need_masses
 from rewards.losses import LossTerm
 
 REQUEST = "avar_request"  # key of the request in a batch's extra_info
-MASS_COLUMNS = ("image_mass", "system_mass")  # what comes back, flat: see `outputs.mass_outputs`
-REGION_MASS = "region_mass"  # beside them, where the mass on evidence boxes is asked for
+MASS_COLUMNS = ("image_mass", "system_mass", "region_mass")  # what comes back, flat: see `outputs.mass_outputs`
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,13 @@ class ForwardRequest:
     region: bool = False
     blind: BlindSettings | None = None
     losses: LossRequest | None = None
+
+    @property
+    def mass_columns(self) -> tuple[str, ...]:
+        """Names of the masses that come back."""
+        if self.attention is None:
+            return ()
+        return MASS_COLUMNS if self.region else MASS_COLUMNS[:2]
 
 
 NOTHING = ForwardRequest()

@@ -19,7 +19,7 @@ from transfer_queue import KVBatchMeta
 from avar_rl.verl_plugin.config.settings import GRPOSettings
 from avar_rl.verl_plugin.forward.blind import BLIND_LOG_PROBS
 from avar_rl.verl_plugin.forward.losses import RIGHT
-from avar_rl.verl_plugin.forward.request import MASS_COLUMNS, REGION_MASS
+from avar_rl.verl_plugin.forward.request import recording
 from avar_rl.verl_plugin.grpo import advantages
 from avar_rl.verl_plugin.grpo.arrivals import require_images, require_whole
 from avar_rl.verl_plugin.grpo.queue import Rows, real_rows
@@ -29,7 +29,6 @@ from avar_rl.verl_plugin.scored_batch import ScoredBatch
 from avar_rl.verl_plugin.watch.metrics import reward_metrics, weight_metrics
 from avar_rl.verl_plugin.watch.record import RolloutRecorder
 from rewards.combine import RewardSet
-from rewards.finding import need_masses
 from rewards.sample import Masses, Tokens
 from rewards.weigh import TokenWeightSet
 
@@ -114,8 +113,7 @@ def _timed(metrics: dict[str, Any], name: str) -> Iterator[None]:
 
 def _arrived(rows: Rows, signal: Signal, step: int) -> list[Arrived]:
     """Every response of the step as it lies in the queue. MissingResponsesError: see `require_whole`."""
-    mass_columns = MASS_COLUMNS if need_masses(signal.needs) else ()
-    mass_columns += (REGION_MASS,) if "region" in signal.needs else ()
+    mass_columns = recording(signal.settings, signal.needs).mass_columns
     log_prob_columns = LOG_PROBS if signal.settings.blind is None else (*LOG_PROBS, BLIND_LOG_PROBS)
     columns = ["uid", "responses", "response_mask", "extra_fields", "entropy", *log_prob_columns, *mass_columns]
     data = rows.read(columns)

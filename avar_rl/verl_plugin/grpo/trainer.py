@@ -22,7 +22,6 @@ from avar_rl.verl_plugin.config.settings import GRPOSettings, parse
 from avar_rl.verl_plugin.forward.request import (
     MASS_COLUMNS,
     NOTHING,
-    REGION_MASS,
     REQUEST,
     ForwardRequest,
     recording,
