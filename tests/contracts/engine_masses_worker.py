@@ -39,7 +39,10 @@ CASES = {
     "layer 1": ForwardRequest(settings.AttentionSettings(layers=(1,))),
     "no request": None,
     "filler": ForwardRequest(settings.AttentionSettings()),
+    "region": ForwardRequest(settings.AttentionSettings(), region=True),
 } | {case: ForwardRequest(blind=blind) for case, blind in BLIND.items()}
+# The left half of the second row's image; the first row has no image, the third no box.
+BOXES = [(-1.0, 0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.5, 1.0), (-1.0, 0.0, 0.0, 0.0, 0.0)]
 # In this order: verl replaces methods of whole classes, for packed batches and then for its fused kernels.
 LAYOUTS = {"padded": ["model.use_remove_padding=false"], "packed": ["model.use_remove_padding=true"]}
 LAYOUTS["packed, fused kernels"] = [
@@ -82,6 +85,8 @@ def rows_of_case(case: str, items: list[dict], eos: int) -> list[dict]:
     """The rows of a micro-batch; for a blind pass with GRPO's `response_mask`, from the response's first token on."""
     if case == "filler":
         return filler(items, eos)
+    if case == "region":
+        return [item | {"evidence": torch.tensor(box)} for item, box in zip(items, BOXES, strict=True)]
     if case not in BLIND:
         return items
     if case == "blind, no image":

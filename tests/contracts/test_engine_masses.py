@@ -170,14 +170,26 @@ class Eager:
         self.model = AutoModelForImageTextToText.from_pretrained(folder, attn_implementation="eager").eval()
 
     def masses(self, row: dict) -> dict[str, torch.Tensor]:
-        """Every token's image and system mass per layer, heads averaged, (L, T); and `log_probs`."""
+        """Every token's mass on the image, on its left half and on the system turn per layer, heads averaged, (L, T);
+        and `log_probs`."""
         ids, output = row["input_ids"], self.run(row, row["multi_modal_inputs"])
         maps_LTT = torch.stack(output.attentions)[:, 0].mean(1)
         starts, ends = (ids == self.markup["im_start"]).nonzero(), (ids == self.markup["im_end"]).nonzero()
         system = torch.zeros(len(ids), dtype=torch.bool)
         system[int(starts[0]) + self.header : int(ends[0])] = True
-        image_LT, system_LT = (maps_LTT[..., keys].sum(-1) for keys in (ids == self.markup["image_pad"], system))
-        return {"image": image_LT, "system": system_LT, "log_probs": next_log_probs(output, ids)}
+        image = ids == self.markup["image_pad"]
+        left = image.clone()
+        left[image] = self.left_half(row["multi_modal_inputs"])
+        image_LT, left_LT, system_LT = (maps_LTT[..., keys].sum(-1) for keys in (image, left, system))
+        return {"image": image_LT, "left": left_LT, "system": system_LT, "log_probs": next_log_probs(output, ids)}
+
+    def left_half(self, images: dict) -> torch.Tensor:
+        """Which image tokens of a row are cells that begin left of its image's middle."""
+        halves = [torch.zeros(0, dtype=torch.bool)]
+        for _, height, width in images.get("image_grid_thw", torch.zeros(0, 3)).tolist():
+            columns = width // self.patch_format.merge_size
+            halves += [torch.arange(columns) / columns < 0.5] * (height // self.patch_format.merge_size)
+        return torch.cat(halves)
 
     def log_probs(self, row: dict, blind: BlindSettings | None = None) -> torch.Tensor:
         """The log-probability of the token after each, (T - 1,), under this row's images, masked or not."""
@@ -222,6 +234,18 @@ def test_masses_of_a_real_forward_equal_eager_maps(recorded, eager):
         for name in ("image", "system"):
             found = by_layer(row, f"{name}_mass", len(masses[name]))
             torch.testing.assert_close(found, torch.where(response, masses[name], 0.0), rtol=1e-5, atol=1e-5, msg=name)
+
+
+@pytest.mark.e2e
+def test_mass_on_evidence_boxes_is_recorded_beside_that_on_the_image(recorded, eager):
+    text, pointed, without = recorded["region"]
+    masses = eager.masses(pointed)
+    left = torch.where(pointed["response"], masses["left"], 0.0)
+    assert 0.0 < float(left.sum()) < float(masses["image"][:, pointed["response"]].sum())
+    torch.testing.assert_close(by_layer(pointed, "region_mass", len(left)), left, rtol=1e-5, atol=1e-5)
+    assert not text["region_mass"].any() and not without["region_mass"].any()
+    for row, plain in zip(recorded["region"], recorded["all layers"], strict=True):
+        assert torch.equal(row["image_mass"], plain["image_mass"]) and "region_mass" not in plain
 
 
 @pytest.mark.e2e
