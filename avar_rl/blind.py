@@ -4,14 +4,14 @@ What a response's tokens lose by it is their causal visual dependence,
 
     dependence_t = log p(y_t | x, image, y_<t) - log p(y_t | x, masked image, y_<t),
 
-which VPPO (arXiv 2510.09285) weighs tokens by and PAPO (arXiv 2507.06448) trains on. Both mask patches of the image
+which VPPO (arXiv 2510.09285) weighs tokens by and PAPO (arXiv 2507.06448) trains on. PAPO masks squares of the image
 before it is resized; here rows of `pixel_values` are masked, after it, where a row is exactly one patch of the vision
 tower. Black rows equal black patches of the resized image (within 1e-6: tests/numerics/test_blind.py).
 
 The patches depend on the token ids of the response's whole sequence and on the setting's seed alone, so they are the
 same in every batch, on every rank, and in the passes before and inside an update.
 
-Shapes: P patches of all images, D = C * F * p * p values of a patch (C colours, F frames, p * p pixels), I images.
+Shapes: P patches of all images, D = C * X values of a patch (C colours, X pixels: p * p in each of F frames), I images.
 """
 
 from __future__ import annotations
@@ -100,18 +100,23 @@ def mask_pixels(
     sizes = image_grid_thw.prod(-1).tolist()
     colours = len(patch_format.black)
     _check(pixel_values, sizes, seeds, images_per_row, colours)
-    masked_PD, start = pixel_values.clone(), 0
-    for size, seed in zip(sizes, _image_seeds(seeds, images_per_row), strict=True):
-        image_PD = pixel_values[start : start + size]
-        if settings.value == "mean":
-            colour_C = image_PD.double().view(size, colours, -1).mean((0, 2))
-        else:
-            colour_C = torch.tensor(patch_format.black, dtype=torch.float64, device=image_PD.device)
-        patch_D = colour_C.to(image_PD.dtype).repeat_interleave(image_PD.shape[1] // colours)
-        chosen_P = masked_patches(size, seed, settings, patch_format.merge_size).to(image_PD.device)
-        masked_PD[start : start + size] = torch.where(chosen_P[:, None], patch_D, image_PD)
-        start += size
-    return masked_PD
+    if not sizes:
+        return pixel_values.clone()
+    image_seeds = _image_seeds(seeds, images_per_row)
+    chosen = [masked_patches(*pair, settings, patch_format.merge_size) for pair in zip(sizes, image_seeds, strict=True)]
+    chosen_P = torch.cat(chosen).to(pixel_values.device)
+    patches_PCX = pixel_values.unflatten(1, (colours, -1))
+    colours_IC = _colours(patches_PCX, sizes, settings, patch_format).to(pixel_values.dtype)
+    colours_PC = colours_IC.repeat_interleave(torch.tensor(sizes, device=colours_IC.device), dim=0)
+    return torch.where(chosen_P[:, None, None], colours_PC[:, :, None], patches_PCX).flatten(1)
+
+
+def _colours(patches_PCX: Tensor, sizes: list[int], settings: BlindSettings, patch_format: PatchFormat) -> Tensor:
+    """What a masked pixel of each image is, float64 (I, C)."""
+    if settings.value == "mean":
+        return torch.stack([image_PCX.double().mean((0, 2)) for image_PCX in patches_PCX.split(sizes)])
+    black_C = torch.tensor(patch_format.black, dtype=torch.float64, device=patches_PCX.device)
+    return black_C.expand(len(sizes), -1)
 
 
 def masked_patches(patches: int, seed: int, settings: BlindSettings, merge_size: int) -> Tensor:

@@ -46,6 +46,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "data": {
         "convert": ("data_tools.convert.__main__", "public data sets, or your own columns, into files of samples"),
         "prepare": ("data_tools.prepare", "files of samples into the rows that training reads"),
+        "difficulty": ("avar_rl.evaluation.difficulty", "pass rates of a model on rows, to choose them by"),
         "validate": ("data_tools.validate", "rows against a model's processor and a limit of tokens"),
         "inspect": ("data_tools.inspect", "figures and a contact sheet of a file"),
         "synthesize": ("data_tools.synthesis.__main__", "anchored synthesis of worked responses by a teacher model"),
@@ -54,7 +55,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
 # What is not installed with avar-rl itself, by import name, and the extras of pyproject.toml that bring it.
 MODELS = ("matplotlib", "peft", "safetensors", "torch", "torchvision", "transformers", "triton")
 TRAINING = ("hydra", "ray", "tensordict", "transfer_queue", "verl", "vllm", "wrapt", "xxhash")
-TRAINERS = ("sft", "grpo", "evaluate", "same-text")  # commands that need all of it
+TRAINERS = ("sft", "grpo", "evaluate", "difficulty", "same-text")  # commands that need all of it
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from avar_rl.attention.recorder import install_recording, language_attention_modules
-from avar_rl.attention.roles import Markup, Role, token_roles
+from avar_rl.attention.roles import Markup, Role, has_role, token_roles
 from avar_rl.runtime.layers import Layers, format_layers
 from avar_rl.runtime.settings import NotNegative, Share, parse, settings
 
@@ -84,7 +84,7 @@ class Intervention:
 
     def acts_on(self, roles_BT: Tensor) -> Tensor:
         """The queries that it acts on, bool (B, T), from the role of every token, int8 (B, T)."""
-        image = roles_BT == Role.IMAGE
+        image = has_role(roles_BT, Role.IMAGE)
         return (image.cumsum(1) > 0) & ~image
 
     def gains(self, roles_BT: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ class Intervention:
         image, system = (
             (math.log1p(self.img), math.log1p(-self.sys)) if self.mode == "weight" else (self.img, -self.sys)
         )
-        return (roles_BT == Role.IMAGE) * image + (roles_BT == Role.SYSTEM) * system
+        return has_role(roles_BT, Role.IMAGE) * image + has_role(roles_BT, Role.SYSTEM) * system
 
     def width(self, head_dim: int) -> int:
         """The least widened head dim for heads of `head_dim`; a multiple of 8, as fast kernels want it."""

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from avar_rl.attention.pooling import sum_queries
-from avar_rl.attention.roles import Role, role_counts
+from avar_rl.attention.roles import Role, has_role, role_counts
 
 # Shapes: L layers, B batch, S spans, H heads, Q queries, N samples (B, or the sequences of a packed batch), T tokens.
 
@@ -94,7 +94,7 @@ def vas_spans(roles_BT: Tensor, *, cu_seqlens: Tensor | None = None, valid_BT: T
     else:
         valid = torch.ones_like(roles_BT, dtype=torch.bool) if valid_BT is None else valid_BT.bool()
         first = valid & (valid.cumsum(1) == 1)
-    return torch.stack([roles_BT == Role.IMAGE, (roles_BT == Role.SYSTEM) & ~first, first], dim=1)
+    return torch.stack([has_role(roles_BT, Role.IMAGE), has_role(roles_BT, Role.SYSTEM) & ~first, first], dim=1)
 
 
 def head_attention(

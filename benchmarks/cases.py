@@ -167,3 +167,38 @@ def text_model(device: str, tokens: int) -> Case:
     inputs = dict(input_ids=ids, attention_mask=torch.ones_like(ids))
     name = f"text model: 1 x {tokens:,} tokens, 8 layers x 8 heads x 64; queries: 128 guided, {half:,} response"
     return Case(name, model, inputs, roles, query_positions(roles, "user"), query_positions(roles, "response"))
+
+
+def vision_model(device: str, tokens: int) -> Case:
+    """One sequence like that of `text_model`, with an image of 256 tokens (448 x 448 pixels) and a vision tower."""
+    import torch
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    from avar_rl.attention.roles import Role, query_positions
+
+    torch.manual_seed(0)
+    text: Any = dict(vocab_size=4096, hidden_size=512, intermediate_size=1536, num_hidden_layers=8)
+    text |= dict(num_attention_heads=8, num_key_value_heads=8, max_position_embeddings=tokens, bos_token_id=None)
+    text |= dict(eos_token_id=None, pad_token_id=None)
+    text["rope_parameters"] = {"rope_type": "default", "mrope_section": [8, 12, 12], "rope_theta": 1e4}
+    vision: Any = dict(depth=4, hidden_size=256, num_heads=4, intermediate_size=512, out_hidden_size=512)
+    vision |= dict(spatial_merge_size=2, temporal_patch_size=2, window_size=112, fullatt_block_indexes=[3])
+    marks: Any = dict(image_token_id=4095, video_token_id=4094, vision_start_token_id=4093, vision_end_token_id=4092)
+    model: Any = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision, **marks))
+    model.to(device).train()
+    model.set_attn_implementation("sdpa")
+    half = tokens // 2
+    spans = [(Role.SYSTEM, 3, 24), (Role.IMAGE, half - 424, half - 168), (Role.USER, half - 144, half - 16)]
+    roles = roles_of(1, tokens, [*spans, (Role.RESPONSE, half, tokens)], device)
+    ids = torch.randint(0, 4092, (1, tokens), device=device)
+    ids[0, half - 425], ids[0, half - 168] = marks["vision_start_token_id"], marks["vision_end_token_id"]
+    ids[roles == Role.IMAGE] = marks["image_token_id"]
+    inputs = dict(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        mm_token_type_ids=(roles == Role.IMAGE).long(),
+        pixel_values=torch.randn(1024, 1176, device=device),
+        image_grid_thw=torch.tensor([[1, 32, 32]], device=device),
+    )
+    name = f"Qwen2.5-VL: 1 x {tokens:,} tokens, 256 of an image; 8 layers x 8 heads x 64, vision tower of 4 x 256"
+    return Case(name, model, inputs, roles, query_positions(roles, "user"), query_positions(roles, "response"))

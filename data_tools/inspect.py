@@ -2,10 +2,10 @@
 
 FILE holds converted samples, RL rows or chat rows (parquet). Prints counts, kinds of questions and golds, image sizes
 and formats, lengths in tokens (with --model, by its real processor), a few rows, rows that repeat an earlier one, and
-every fault: a gold that its own grader refuses or does not find equal to itself, an image that cannot be read, a row
-that training could not use. Golds that only their own text can match are counted, but are no fault. --html writes a
-contact sheet; --hashes writes the image hashes that `data_tools.convert --benchmark` reads. Exit status: 0 no fault, 1
-faults in the data, 2 a mistake in the command.
+every fault: a gold that its own grader refuses or does not find equal to itself, an image that cannot be read, evidence
+boxes that do not fit it, a row that training could not use. Golds that only their own text can match are counted, but
+are no fault. --html writes a contact sheet, with the boxes drawn on the images; --hashes writes the image hashes that
+`data_tools.convert --benchmark` reads. Exit status: 0 no fault, 1 faults in the data, 2 a mistake in the command.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from avar_rl.runtime.evidence import Box
     from data_tools.convert.images import Picture
     from data_tools.inspected_rows import InspectedRow
 
 THUMBNAIL = 224  # pixels
+BOX_COLOUR, BOX_WIDTH = (255, 0, 255), 2  # of an evidence box; pixels
 QUANTILES = (0, 5, 50, 95, 100)
 SHOWN = 20
 SHOWN_ROWS = 5
@@ -42,8 +44,10 @@ class SheetEntry:
 
     @property
     def thumbnails(self) -> list[str]:
-        """The pictures as small JPEGs, data URIs."""
-        return [thumbnail(picture.data) for picture in self.pictures]
+        """The pictures as small JPEGs with their evidence boxes, data URIs."""
+        faulty = _evidence_faults(self.row, self.pictures)
+        boxes = [()] * len(self.pictures) if faulty or not self.row.evidence else self.row.evidence
+        return [thumbnail(picture.data, found) for picture, found in zip(self.pictures, boxes, strict=False)]
 
 
 @dataclass
@@ -52,7 +56,8 @@ class Findings:
 
     `repeats` are ids of rows whose text, gold (response, in chat rows) and images are those of an earlier one;
     `near_repeats` of others whose images are near-duplicates only, as `data_tools.convert` finds them. `text_only` are
-    (id, gold) of rows whose gold only its own text can match.
+    (id, gold) of rows whose gold only its own text can match. `pass_rates`: of every row, None where none was
+    measured.
     """
 
     counts: dict[str, Counter[str]] = field(default_factory=dict)
@@ -61,6 +66,7 @@ class Findings:
     repeats: list[str] = field(default_factory=list)
     near_repeats: list[str] = field(default_factory=list)
     text_only: list[tuple[str, str]] = field(default_factory=list)
+    pass_rates: list[float | None] = field(default_factory=list)
     sheet: list[SheetEntry] = field(default_factory=list)
     rows: int = 0
 
@@ -83,6 +89,7 @@ def _enter_text(row: InspectedRow, findings: Findings) -> None:
             findings.count(what, value)
     if not row.faults and is_text_only(row.gold):
         findings.text_only.append((row.id, row.gold or ""))
+    findings.pass_rates.append(row.pass_rate)
     findings.count("options", len(row.options))
     if row.gold is not None:
         findings.count("right answers", 1 + len(row.other_golds))
@@ -105,7 +112,16 @@ def _enter_pictures(row: InspectedRow, folder: Path, findings: Findings) -> list
         findings.count("image format", picture.suffix)
         for name, value in (("width", picture.width), ("height", picture.height), ("bytes", len(picture.data))):
             findings.measure(f"image {name}", value)
+    if row.evidence:
+        findings.count("evidence boxes", sum(map(len, row.evidence)))
+    findings.faults += [f"{row.id}: {fault}" for fault in _evidence_faults(row, pictures)]
     return pictures
+
+
+def _evidence_faults(row: InspectedRow, pictures: Sequence[Picture]) -> list[str]:
+    from avar_rl.runtime.evidence import evidence_faults
+
+    return evidence_faults(row.evidence, [(picture.width, picture.height) for picture in pictures])
 
 
 def _enter_lengths(row: InspectedRow, pictures: Sequence[Picture], processor: Any, findings: Findings) -> None:
@@ -117,12 +133,19 @@ def _enter_lengths(row: InspectedRow, pictures: Sequence[Picture], processor: An
         findings.measure("response, tokens", len(processor.tokenizer(row.response)["input_ids"]))
 
 
-def thumbnail(data: bytes) -> str:
-    """The encoded image `data` as a small JPEG, a data URI."""
+def thumbnail(data: bytes, boxes: Sequence[Box] = ()) -> str:
+    """The encoded image `data` as a small JPEG, with frames around the boxes, a data URI."""
+    from PIL import ImageDraw
+
     from avar_rl.runtime.images import open_image
 
     image = open_image(data).convert("RGB")
+    width, height = image.size
     image.thumbnail((THUMBNAIL, THUMBNAIL))
+    draw, across, down = ImageDraw.Draw(image), image.width / width, image.height / height
+    for x0, y0, x1, y1 in boxes:
+        corners = [(x0 * across, y0 * down), (max(x0, x1 - 1) * across, max(y0, y1 - 1) * down)]
+        draw.rectangle(corners, outline=BOX_COLOUR, width=BOX_WIDTH)
     file = io.BytesIO()
     image.save(file, "JPEG", quality=80)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
@@ -184,6 +207,7 @@ def quantiles(values: Sequence[int]) -> list[int]:
 def print_findings(findings: Findings, path: Path) -> None:
     """Prints counts, measures, some rows, repeats and faults."""
     from avar_rl.runtime.tables import console, cut, table
+    from data_tools.pass_rates import histogram
 
     counts = table(("what", "value", "rows"), text=("what", "value"), title=f"{path.name}: {findings.rows} rows")
     for what, counter in findings.counts.items():
@@ -200,6 +224,8 @@ def print_findings(findings: Findings, path: Path) -> None:
         golds = " | ".join([entry.row.gold or "", *entry.row.other_golds])
         rows.add_row(cut(entry.row.id), cut(entry.row.text), cut(golds))
     console().print(counts, measures, rows)
+    if any(rate is not None for rate in findings.pass_rates):
+        console().print(histogram(findings.pass_rates))
     nearly = "repeat an earlier one with nearly its images"
     for ids, what in ((findings.repeats, "repeat an earlier one"), (findings.near_repeats, nearly)):
         if ids:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from avar_rl.runtime.evidence import Evidence, read_evidence
 from data_tools.convert.pipeline import gold_kind
 from data_tools.formats.rows import IMAGE_PLACEHOLDER, parquet_columns, parquet_rows, row_format
 from data_tools.formats.sample import COLUMNS, DataSample, read_samples
+from data_tools.pass_rates import row_pass_rate
 from data_tools.validate import check_text, check_types, gold_of_chat, row_id
 from rewards.sample import row_options, row_other_golds
 
@@ -23,7 +25,8 @@ class InspectedRow:
 
     `text` is what the user says, the question and its options; `prompt` are the turns before the model's; `images` are
     encoded files, or paths relative to the folder of the file. `source`, `kind` and `gold_kind` are empty where the row
-    does not say them, `gold` and `response` None where it has none. `faults` say what is wrong with it, images aside.
+    does not say them, `gold`, `response` and `pass_rate` None where it has none. `evidence` are the boxes of each
+    image, () without any. `faults` say what is wrong with it, images and boxes aside.
     """
 
     id: str
@@ -37,6 +40,8 @@ class InspectedRow:
     options: Sequence[str] = ()
     other_golds: Sequence[str] = ()
     response: str | None = None
+    pass_rate: float | None = None
+    evidence: Evidence = ()
     faults: Sequence[str] = ()
 
 
@@ -68,6 +73,7 @@ def of_sample(sample: DataSample) -> InspectedRow:
         options=sample.options,
         other_golds=sample.other_golds,
         response=sample.response,
+        evidence=sample.evidence,
         faults=faults,
     )
 
@@ -97,6 +103,8 @@ def _of_rl(id: str, row: dict[str, Any], images: Sequence[Any]) -> InspectedRow:
         gold_kind=extra.get("gold_kind") or gold_kind(gold, options),
         options=options,
         other_golds=row_other_golds(extra),
+        pass_rate=row_pass_rate(extra),
+        evidence=read_evidence(extra.get("evidence")),
     )
 
 

@@ -5,55 +5,30 @@ columns the options name (it is then converted on the way, by the same rules). W
 OUT/{rl_train,rl_val,test}.parquet and, where there are responses, OUT/{sft_train,sft_val}.parquet from the same
 training and validation questions. Duplicates are kept once, so no question is in two splits. The first bad row stops:
 use `data_tools.convert` to have bad rows counted and left out. Check the result with `data_tools.validate`.
+
+SOURCE may also be one or several files of RL rows that are ready, such as OUT/rl_train.parquet. Then training rows can
+be chosen: by pass rates that `avar difficulty` has measured (--keep-pass), by the shares of sources (--mix), from easy
+to hard (--curriculum). Rows held out are drawn first and from all rows; here none are, unless --val-rows or --test-rows
+says so.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
-from data_tools.convert.sources.columns import INDEX_HELP, INDEXES, SEVERAL, SEVERAL_HELP, Columns
+from data_tools.choice import Choice, Split, parse_mix, parse_range
+from data_tools.convert.sources.columns import EVIDENCE_HELP, INDEX_HELP, INDEXES, SEVERAL, SEVERAL_HELP, Columns
 from data_tools.formats.markup import MARKUP_HELP
 from data_tools.formats.rows import chat_row, rl_row, row_writer
 from data_tools.formats.sample import DataSample, SampleWriter, is_sample_file, read_samples
+from data_tools.ready_rows import FILES, is_rl_file, prepare_ready
 
-
-@dataclass(frozen=True)
-class Split:
-    """How many rows are held out, and the seed of the shuffle that decides which."""
-
-    val_rows: int = 200
-    test_rows: int = 500
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, rows in (("--val-rows", self.val_rows), ("--test-rows", self.test_rows)):
-            if rows < 0:
-                raise ValueError(f"{name} is {rows}; it must be at least 0")
-
-    def names(self, count: int) -> list[str]:
-        """The split (train, val or test) of each of `count` rows.
-
-        Raises:
-            ValueError: no row would be left for training.
-        """
-        held_out = self.val_rows + self.test_rows
-        if count <= held_out:
-            raise ValueError(
-                f"{count} distinct rows leave none for training after {self.val_rows} for validation and"
-                f" {self.test_rows} for test; lower --val-rows or --test-rows"
-            )
-        order = list(range(count))
-        random.Random(self.seed).shuffle(order)
-        names = ["train"] * count
-        for place, index in enumerate(order[:held_out]):
-            names[index] = "test" if place < self.test_rows else "val"
-        return names
+RAW = ("question_column", "answer_column", "images_column", "options_column", "answer_index")
+RAW += ("several_answers", "response_column", "markup", "split")  # options that RL rows have no use for
 
 
 def convert(source: str, path: Path, columns: Columns, hub_split: str, escape_markup: bool = False) -> int:
@@ -97,9 +72,8 @@ def write_splits(
     Raises:
         ValueError: an image file is missing, or a sample has no response where others have one.
     """
-    files = {"train": "rl_train", "val": "rl_val", "test": "test"}
     with ExitStack() as stack:
-        rl = {n: stack.enter_context(row_writer("rl", out / f"{files[n]}.parquet")) for n in set(names)}
+        rl = {n: stack.enter_context(row_writer("rl", out / f"{FILES[n]}.parquet")) for n in set(names)}
         sft = {
             n: stack.enter_context(row_writer("chat", out / f"sft_{n}.parquet"))
             for n in set(names) & {"train", "val"}
@@ -116,8 +90,9 @@ def write_splits(
                 gold_kind=sample.gold_kind,
                 options=sample.options,
                 other_golds=sample.other_golds,
+                evidence=sample.evidence,
                 index=rl[name].rows,
-                split=files[name],
+                split=FILES[name],
             )
             rl[name].add(row)
             if name in sft:
@@ -147,14 +122,48 @@ def prepare(source: str, out: Path, columns: Columns, hub_split: str, split: Spl
     return "\n".join(lines)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Prepares what the options of the command name, and prints the summary. ValueError: bad input."""
+    choice = Choice(
+        keep_pass=None if args.keep_pass is None else parse_range(args.keep_pass),
+        mix=None if args.mix is None else parse_mix(args.mix),
+        mix_rows=args.mix_rows,
+        curriculum=args.curriculum,
+    )
+    held_out = {name: value for name in ("val_rows", "test_rows") if (value := getattr(args, name)) is not None}
+    if all(map(is_rl_file, args.sources)):
+        if strange := [name for name in RAW if getattr(args, name) != parser.get_default(name)]:
+            option = strange[0].replace("_", "-")
+            raise ValueError(f"--{option} says how raw data is read; {args.sources[0]} holds RL rows, which are ready")
+        split = Split(**{"val_rows": 0, "test_rows": 0} | held_out, seed=args.seed)
+        prepare_ready(args.sources, args.out, split, choice)
+        return
+    source, *others = args.sources
+    if others or choice.named:
+        _refuse_raw(next(source for source in args.sources if not is_rl_file(source)), choice)
+    split = Split(**held_out, seed=args.seed)
+    print(prepare(source, args.out, Columns.of_arguments(args), args.split, split, args.markup == "escape"))
+
+
+def _refuse_raw(source: str, choice: Choice) -> None:
+    if source.endswith(".parquet") and not Path(source).is_file():
+        raise ValueError(f"{source}: no such data file")
+    what = f"{choice.named[0]} takes" if choice.named else "several sources must be"
+    raise ValueError(
+        f"{what} RL rows, and {source} holds none: make them with `avar prepare {source} FOLDER`, and give"
+        " FOLDER/rl_train.parquet"
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="avar prepare",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("source", help="file of samples; or parquet, json or jsonl file, or a hub name")
-    parser.add_argument("out", type=Path, help="folder for the parquet files")
+    source = "file of samples; or parquet, json or jsonl file, or a hub name; or files of RL rows"
+    parser.add_argument("sources", nargs="+", metavar="SOURCE", help=source)
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder for the parquet files")
     parser.add_argument("--question-column", default="question")
     parser.add_argument("--answer-column", default="answer", help="short gold answer, as the grader can read it")
     parser.add_argument("--images-column", help="image, or list of images: bytes, {bytes, path}, or paths")
@@ -162,16 +171,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--answer-index", choices=INDEXES, default="detect", help=INDEX_HELP)
     parser.add_argument("--several-answers", choices=SEVERAL, default="reject", help=SEVERAL_HELP)
     parser.add_argument("--response-column", help="worked response for SFT: <think>…</think><answer>…</answer>")
+    parser.add_argument("--evidence-column", help=EVIDENCE_HELP)
     parser.add_argument("--markup", choices=("reject", "escape"), default="reject", help=MARKUP_HELP)
     parser.add_argument("--split", default="train", help="split of a hub data set to read (default train)")
-    parser.add_argument("--val-rows", type=int, default=200)
-    parser.add_argument("--test-rows", type=int, default=500)
-    parser.add_argument("--seed", type=int, default=0, help="seed of the shuffle before splitting (default 0)")
-    args = parser.parse_args(argv)
-    columns = Columns.of_arguments(args)
+    parser.add_argument("--val-rows", type=int, help="rows held out for validation (default 200; of RL rows 0)")
+    parser.add_argument("--test-rows", type=int, help="rows held out for test (default 500; of RL rows 0)")
+    parser.add_argument("--seed", type=int, default=0, help="of every draw: splits, mixture, order (default 0)")
+    ready = parser.add_argument_group("of RL rows")
+    ready.add_argument("--keep-pass", metavar="LOW-HIGH", help="train on rows of such pass rates, ends included")
+    ready.add_argument(
+        "--mix", metavar="NAME=WEIGHT,…", help="shares of sources (`data_source`) in the training rows; others get none"
+    )
+    ready.add_argument(
+        "--mix-rows",
+        type=int,
+        metavar="N",
+        help="rows of the mixture, repeated by need (default: most without repeats)",
+    )
+    ready.add_argument("--curriculum", action="store_true", help="from easy to hard; train with data.shuffle=false")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = _parser()
     try:
-        split = Split(args.val_rows, args.test_rows, args.seed)
-        print(prepare(args.source, args.out, columns, args.split, split, args.markup == "escape"))
+        run(parser.parse_intermixed_args(argv), parser)
     except (ValueError, OSError) as error:
         print(f"avar prepare: {error}", file=sys.stderr)
         return 2

@@ -17,11 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from avar_rl.runtime.evidence import Evidence, EvidenceError, evidence_faults, read_evidence
 from avar_rl.runtime.files import read_parquet
 from avar_rl.runtime.images import decoder_faults, open_image
 from avar_rl.runtime.pixels import MAX_RATIO
 from data_tools.formats.markup import markup_fault
 from data_tools.formats.rows import IMAGE_PLACEHOLDER, row_format, write_rows
+from data_tools.pass_rates import row_pass_rate
 from data_tools.text_only import is_text_only, text_only_line
 from rewards.sample import row_options, row_other_golds
 
@@ -162,7 +164,17 @@ def check_types(row: Row) -> list[str]:
         value = row.get(name)
         if value is not None and not (isinstance(value, list) and all(isinstance(e, dict | None) for e in value)):
             faults.append(f"`{name}` is a {type(value).__name__}; it must be a list of {{{entries}}}")
-    return faults
+    if faults:
+        return faults
+    try:
+        _evidence(row)
+    except EvidenceError as error:
+        return [str(error)]
+    return []
+
+
+def _evidence(row: Row) -> Evidence:
+    return read_evidence((row.get("extra_info") or {}).get("evidence"))
 
 
 def check_turns(turns: list[Turn] | None, column: str, tokenizer: Any = None) -> list[str]:
@@ -204,10 +216,11 @@ def _check_gold(gold: str | None, check_gold: CheckGold, where: str) -> list[str
     return []
 
 
-def _check_lists(row: Row, check_gold: CheckGold) -> list[str]:
+def _check_extra(row: Row, check_gold: CheckGold) -> list[str]:
     try:
         row_options(row.get("extra_info"))
         others = row_other_golds(row.get("extra_info"))
+        row_pass_rate(row.get("extra_info"))
     except ValueError as error:
         return [str(error)]
     return [fault for gold in others for fault in _check_gold(gold, check_gold, "extra_info.other_golds")]
@@ -222,6 +235,15 @@ def _check_names(row: Row) -> list[str]:
         for name, value in names.items()
         if not (value is None or isinstance(value, str) or (name.endswith("id") and isinstance(value, int)))
     ]
+
+
+def check_evidence(row: Row, sizes: Sequence[tuple[int, int]]) -> list[str]:
+    """What is wrong with the evidence boxes of a row whose columns have the right types.
+
+    Args:
+        sizes: (height, width) in pixels of all images of the row.
+    """
+    return evidence_faults(_evidence(row), [(width, height) for height, width in sizes])
 
 
 def check_text(row: Row, check_gold: CheckGold, tokenizer: Any = None) -> list[str]:
@@ -242,7 +264,7 @@ def check_text(row: Row, check_gold: CheckGold, tokenizer: Any = None) -> list[s
             faults += _check_gold(gold_of_chat(turns), check_gold, "<answer></answer> of the last assistant turn")
     if not chat:
         gold = (row["reward_model"] or {}).get("ground_truth")
-        faults += _check_gold(gold, check_gold, "reward_model.ground_truth") + _check_lists(row, check_gold)
+        faults += _check_gold(gold, check_gold, "reward_model.ground_truth") + _check_extra(row, check_gold)
     return faults + _check_names(row)
 
 
@@ -254,6 +276,7 @@ def check_row(row: Row, processor: Any, check_gold: CheckGold) -> tuple[list[str
     if faults := check_types(row):
         return faults, None
     sizes, image_faults = check_images(row)
+    image_faults = image_faults or check_evidence(row, sizes)
     if faults := check_text(row, check_gold, processor.tokenizer) + image_faults:
         return faults, None
     chat = "messages" in row
@@ -314,7 +337,7 @@ def run(path: Path, model: str, max_length: int, overlong: str, out: Path | None
         print(f"{path}: all {report.rows} rows are over the limit of {max_length} tokens; raise the limit")
         return 1
     if out is not None:
-        write_rows([rows[index] for index in report.kept], out)
+        write_rows([rows[index] for index in report.kept], out, like=[path])
         print(f"{out}: {len(report.kept)} rows written")
     return 0
 

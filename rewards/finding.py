@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -242,7 +243,10 @@ def _signature(kind: Kind, function: Callable[..., Any], place: str) -> tuple[An
     TypeError where the signature is none of its kind.
     """
     parameters = list(inspect.signature(function).parameters.values())
-    hints = get_type_hints(function, include_extras=True)
+    takes_only = SimpleNamespace(
+        __annotations__={name: hint for name, hint in function.__annotations__.items() if name != "return"}
+    )  # what it returns may have a name that its file imports for type checkers alone
+    hints = get_type_hints(takes_only, globalns=function.__globals__, include_extras=True)
     takes = hints.get(parameters[0].name) if parameters else None
     if takes not in kind.takes:
         wanted = " or ".join(map(_short, kind.takes))

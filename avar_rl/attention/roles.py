@@ -9,6 +9,8 @@ Choices where the paper is silent:
 - Markup (im_start, role name, the newline after it, im_end, what lies between turns, vision_start, vision_end) is
   OTHER. So position 0, the attention sink, is OTHER; `avar_rl.vas` reports its numbers with and without it.
 - Turns of another role name than system, user, assistant are OTHER.
+- Where a row of data says which part of its images the answer rests on (evidence boxes), image tokens of that part are
+  REGION. They are image tokens all the same: whoever asks for IMAGE gets them too (`has_role`).
 - Where a tokenizer fuses the newline after the role name with a newline of the content ("\\n\\n"), that token is
   content.
 
@@ -29,15 +31,20 @@ from torch import Tensor
 
 
 class Role(IntEnum):
-    """What a token belongs to: a span of the paper, or OTHER (markup, padding, turns of other roles)."""
+    """What a token belongs to: a span of the paper, or OTHER (markup, padding, turns of other roles).
+
+    REGION is the part of IMAGE that evidence boxes mark: `has_role`, by which to ask, counts its tokens as IMAGE, too.
+    """
 
     OTHER = 0
     SYSTEM = 1
     IMAGE = 2
     USER = 3
     RESPONSE = 4
+    REGION = 5
 
 
+_UNSEEN = -1  # the id of tokens that are invisible to the parser
 _TURN_ROLES = {"system": Role.SYSTEM, "user": Role.USER, "assistant": Role.RESPONSE}
 
 
@@ -92,6 +99,7 @@ def token_roles(
     attention_mask: Tensor | None = None,
     cu_seqlens: Tensor | None = None,
     response_mask: Tensor | None = None,
+    region_mask: Tensor | None = None,
 ) -> Tensor:
     """The role of every token, from its id and place in the chat markup.
 
@@ -105,6 +113,8 @@ def token_roles(
         response_mask: bool (B, T). Its True tokens are RESPONSE whatever their ids: a policy may sample markup or
             image pads, so they are invisible to the parser. Tokens of assistant turns outside it (history, headers)
             are OTHER. Without it RESPONSE is the content of every assistant turn.
+        region_mask: bool (B, T), image tokens that evidence boxes mark (`avar_rl.attention.regions.region_mask`): these
+            are REGION. None: there are no boxes. What else it marks keeps its role.
 
     Returns:
         int8 (B, T) of `Role` values.
@@ -112,24 +122,33 @@ def token_roles(
     Raises:
         ValueError: shapes that do not agree.
     """
-    _check_batch(input_ids, "input_ids", cu_seqlens, attention_mask=attention_mask, response_mask=response_mask)
-    parsed = torch.ones_like(input_ids, dtype=torch.bool)
-    if attention_mask is not None:
-        parsed &= attention_mask.bool()
-    if response_mask is not None:
-        parsed &= ~response_mask.bool()
-    ids = input_ids.masked_fill(~parsed, -1)  # -1 matches no markup
-
+    masks = dict(attention_mask=attention_mask, response_mask=response_mask)
+    _check_batch(input_ids, "input_ids", cu_seqlens, **masks, region_mask=region_mask)
+    ids = prompt_ids(input_ids, **masks)
     roles = _turn_roles(ids, markup, cu_seqlens)
     if response_mask is not None:
         roles.masked_fill_(roles == Role.RESPONSE, Role.OTHER)
     roles.masked_fill_((ids == markup.vision_start) | (ids == markup.vision_end), Role.OTHER)
     roles.masked_fill_((ids == markup.image_pad) | (ids == markup.video_pad), Role.IMAGE)
-    roles.masked_fill_(~parsed, Role.OTHER)
+    if region_mask is not None:
+        roles.masked_fill_((ids == markup.image_pad) & region_mask.bool(), Role.REGION)
+    roles.masked_fill_(ids == _UNSEEN, Role.OTHER)
     if response_mask is not None:
         response = response_mask.bool() if attention_mask is None else response_mask.bool() & attention_mask.bool()
         roles.masked_fill_(response, Role.RESPONSE)
     return roles
+
+
+def prompt_ids(
+    input_ids: Tensor, *, attention_mask: Tensor | None = None, response_mask: Tensor | None = None
+) -> Tensor:
+    """The ids (B, T) that are parsed: -1, which matches no markup, on padding and in responses; see `token_roles`."""
+    seen = torch.ones_like(input_ids, dtype=torch.bool)
+    if attention_mask is not None:
+        seen &= attention_mask.bool()
+    if response_mask is not None:
+        seen &= ~response_mask.bool()
+    return input_ids.masked_fill(~seen, _UNSEEN)
 
 
 def _turn_roles(ids: Tensor, markup: Markup, cu_seqlens: Tensor | None) -> Tensor:
@@ -176,9 +195,16 @@ def sequence_ids(like: Tensor, cu_seqlens: Tensor | None) -> Tensor:
     return torch.bucketize(position, cu_seqlens[1:-1].to(position), right=True)[None]
 
 
+def has_role(roles: Tensor, role: Role) -> Tensor:
+    """Which tokens have a role: int8 of `Role` values → bool of the same shape. REGION tokens have IMAGE, too."""
+    if role == Role.IMAGE:
+        return (roles == Role.IMAGE) | (roles == Role.REGION)
+    return roles == role
+
+
 def role_spans(roles: Tensor, wanted: Sequence[Role]) -> Tensor:
-    """Which tokens have each wanted role, in that order: int8 (B, T) of `Role` values → bool (B, S, T)."""
-    return torch.stack([roles == role for role in wanted], dim=1)
+    """Which tokens have each wanted role (`has_role`), in that order: int8 (B, T) of `Role` values → bool (B, S, T)."""
+    return torch.stack([has_role(roles, role) for role in wanted], dim=1)
 
 
 def role_counts(roles: Tensor, wanted: Sequence[Role], *, cu_seqlens: Tensor | None = None) -> Tensor:
@@ -233,11 +259,11 @@ def query_positions(roles: Tensor, which: str, *, cu_seqlens: Tensor | None = No
         ValueError: `which` is none of these.
     """
     if which == "user":
-        mask = (roles == Role.USER) & _after_image(roles, cu_seqlens)
+        mask = has_role(roles, Role.USER) & _after_image(roles, cu_seqlens)
     elif which == "all_user":
-        mask = roles == Role.USER
+        mask = has_role(roles, Role.USER)
     elif which == "response":
-        mask = roles == Role.RESPONSE
+        mask = has_role(roles, Role.RESPONSE)
     else:
         raise ValueError(f"queries={which!r} is unknown: choose 'user', 'all_user' or 'response'")
     return mask_to_positions(mask)
@@ -257,7 +283,7 @@ def mask_to_positions(mask: Tensor) -> Tensor:
 
 def _after_image(roles: Tensor, cu_seqlens: Tensor | None) -> Tensor:
     """bool (B, T): an IMAGE token of the same sequence stands at or before this one."""
-    images = (roles == Role.IMAGE).long().cumsum(1)
+    images = has_role(roles, Role.IMAGE).long().cumsum(1)
     if cu_seqlens is None:
         return images > 0
     before = torch.cat([images.new_zeros(1), images[0]])[cu_seqlens[:-1].long()]  # images before each sequence starts

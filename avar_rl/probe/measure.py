@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from avar_rl.attention.recorder import record_span_mass
-from avar_rl.attention.roles import Markup, Role, query_positions, token_roles
+from avar_rl.attention.roles import Markup, Role, has_role, query_positions, token_roles
 from avar_rl.probe.samples import Conversation, Queries
 from avar_rl.vas import HeadAttention, head_attention, vas_spans
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 # Shapes: B batch, T tokens, Q queries, S spans, L layers, H heads, N samples.
+
+Result = TypeVar("Result")
 
 # The choices of the command line → those of `query_positions`.
 _WHICH: dict[Queries, str] = {"user": "all_user", "response": "response"}
@@ -95,19 +97,38 @@ def measure(
         ValueError: no samples, a layer that does not exist, a tokenizer without Qwen's markup, an unreadable image, or
             a sample that does not fit into the GPU's memory.
     """
+    markup = Markup.from_tokenizer(processor.tokenizer)
+
+    def forward(batch: list[Conversation]) -> HeadAttention:
+        return _measure_batch(network, batch, processor, markup, _WHICH[queries], layers)
+
+    return in_order(*in_batches(network, samples, processor, batch_size, forward))
+
+
+def in_batches(
+    network: PreTrainedModel,
+    samples: Sequence[Conversation],
+    processor,
+    batch_size: int | None,
+    forward: Callable[[list[Conversation]], Result],
+) -> tuple[list[Result], list[int]]:
+    """Calls `forward` with batches of samples of similar length; a batch that a GPU cannot hold is halved.
+
+    Returns what it gave for each batch, and the places in `samples` of the batches' samples, one after another.
+    ValueError: as in `measure`.
+    """
     if not samples:
         raise ValueError("there are no samples to measure")
-    markup = Markup.from_tokenizer(processor.tokenizer)
     lengths = [sample.tokens(processor) for sample in samples]
     order = sorted(range(len(samples)), key=lengths.__getitem__, reverse=True)
     size = batch_size or fitting_batch_size(network, lengths[order[0]])
-    found: list[HeadAttention] = []
+    found: list[Result] = []
     with tqdm(total=len(samples), desc="probe", unit="sample", disable=None) as bar:
         start = 0
         while start < len(order):
             batch = [samples[place] for place in order[start : start + size]]
             try:
-                found.append(_measure_batch(network, batch, processor, markup, _WHICH[queries], layers))
+                found.append(forward(batch))
             except torch.cuda.OutOfMemoryError as error:
                 if size == 1:
                     length = lengths[order[start]]
@@ -117,7 +138,7 @@ def measure(
                 continue
             start += len(batch)
             bar.update(len(batch))
-    return _in_order(found, order)
+    return found, order
 
 
 def _measure_batch(network, samples, processor, markup: Markup, which: str, layers) -> HeadAttention:
@@ -129,7 +150,8 @@ def _measure_batch(network, samples, processor, markup: Markup, which: str, laye
     return head_attention(record.stack(), batch.positions_BQ, batch.roles_BT)
 
 
-def _in_order(batches: Sequence[HeadAttention], order: Sequence[int]) -> HeadAttention:
+def in_order(batches: Sequence[HeadAttention], order: Sequence[int]) -> HeadAttention:
+    """The samples of all batches, put back into the order in which they came: see `in_batches`."""
     place_N = torch.tensor(order).argsort()
     columns = {field.name: [getattr(batch, field.name).cpu() for batch in batches] for field in fields(HeadAttention)}
     return HeadAttention(**{name: torch.cat(parts)[place_N] for name, parts in columns.items()})
@@ -168,7 +190,7 @@ def image_attention(
     or no query.
     """
     batch = encode([sample], processor, Markup.from_tokenizer(processor.tokenizer), _WHICH[queries], network.device)
-    image_T = (batch.roles_BT[0] == Role.IMAGE).nonzero().squeeze(1)
+    image_T = has_role(batch.roles_BT[0], Role.IMAGE).nonzero().squeeze(1)
     Q = batch.positions_BQ.shape[1]
     if not len(image_T) or not Q:
         raise ValueError(f"sample {sample.id} has no image or no {queries} text: there is nothing to overlay")

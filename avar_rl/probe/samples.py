@@ -70,7 +70,7 @@ def load_samples(path: Path, queries: Queries, limit: int | None = None, tokeniz
     if "messages" in first:
         samples = [_chat_sample(index, row, queries, path) for index, row in enumerate(table)]
     elif queries == "response":
-        raise ValueError(f"{path} holds no responses: queries=response needs chat rows (a `messages` column)")
+        raise ValueError(f"{path} holds no responses: only chat rows (a `messages` column) have them")
     elif isinstance(first.get("prompt"), list):
         samples = [
             Conversation(_id(index, row), tuple(_turns(row, "prompt", index, path)), _images(row, index, path))

@@ -52,3 +52,63 @@ def bootstrap(values_NM: NDArray[np.floating], seed: int = 0) -> tuple[NDArray[n
     import numpy as np
 
     return percentiles(replicates(values_NM, np.ones((len(values_NM), 1)), seed))
+
+
+def correlations(
+    x_KM: NDArray[np.floating], y_K: NDArray[np.floating], cluster_K: NDArray[np.integer], seed: int = 0
+) -> tuple[NDArray[np.float64], tuple[NDArray[np.float64], NDArray[np.float64]] | None]:
+    """Pearson's correlation of each of M figures with y over K items, and its 95 % percentile interval.
+
+    Args:
+        x_KM, y_K: without NaN.
+        cluster_K: the cluster, 0 to C - 1, that an item belongs to; each has one or more. They are drawn, not items.
+
+    Returns:
+        The correlations (M,), and low (M,) and high (M,): None for fewer than two clusters. NaN where x or y is
+        constant, in the interval where it is so in every resample.
+    """
+    import numpy as np
+
+    x_KM, y_K1 = _standard(x_KM), _standard(y_K[:, None])
+    columns = np.concatenate([x_KM, x_KM**2, x_KM * y_K1, y_K1, y_K1**2], axis=1)
+    counts_C = np.bincount(cluster_K).astype(np.float64)
+    sums_CF = np.zeros((len(counts_C), columns.shape[1]))
+    np.add.at(sums_CF, cluster_K, columns)
+    found = _pearson(columns.mean(0)[None])[0]
+    if len(counts_C) < 2:
+        return found, None
+    drawn_RM = _pearson(replicates(sums_CF, counts_C[:, None], seed))
+    drawn_RM[:, np.isnan(found)] = np.nan
+    interval = np.full((2, len(found)), np.nan)
+    there = ~np.isnan(drawn_RM).all(0)
+    if there.any():
+        interval[:, there] = percentiles(drawn_RM[:, there])
+    return found, (interval[0], interval[1])
+
+
+def ranks(values_K: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The rank of each value from 1 up; equal values share the mean of theirs. Correlated, they are Spearman's rho."""
+    import numpy as np
+
+    _, place_K, counts = np.unique(values_K, return_inverse=True, return_counts=True)
+    return (counts.cumsum() - (counts - 1) / 2)[place_K]
+
+
+def _standard(x_KM: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Columns of mean 0 and deviation 1; 0 where a column is constant but for rounding."""
+    import numpy as np
+
+    spread_M = x_KM.std(0)
+    alive_M = spread_M > 1e-12 * np.abs(x_KM).max(0)
+    return np.where(alive_M, (x_KM - x_KM.mean(0)) / np.where(alive_M, spread_M, 1.0), 0.0)
+
+
+def _pearson(means_RF: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Means of x, x², xy, y, y², of M figures x and one y, side by side → correlations (R, M)."""
+    import numpy as np
+
+    M = (means_RF.shape[1] - 2) // 3
+    x, xx, xy, y, yy = np.split(means_RF, [M, 2 * M, 3 * M, 3 * M + 1], axis=1)
+    variances = np.maximum(xx - x**2, 0) * np.maximum(yy - y**2, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(variances > 1e-20, (xy - x * y) / np.sqrt(variances), np.nan)

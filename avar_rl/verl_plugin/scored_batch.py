@@ -25,8 +25,9 @@ class ScoredResponse:
     token_ids_T: int64, the tokens that the policy wrote.
     values: what each reward returned, and which gates were closed.
     score: the weighted parts and their sum, which is trained on.
-    masked: takes no part in the advantages, because accuracy is undecided or a reward failed and the policy is to mask.
-    error: traceback, reward and row of a reward that failed; "" without one.
+    masked: takes no part in the advantages, because accuracy is undecided or a reward or a token weight failed and the
+        policy is to mask.
+    error: traceback, plug-in and row of a reward or token weight that failed; "" without one.
     weights_T: float32, the factor of each of these tokens' advantage; None where tokens are not weighted.
     """
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_tools.convert.sources import SOURCES, find
-from data_tools.convert.sources.columns import INDEX_HELP, INDEXES, SEVERAL, SEVERAL_HELP, Columns
+from data_tools.convert.sources.columns import EVIDENCE_HELP, INDEX_HELP, INDEXES, SEVERAL, SEVERAL_HELP, Columns
 from data_tools.formats.markup import MARKUP_HELP
 
 
@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     columns.add_argument("--answer-index", choices=INDEXES, default="detect", help=INDEX_HELP)
     columns.add_argument("--several-answers", choices=SEVERAL, default="reject", help=SEVERAL_HELP)
     columns.add_argument("--response-column")
+    columns.add_argument("--evidence-column", help=EVIDENCE_HELP)
     return parser
 
 

@@ -27,6 +27,7 @@ PASSED_FORMATS = {"PNG": "png", "JPEG": "jpg", "MPO": "jpg", "WEBP": "webp"}
 PLAIN_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 DEEP_MODES = ("I;16", "I;16B", "I;16L", "I", "F")
 ORIENTATION = 0x0112  # EXIF tag
+ROTATED = "rotated by EXIF"
 HASH_ROWS = 16
 HASH_STEP = 4  # grey levels: less is noise
 
@@ -81,14 +82,14 @@ def _picture(data: bytes, image) -> Picture:
     if source not in PASSED_FORMATS:
         changes.append(f"from {source}")
     if image.getexif().get(ORIENTATION, 1) in range(2, 9):
-        changes.append("rotated by EXIF")
+        changes.append(ROTATED)
     if not changes and source in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
         width, height = image.size
         image.draft("L", (HASH_ROWS * 8, HASH_ROWS * 8))  # a coarse decode finds damage and makes the hash
         image.load()
         return _made(data, "jpg", width, height, (), image)
     image.load()
-    if "rotated by EXIF" in changes:
+    if ROTATED in changes:
         image = ImageOps.exif_transpose(image)
     image, recoloured = _plain(image)
     changes += recoloured

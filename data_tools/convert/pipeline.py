@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from avar_rl.runtime.evidence import EvidenceError, evidence_faults
 from avar_rl.runtime.images import image_bytes
 from data_tools.convert.duplicates import Duplicates
-from data_tools.convert.images import MAX_PIXELS, Picture, read_picture
+from data_tools.convert.images import MAX_PIXELS, ROTATED, Picture, read_picture
 from data_tools.convert.load import SourceRows
 from data_tools.convert.sources.source import Draft, Row, SeveralAnswersError, Source, Unreadable
 from data_tools.formats.markup import MarkupError, escaped
@@ -92,7 +93,17 @@ def sample_of(draft: Draft, source: str, id_: str, pictures: tuple[Picture, ...]
         response=draft.response,
         extra=draft.extra,
         other_golds=tuple(draft.other_golds),
+        evidence=draft.evidence,
     )
+
+
+def check_evidence(draft: Draft, pictures: tuple[Picture, ...]) -> None:
+    """Raises EvidenceError where the boxes of a draft do not fit its pictures."""
+    if faults := evidence_faults(draft.evidence, [(picture.width, picture.height) for picture in pictures]):
+        raise EvidenceError("; ".join(faults))
+    for number, (boxes, picture) in enumerate(zip(draft.evidence, pictures, strict=False)):
+        if boxes and ROTATED in picture.changes:
+            raise EvidenceError(f"image {number} is {ROTATED}: whether its boxes are of before or after, nothing says")
 
 
 def escaped_draft(draft: Draft) -> Draft:
@@ -139,11 +150,14 @@ class Converter:
             if self.escape_markup:
                 draft = escaped_draft(draft)
             pictures = pictures_of(draft, folder, self.max_pixels)
+            check_evidence(draft, pictures)
             sample = sample_of(draft, self.source.name, f"{self.source.name}-{self.split}-{index:06d}", pictures)
         except BadImageError as error:
             return Rejection(index, "image", str(error))
         except MarkupError as error:
             return Rejection(index, "markup", str(error))
+        except EvidenceError as error:
+            return Rejection(index, "evidence", str(error))
         except SeveralAnswersError as error:
             return Rejection(index, "several answers", str(error))
         except ValueError as error:

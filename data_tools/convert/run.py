@@ -23,6 +23,7 @@ BAD = (
     "gold",
     "several answers",
     "markup",
+    "evidence",
 )  # kinds of rejections that are faults of the data; the others are duplicates
 SHOWN = 10
 

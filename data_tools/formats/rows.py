@@ -1,7 +1,8 @@
 """verl's two parquet row formats.
 
 RL row:   data_source, prompt [{role, content}], images [{bytes}], ability, reward_model {style, ground_truth},
-          extra_info {index, split, id, kind, gold_kind, question, options [str], other_golds [str]}
+          extra_info {index, split, id, kind, gold_kind, question, options [str], other_golds [str],
+          evidence [[[x0, y0, x1, y1]]]}, and, where `avar difficulty` has measured them, pass_rate and pass_samples
 chat row: messages [{role, content}], images [{bytes}], id
 Each image of a row stands as one `<image>` in the user's text; a row without images has `images = []`.
 """
@@ -13,6 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
+from avar_rl.runtime.evidence import Evidence
 from avar_rl.runtime.files import parquet_faults, replacing
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ def rl_row(
     gold_kind: str = "",
     options: Sequence[str] = (),
     other_golds: Sequence[str] = (),
+    evidence: Evidence = (),
     index: int,
     split: str,
     ability: str = "vqa",
@@ -61,6 +64,7 @@ def rl_row(
         gold_kind: the form of the gold answer, such as number or choice.
         options: the texts of a multiple choice, A first; none for a free answer.
         other_golds: other answers that are right, too.
+        evidence: for each image, the boxes in which the answer is to be seen; see `avar_rl.runtime.evidence`.
         index: position of the row in its split.
     """
     return {
@@ -78,8 +82,14 @@ def rl_row(
             "question": question,
             "options": list(options),
             "other_golds": list(other_golds),
+            "evidence": evidence_lists(evidence),
         },
     }
+
+
+def evidence_lists(evidence: Evidence) -> list[list[list[float]]]:
+    """Evidence boxes as the nested lists that files hold."""
+    return [[list(box) for box in boxes] for boxes in evidence]
 
 
 def chat_row(*, id: str, question: str, response: str | None, images: Sequence[bytes] = ()) -> dict[str, Any]:
@@ -111,6 +121,13 @@ def row_format(columns: Collection[str], path: str | Path) -> RowFormat:
     return found
 
 
+def evidence_type() -> pa.DataType:
+    """The parquet type of evidence boxes: for each image, a list of boxes of four numbers."""
+    import pyarrow as pa
+
+    return pa.list_(pa.list_(pa.list_(pa.float64())))
+
+
 def _schema(form: RowFormat) -> pa.Schema:
     import pyarrow as pa
 
@@ -121,7 +138,7 @@ def _schema(form: RowFormat) -> pa.Schema:
         return pa.schema([("messages", turns), ("images", images), ("id", text)])
     extra: list[tuple[str, pa.DataType]] = [("index", pa.int64())]
     extra += [(name, text) for name in ("split", "id", "kind", "gold_kind", "question")]
-    extra += [("options", pa.list_(text)), ("other_golds", pa.list_(text))]
+    extra += [("options", pa.list_(text)), ("other_golds", pa.list_(text)), ("evidence", evidence_type())]
     return pa.schema(
         [
             ("data_source", text),
@@ -132,6 +149,27 @@ def _schema(form: RowFormat) -> pa.Schema:
             ("extra_info", pa.struct(extra)),
         ]
     )
+
+
+def joined_schema(paths: Sequence[str | Path], also: pa.Schema) -> pa.Schema:
+    """A schema that holds the rows of all these parquet files, with the columns and keys of `also` beside their own.
+
+    Raises:
+        ValueError: a column or key has another type in one file than in another (names the file).
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    found = pa.schema([])
+    for path in paths:
+        with parquet_faults(path):
+            schema = pq.read_schema(path).remove_metadata()  # pandas' and datasets' say what columns there were
+        try:
+            found = pa.unify_schemas([found, schema], promote_options="permissive")
+            pa.unify_schemas([found, also], promote_options="permissive")
+        except pa.ArrowException as error:
+            raise ValueError(f"{path}: a column is of another type than elsewhere ({error})") from error
+    return pa.unify_schemas([found, also], promote_options="permissive")
 
 
 class BatchWriter(Generic[T]):
@@ -171,7 +209,7 @@ class BatchWriter(Generic[T]):
         """Adds one row to the file."""
         row = self._as_row(value)
         self._batch.append(row)
-        self._bytes += sum(len(image["bytes"] or b"") for image in row["images"])
+        self._bytes += sum(len((image or {}).get("bytes") or b"") for image in row["images"] or ())
         self.rows += 1
         if self._bytes >= BATCH_BYTES or len(self._batch) >= BATCH_ROWS:
             self._flush()
@@ -193,7 +231,7 @@ def _leaves(schema: pa.Schema) -> list[str]:
     import pyarrow as pa
 
     def below(name: str, kind: Any) -> list[str]:
-        if pa.types.is_list(kind):
+        if pa.types.is_list(kind) or pa.types.is_large_list(kind):
             return below(f"{name}.list.element", kind.value_type)
         if pa.types.is_struct(kind):
             return [leaf for field in kind for leaf in below(f"{name}.{field.name}", field.type)]
@@ -202,20 +240,23 @@ def _leaves(schema: pa.Schema) -> list[str]:
     return [leaf for field in schema for leaf in below(field.name, field.type)]
 
 
-def row_writer(form: RowFormat, path: str | Path) -> BatchWriter[dict[str, Any]]:
-    """A writer of RL or chat rows. Its explicit schema keeps `images` typed where all rows are text-only."""
-    return BatchWriter(path, _schema(form), dict)
+def row_writer(form: RowFormat, path: str | Path, like: Sequence[str | Path] = ()) -> BatchWriter[dict[str, Any]]:
+    """A writer of RL or chat rows. Its explicit schema keeps `images` typed where all rows are text-only.
+
+    like: parquet files from which rows come; their own columns and keys are kept, too.
+    """
+    return BatchWriter(path, joined_schema(like, _schema(form)), dict)
 
 
-def write_rows(rows: Sequence[dict[str, Any]], path: str | Path) -> None:
-    """Writes RL or chat rows as a parquet file, whole or not at all.
+def write_rows(rows: Sequence[dict[str, Any]], path: str | Path, like: Sequence[str | Path] = ()) -> None:
+    """Writes RL or chat rows as a parquet file, whole or not at all; `like` as for `row_writer`.
 
     Raises:
         ValueError: there are no rows, or they lack columns of both formats.
     """
     if not rows:
         raise ValueError(f"{path}: no rows to write")
-    with row_writer(row_format(rows[0], path), path) as writer:
+    with row_writer(row_format(rows[0], path), path, like) as writer:
         for row in rows:
             writer.add(row)
 

@@ -1,9 +1,9 @@
 """The typed sample that converters write and synthesis reads, and its parquet file.
 
 Columns: id, source, question, options [str], gold, gold_kind, images [{bytes, path}], response, extra (JSON object),
-and other_golds [str], which a file may lack. An image has either `bytes` (an encoded file) or `path` (relative to the
-folder of the parquet file). The file is a valid `datasets` file: `images` has the storage layout of a list of
-`datasets.Image`.
+and other_golds [str] and evidence [[[x0, y0, x1, y1]]], which a file may lack. An image has either `bytes` (an encoded
+file) or `path` (relative to the folder of the parquet file). The file is a valid `datasets` file: `images` has the
+storage layout of a list of `datasets.Image`.
 """
 
 from __future__ import annotations
@@ -14,16 +14,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from avar_rl.runtime.evidence import Evidence, EvidenceError, count_fault, read_evidence
 from avar_rl.runtime.images import image_bytes
 from data_tools.formats.markup import MarkupError, markup_fault
-from data_tools.formats.rows import IMAGE_PLACEHOLDER, BatchWriter, parquet_columns, parquet_rows, with_image_places
+from data_tools.formats.rows import (
+    IMAGE_PLACEHOLDER,
+    BatchWriter,
+    evidence_lists,
+    evidence_type,
+    parquet_columns,
+    parquet_rows,
+    with_image_places,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 GOLD_KINDS = ("choice", "number", "expression", "words")
 COLUMNS = ("id", "source", "question", "options", "gold", "gold_kind", "images", "response", "extra")
-OPTIONAL_COLUMNS = ("other_golds",)
+OPTIONAL_COLUMNS = ("other_golds", "evidence")
 
 
 @dataclass(frozen=True)
@@ -34,12 +43,14 @@ class DataSample:
     With `options`, `gold` is the letter of the right one (A for the first). `gold_kind` is the form of the gold, one of
     GOLD_KINDS. `images` are encoded files, or paths relative to the file of samples.
     `response` is a worked response, where the source has one. `extra` holds what else the source says, as JSON values.
-    `other_golds` are answers that are right, too, without options only.
+    `other_golds` are answers that are right, too, without options only. `evidence` are boxes in which the answer is to
+    be seen, for each image (`avar_rl.runtime.evidence`); () without any.
 
     Raises:
         ValueError: an empty field, a gold that names no option or stands beside options and other golds, an unknown
             gold kind, or not one `<image>` per image.
         MarkupError: a text holds chat markup (`data_tools.formats.markup`).
+        EvidenceError: there are boxes, but not one list of them for each image.
     """
 
     id: str
@@ -52,6 +63,7 @@ class DataSample:
     response: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     other_golds: tuple[str, ...] = ()
+    evidence: Evidence = ()
 
     def __post_init__(self) -> None:
         for name in ("id", "source", "question", "gold"):
@@ -73,6 +85,8 @@ class DataSample:
         places = self.prompt.count(IMAGE_PLACEHOLDER)
         if places != len(self.images):
             raise ValueError(f"`{IMAGE_PLACEHOLDER}` stands {places} times in the text of {len(self.images)} images")
+        if fault := count_fault(self.evidence, len(self.images)):
+            raise EvidenceError(fault)
 
     @property
     def golds(self) -> tuple[str, ...]:
@@ -126,6 +140,7 @@ def _schema() -> pa.Schema:
         "options": pa.list_(text),
         "other_golds": pa.list_(text),
         "images": pa.list_(pa.struct([("bytes", pa.binary()), ("path", text)])),
+        "evidence": evidence_type(),
     }
     return pa.schema([(name, kinds.get(name, text)) for name in (*COLUMNS, *OPTIONAL_COLUMNS)])
 
@@ -137,6 +152,7 @@ def _row(sample: DataSample) -> dict[str, Any]:
         {"bytes": None, "path": None} | {kind: image} for kind, image in zip(kinds, sample.images, strict=True)
     ]
     row |= {"options": list(sample.options), "other_golds": list(sample.other_golds)}
+    row["evidence"] = evidence_lists(sample.evidence)
     row["extra"] = json.dumps(dict(sample.extra), ensure_ascii=False, sort_keys=True)
     return row
 
@@ -153,7 +169,8 @@ def _sample(row: Mapping[str, Any]) -> DataSample:
     if not isinstance(extra, dict):
         raise ValueError(f"`extra` is a {type(extra).__name__}; it must be a JSON object")
     lists = {name: tuple(row.get(name) or ()) for name in ("options", "other_golds")}
-    return DataSample(**{**row, **lists, "images": images, "extra": extra})
+    evidence = read_evidence(row.get("evidence"), "evidence")
+    return DataSample(**{**row, **lists, "images": images, "extra": extra, "evidence": evidence})
 
 
 class SampleWriter(BatchWriter[DataSample]):
@@ -180,7 +197,7 @@ def read_samples(
 
     Args:
         with_images: False to read the texts alone, which is much faster: then a sample has an empty name for each image
-            that its text places.
+            that its text places, and no evidence.
 
     Raises:
         ValueError: the file is missing, is not parquet, is not a file of samples, or holds a faulty one.
@@ -192,7 +209,8 @@ def read_samples(
             f"{path}: no file of samples: missing columns {', '.join(missing)}; it has {', '.join(names)}."
             " Make one with `python -m data_tools.convert`"
         )
-    found = [name for name in (*COLUMNS, *OPTIONAL_COLUMNS) if name in names and (with_images or name != "images")]
+    unwanted = () if with_images else ("images", "evidence")
+    found = [name for name in (*COLUMNS, *OPTIONAL_COLUMNS) if name in names and name not in unwanted]
     for row in parquet_rows(path, found, row_groups):
         try:
             sample = _sample(row if with_images else row | {"images": _places(row)})

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from data_tools.miniature.scenes import COLOURS, FORMS, GRID, Block, Scene, place
+from data_tools.miniature.scenes import COLOURS, FORMS, GRID, Block, Cell, Scene, place
 
 LETTERS = "ABCD"
 CELLS = "abcdefghi"  # names of the cells in reading order
@@ -31,7 +31,9 @@ class WorldQuestion:
 
     `kind` is its family. `gold_kind` is the form of the gold: integer, fraction, expression, choice or yes/no. `text`
     names the options where there are any. `glance` is the short thought where the family has one, else None.
-    `options`: the texts of a choice, A first.
+    `options`: the texts of a choice, A first. `cells`: what the answer speaks of and is read from, in reading order:
+    those of the shapes that are counted or compared, of the shape that is asked for, or the white ones. None where
+    there is nothing of the kind to be seen ("How many circles?" 0).
     """
 
     kind: str
@@ -42,6 +44,7 @@ class WorldQuestion:
     scene: Scene | None
     glance: str | None = None
     options: tuple[str, ...] = ()
+    cells: tuple[Cell, ...] = ()
 
     def response(self, *, glance: bool = False) -> str:
         """The worked response: with the short thought where `glance` asks for one that there is, else the long one."""
@@ -64,6 +67,15 @@ def latex_pi(factor: int) -> str:
 
 def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _cells(scene: Scene, attribute: str, *values: object) -> tuple[Cell, ...]:
+    """The cells of the shapes whose attribute is one of the values."""
+    return tuple((shape.row, shape.column) for shape in scene.shapes if getattr(shape, attribute) in values)
+
+
+def _white(scene: Scene) -> tuple[Cell, ...]:
+    return tuple(sorted(scene.block.cells())) if scene.block else ()
 
 
 def _listing(scene: Scene, attribute: str, note: Callable[[str], str] = lambda value: "") -> str:
@@ -117,7 +129,8 @@ def count_form(rng: random.Random) -> WorldQuestion:
     scene = place(rng, _figures(rng, forms))
     seen = f"I see {_plural(count, form)}."
     thought = f"{_listing(scene, 'form', _running_count(form))} {seen}"
-    return WorldQuestion("count_form", "integer", f"How many {form}s?", str(count), thought, scene, _glance(seen))
+    text, cells = f"How many {form}s?", _cells(scene, "form", form)
+    return WorldQuestion("count_form", "integer", text, str(count), thought, scene, _glance(seen), cells=cells)
 
 
 def count_colour(rng: random.Random) -> WorldQuestion:
@@ -128,9 +141,8 @@ def count_colour(rng: random.Random) -> WorldQuestion:
     scene = place(rng, [(c, rng.choice(FORMS)) for c in colours])
     seen = f"I see {count} {colour}."
     thought = f"{_listing(scene, 'colour', _running_count(colour))} {seen}"
-    return WorldQuestion(
-        "count_colour", "integer", f"How many {colour} shapes?", str(count), thought, scene, _glance(seen)
-    )
+    text, cells = f"How many {colour} shapes?", _cells(scene, "colour", colour)
+    return WorldQuestion("count_colour", "integer", text, str(count), thought, scene, _glance(seen), cells=cells)
 
 
 def compare(rng: random.Random) -> WorldQuestion:
@@ -145,7 +157,8 @@ def compare(rng: random.Random) -> WorldQuestion:
     thought = f"{_listing(scene, 'form', _running_count(more, less))} {seen}"
     gold = "yes" if yes else "no"
     text = f"Are there more {more}s than {less}s?"
-    return WorldQuestion("compare", "yes/no", text, gold, thought, scene, _glance(seen))
+    cells = _cells(scene, "form", more, less)
+    return WorldQuestion("compare", "yes/no", text, gold, thought, scene, _glance(seen), cells=cells)
 
 
 def position(rng: random.Random) -> WorldQuestion:
@@ -160,7 +173,8 @@ def position(rng: random.Random) -> WorldQuestion:
     seen = f"The {where} has {found[0].colour}, {gold}."
     text = f"What colour is the shape in the {where}? {OPTIONS}"
     thought = f"{_listing(scene, 'colour')} {seen}"
-    return WorldQuestion("position", "choice", text, gold, thought, scene, _glance(seen), COLOUR_NAMES)
+    cells = _cells(scene, axis, line)
+    return WorldQuestion("position", "choice", text, gold, thought, scene, _glance(seen), COLOUR_NAMES, cells)
 
 
 def _block_scene(rng: random.Random, height: int, width: int) -> Scene:
@@ -185,7 +199,7 @@ def rectangle(rng: random.Random) -> WorldQuestion:
         text, gold = "What fraction of the grid is white?", latex_fraction(Fraction(area, GRID * GRID))
         step = f"{width} * {height} = {area} of {GRID * GRID}."
     gold_kind = "fraction" if kind == "grid_share" else "integer"
-    return WorldQuestion(kind, gold_kind, text, gold, f"{seen} {step}", scene)
+    return WorldQuestion(kind, gold_kind, text, gold, f"{seen} {step}", scene, cells=_white(scene))
 
 
 def circle(rng: random.Random) -> WorldQuestion:
@@ -197,7 +211,7 @@ def circle(rng: random.Random) -> WorldQuestion:
     step = f"{radius} * {radius}" if what == "area" else f"2 * {radius}"
     thought = f"Looking at the image: the bar is {radius} long. {step} times pi."
     text = f"The bar is the radius of a circle. What is its {what}?"
-    return WorldQuestion(f"circle_{what}", "expression", text, gold, thought, scene)
+    return WorldQuestion(f"circle_{what}", "expression", text, gold, thought, scene, cells=_white(scene))
 
 
 def shape_share(rng: random.Random) -> WorldQuestion:
@@ -212,7 +226,8 @@ def shape_share(rng: random.Random) -> WorldQuestion:
     scene = place(rng, [(c, rng.choice(FORMS)) for c in colours])
     thought, glance = _listing(scene, "colour", _running_share(colour)), _glance(f"I see {count} of {total}.")
     text = f"What fraction of the shapes is {colour}?"
-    return WorldQuestion("shape_share", "fraction", text, latex_fraction(share), thought, scene, glance)
+    cells = _cells(scene, "colour", *COLOUR_NAMES)  # of all shapes: the share is one of them
+    return WorldQuestion("shape_share", "fraction", text, latex_fraction(share), thought, scene, glance, cells=cells)
 
 
 def arithmetic(rng: random.Random) -> WorldQuestion:

@@ -12,6 +12,8 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from avar_rl.runtime.evidence import Box
+
 if TYPE_CHECKING:
     from PIL import ImageDraw
 
@@ -87,6 +89,12 @@ def place(rng: random.Random, figures: list[tuple[str, str]], block: Block | Non
     cells = rng.sample(free, len(figures))
     shapes = sorted(Shape(*cell, *figure) for cell, figure in zip(cells, figures, strict=True))
     return Scene(tuple(shapes), block)
+
+
+def cell_box(cell: Cell) -> Box:
+    """The pixels of a cell as an evidence box."""
+    row, column = cell
+    return (float(column * CELL), float(row * CELL), float((column + 1) * CELL), float((row + 1) * CELL))
 
 
 def _figure(draw: ImageDraw.ImageDraw, shape: Shape) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from data_tools.formats.rows import chat_row, rl_row
 from data_tools.miniature.questions import Family, WorldQuestion, family_plan
-from data_tools.miniature.scenes import render
+from data_tools.miniature.scenes import cell_box, render
 
 MAX_LANGUAGE_PRIOR = 0.35
 MAX_REDRAWS = 1000
@@ -103,6 +103,7 @@ def to_rows(questions: Sequence[WorldQuestion], split: str, config: WorldConfig)
             kind=question.kind,
             gold_kind=question.gold_kind,
             options=question.options,
+            evidence=(tuple(map(cell_box, question.cells)),) if question.scene else (),
             index=index,
             split=split,
         )

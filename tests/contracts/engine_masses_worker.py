@@ -22,6 +22,7 @@ import torch  # noqa: E402
 from verl.utils import tensordict_utils as tu  # noqa: E402
 from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group  # noqa: E402
 
+from avar_rl.attention.families import FAMILIES  # noqa: E402
 from avar_rl.blind import BlindSettings  # noqa: E402
 from avar_rl.verl_plugin.config import recipe, settings  # noqa: E402
 from avar_rl.verl_plugin.forward.request import REQUEST, ForwardRequest  # noqa: E402
@@ -102,8 +103,6 @@ def record(data: str, model: Path, overrides: list[str]) -> dict[str, list[dict]
     items = [trainer.train_dataset[int(row)] for row in rows]
     found = {}
     for case, wanted in CASES.items():
-        if trainer.engine.use_ulysses_sp and wanted is not None and wanted.attention is not None:
-            continue  # not of every family
         used = rows_of_case(case, items, trainer.model_config.tokenizer.eos_token_id)
         outputs = infer(trainer, trainer.collate_fn(used), wanted)
         found[case] = [
@@ -123,7 +122,9 @@ def main(data: str, models: str, out: str, overrides: list[str]) -> None:
         os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "unused", "MASTER_PORT": "0"}
         os.environ["DIST_INIT_METHOD"] = f"file://{tempfile.mkdtemp()}/rendezvous?rank=0&world_size=1"
     initialize_global_process_group()
-    folders = sorted(Path(models).iterdir())
+    folders = [
+        folder for folder in sorted(Path(models).iterdir()) if layouts is LAYOUTS or FAMILIES[folder.name].ulysses
+    ]
     found = {
         layout: {model.name: record(data, model, [*changes, *overrides]) for model in folders}
         for layout, changes in layouts.items()

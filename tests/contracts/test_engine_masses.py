@@ -14,6 +14,7 @@ from avar_rl.verl_plugin.config import environment
 
 environment.prepare("cpu")  # before anything imports verl
 
+from avar_rl.attention.families import FAMILIES  # noqa: E402
 from avar_rl.attention.roles import Role, mask_to_positions  # noqa: E402
 from avar_rl.blind import BlindSettings, PatchFormat, mask_pixels, response_seed  # noqa: E402
 from avar_rl.verl_plugin.forward.layout import Layout, require_system, response_tokens, visible  # noqa: E402
@@ -280,6 +281,11 @@ def test_a_blind_pass_over_rows_without_images_is_a_plain_one(recorded):
 
 
 @pytest.mark.e2e
-def test_ranks_that_share_sequences_mask_alike(of_two_ranks, family, eager):
-    """Ulysses; the masses of the same ranks in test_guided_gradients.py."""
+def test_ranks_that_share_sequences_record_and_mask_alike(of_two_ranks, family, eager):
+    """Ulysses, in the families that it is recorded in; the masses of such ranks: test_guided_gradients.py, too."""
+    if not FAMILIES[family].ulysses:
+        pytest.skip(f"verl does not replace the attention of {family}")
+    for row in of_two_ranks["ulysses"][family]["all layers"]:
+        image = torch.where(row["response"], eager.masses(row)["image"], 0.0)
+        torch.testing.assert_close(by_layer(row, "image_mass", len(image)), image, rtol=1e-5, atol=1e-5)
     assert_blind(of_two_ranks["ulysses"][family], eager)

@@ -139,6 +139,10 @@ def test_seams_of_the_grpo_trainer():
     step = inspect.getsource(PPOTrainerSync._step_once)
     assert step.index("self._compute_old_log_prob(") < step.index("self._compute_advantage(")
     assert '"rm_scores"' in inspect.getsource(PPOTrainerSync._compute_advantage)  # the key that ours adds to
+    clean = inspect.getsource(
+        PPOTrainerSync._compute_old_log_prob
+    )  # the blind pass is this one again, without entropies
+    assert "self.actor_rollout_wg.compute_log_prob(batch)" in clean and '"calculate_entropy": True' in clean
 
 
 def test_seams_of_stopping_and_saving_in_grpo():

@@ -98,6 +98,29 @@ def test_dry_run_of_a_recipe_prints_configurations_and_estimates_and_writes_noth
             "avar.blind needs a pass of the actor before each step, but algorithm.rollout_correction.bypass_mode=True",
         ),
         ("grpo", ["avar.blind={share: 2}"], "avar.blind.share: Input should be less than or equal to 1, not 2"),
+        (
+            "grpo",
+            ["+avar.token_weights.vppo={}"],
+            "the token weight vppo (avar.token_weights.vppo) needs a blind pass, and avar.blind is null",
+        ),
+        (
+            "grpo",
+            ["+avar.token_weights.entropy_top.share=2"],
+            "entropy_top.share: Input should be less than or equal to 1",
+        ),
+        (
+            "grpo",
+            ["+avar.token_weights.entropy_top={}", "actor_rollout_ref.actor.policy_loss.loss_mode=geo_mean"],
+            "undoes avar.token_weights (entropy_top)",
+        ),
+        (
+            "grpo",
+            [
+                *("avar.rewards.visual=0", "+avar.token_weights.entropy_top={}"),
+                "algorithm.rollout_correction.bypass_mode=true",
+            ],
+            "skips the forward pass that measures what avar.token_weights (entropy_top) go by",
+        ),
         ("grpo", ["actor_rollout_ref.rollout.n=1"], "rollout.n=1"),
         ("grpo", ["data.train_batch_size=20"], "160 samples a device are not a multiple of actor_rollout_ref.rollout"),
         ("grpo", ["data.train_batch_size=12", "trainer.n_gpus_per_node=5"], "verl refuses the configuration"),

@@ -185,7 +185,7 @@ def engines_take_every_option_that_evaluation_gives():
     options = {field.name for field in dataclasses.fields(EngineArgs)}
     given = "model max_model_len max_num_seqs max_num_batched_tokens limit_mm_per_prompt seed tensor_parallel_size "
     given += "disable_log_stats use_tqdm_on_load dtype gpu_memory_utilization enforce_eager skip_mm_profiling "
-    given += "use_fp64_gumbel hf_overrides additional_config worker_extension_cls"
+    given += "use_fp64_gumbel enable_chunked_prefill hf_overrides additional_config worker_extension_cls"
     assert set(given.split()) <= options, set(given.split()) - options
     assert {"temperature", "max_tokens", "logit_bias", "seed"} <= set(parameters(SamplingParams))
     assert callable(cleanup_dist_env_and_memory)

@@ -2,10 +2,13 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
+
+from avar_rl.runtime.files import read_parquet
 
 pytestmark = pytest.mark.e2e
 
@@ -50,3 +53,35 @@ def test_transformers_and_vllm_say_the_same(tiny_world):
     result = run("avar_rl.evaluation.same_text", str(tiny_world / "base"), "--data", data, "--limit", "6")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "0 real differences" in result.stdout
+
+
+def test_pass_rates_go_on_where_they_stopped_and_choose_rows(tiny_world, tmp_path):
+    data, whole = tiny_world / "data" / "rl_train.parquet", tmp_path / "whole" / "rl.parquet"
+    # 320 responses: prompts of over 8,192 tokens at once, more than a step of the engine takes
+    command = ["difficulty", str(tiny_world / "base"), str(data), "--samples", "8", "--limit", "40"]
+    command += ["--max-new-tokens", "12"]
+    first = run("avar_rl", *command, "--out", str(whole))
+    assert first.returncode == 0, first.stderr
+    rows = read_parquet(whole)
+    assert [row["extra_info"].pop("pass_samples") for row in rows] == [8] * 40
+    assert {row["extra_info"].pop("pass_rate") * 8 for row in rows} <= set(range(9))
+    assert rows == read_parquet(data)[:40]
+
+    # What a kill leaves: half of the responses, and one that is torn.
+    stopped = tmp_path / "stopped" / "rl.parquet"
+    shutil.copytree(whole.parent, stopped.parent)
+    stopped.unlink()
+    journal = stopped.with_name("rl.responses.jsonl")
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:170]) + lines[170][:9])
+    again = run("avar_rl", *command, "--out", str(stopped))
+    assert again.returncode == 0 and "320 responses, 170 there" in again.stdout, again.stderr
+    assert sorted(journal.read_bytes().splitlines(keepends=True)) == sorted(lines)
+    assert stopped.read_bytes() == whole.read_bytes()
+
+    other = run("avar_rl", *command, "--out", str(stopped), "--seed", "1")
+    assert other.returncode == 2 and "generation.seed is 0 there and 1 now" in other.stderr
+    chosen = run("avar_rl", "prepare", str(whole), str(tmp_path / "chosen"), "--keep-pass", "0-0.5", "--curriculum")
+    assert chosen.returncode == 0, chosen.stderr
+    rates = [row["extra_info"]["pass_rate"] for row in read_parquet(tmp_path / "chosen" / "rl_train.parquet")]
+    assert rates == sorted(rates, reverse=True) and max(rates) <= 0.5

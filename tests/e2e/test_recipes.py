@@ -19,12 +19,13 @@ from tests.e2e.scraper import Scraper
 
 ROOT = Path(__file__).parents[2]
 STAGE_KEYS = {"name", "accuracy", "accuracy_sampled", "format", "vas", "image_mass", "system_mass", "n"}
-PARTS = ["accuracy", "visual", "format", "brief", "image_share"]
+PARTS = ["accuracy", "visual", "format", "brief", "image_share", "dependence"]
 LOGGED = [f"reward/{name}" for name in (*PARTS, "total", "groups_without_accuracy_spread")]
 LOGGED += [f"reward_{kind}/{name}/{stat}" for kind in ("raw", "weighted") for name in PARTS for stat in ("mean", "max")]
 LOGGED += [f"reward_rate/{name}" for name in ("visual/gated", "brief/not_applicable", "undecided", "failed")]
 LOGGED += ["attention/image_mass", "attention/system_mass", "training/rollout_actor_probs_pearson_corr"]
 LOGGED += [f"attention/{name}_mass_{third}" for name in ("image", "system") for third in ("early", "middle", "late")]
+LOGGED += ["blind/dependence", "blind/dependence_late", "blind/dependence_vs_attention", "blind/not_applicable"]
 PLUG_IN = """
 import itertools
 from rewards.plugin import reward
@@ -83,11 +84,12 @@ def tiny(scraper):
 
 
 def tiny_overrides(out: Path) -> list[str]:
-    """Small batches, and a dropped-in file with a reward of each kind; one response fails and is masked."""
+    """Small batches, a blind pass, a dropped-in file with a reward of each kind; one response fails and is masked."""
     file = out.parent / "plug_in.py"
     file.write_text(PLUG_IN)
     own = [f"+avar.rewards.brief={{weight: 0.2, path: {file}, words: 30}}"]
     own += [f"+avar.rewards.image_share={{weight: 0.5, path: {file}}}", "avar.on_reward_error=mask"]
+    own += ["avar.blind={}", "+avar.rewards.dependence={weight: 0.2, gate: null}"]
     return [*SMALL_GRPO, *SMALL_MICRO, *own]
 
 
@@ -167,6 +169,9 @@ def test_every_response_is_in_the_rollout_record_and_on_its_page(tiny):
         assert all(r.gold and r.question and len(r.image_mass) == len(r.tokens) > 0 for r in rollouts)
         assert all((path.parent / image).is_file() for r in rollouts for image in r.images)
         assert any(r.images for r in rollouts)
+        assert all(len(r.entropy) == len(r.tokens) for r in rollouts)
+        assert all(len(r.dependence) == (len(r.tokens) if r.images else 0) for r in rollouts)
+        assert any(value != 0 for r in rollouts for value in r.dependence)
     command = [sys.executable, "-m", "avar_rl.rollouts", str(out)]
     page = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert page.returncode == 0, page.stderr
@@ -287,5 +292,6 @@ def test_sigterm_to_grpo_saves_the_step_in_flight_and_the_same_command_goes_on(t
     assert [line["training/global_step"] for line in metrics(logged)] == list(range(1, step + 2))
     last = metrics(logged)[-1]
     assert "reward/visual" not in last and "attention/image_mass" not in last  # no weight, no recording
+    assert "blind/not_applicable" not in last and "timing_s/blind_log_prob" not in last
     saved = {path.name for path in (tmp_path / "checkpoints").glob("global_step_*")}
     assert saved == {f"global_step_{step}", f"global_step_{step + 1}"}

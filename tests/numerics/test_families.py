@@ -6,7 +6,7 @@ import torch
 from avar_rl.attention import varlen
 from avar_rl.attention.families import FAMILIES, require_supported
 from avar_rl.attention.recorder import language_attention_modules, record_span_mass
-from avar_rl.attention.roles import query_positions
+from avar_rl.attention.roles import Role, query_positions, role_spans
 from data_tools.miniature import model as miniature
 from tests.numerics import tiny_qwen
 from tests.numerics.tiny_qwen import LAYERS, eager_masses, make_batch, make_model, spans_of
@@ -32,6 +32,30 @@ def test_masses_equal_the_eager_maps_and_logits_are_unchanged(family, implementa
     assert torch.equal(on, off)
     expected = eager_masses(make_model("eager", family), inputs, roles)
     torch.testing.assert_close(record.stack(), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_marked_region_has_the_mass_of_its_tokens_and_the_image_keeps_its_own(family):
+    inputs, roles = make_batch("left")
+    marked = roles.clone()
+    pads = (roles == Role.IMAGE).cumsum(1)
+    marked[(roles == Role.IMAGE) & ((pads == 2) | (pads == 3))] = Role.REGION  # of the first image of each row
+    model, valid = make_model("sdpa", family), inputs["attention_mask"].bool()
+
+    def masses(spans):
+        with torch.no_grad(), record_span_mass(model, spans, valid=valid) as record:
+            model(**inputs)
+        return record.stack()
+
+    image, system, region = masses(role_spans(marked, [Role.IMAGE, Role.SYSTEM, Role.REGION])).unbind(2)
+    assert torch.equal(masses(spans_of(marked)), masses(spans_of(roles)))
+    with torch.no_grad():
+        maps_LBHTT = torch.stack(make_model("eager", family)(**inputs, output_attentions=True).attentions)
+    expected = torch.einsum("lbhqk,bk->lbhq", maps_LBHTT, (marked == Role.REGION).float()) * valid[None, :, None]
+    torch.testing.assert_close(region, expected, rtol=0, atol=1e-5)
+    expected = eager_masses(make_model("eager", family), inputs, roles)
+    torch.testing.assert_close(torch.stack([image, system], 2), expected, rtol=0, atol=1e-5)
+    assert (region <= image + 1e-6).all() and 0.01 < region[image > 0].mean() < image[image > 0].mean()
 
 
 @pytest.mark.parametrize("implementation", ["sdpa", varlen.NAME])

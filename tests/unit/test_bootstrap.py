@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from avar_rl.runtime.bootstrap import bootstrap, percentiles, replicates
+from avar_rl.runtime.bootstrap import bootstrap, correlations, percentiles, ranks, replicates
 
 
 def test_interval_of_a_mean():
@@ -36,3 +36,44 @@ def test_a_figure_that_a_resample_leaves_out():
     found = replicates(np.array([[1.0], [0.0]]), np.array([[1.0], [0.0]]))
     assert np.isnan(found).any() and np.nanmin(found) == 1.0
     assert percentiles(found)[0][0] == 1.0
+
+
+def test_correlations_by_hand():
+    """x = 1, 2, 3, 4 with y = 1, 3, 2, 4: covariance 1, both variances 1.25, so 0.8; with -y, -0.8."""
+    x = np.array([1.0, 2.0, 3.0, 4.0])
+    found, interval = correlations(np.stack([x, -x], axis=1), np.array([1.0, 3.0, 2.0, 4.0]), np.zeros(4, dtype=int))
+    assert found == pytest.approx([0.8, -0.8]) and interval is None  # one cluster
+
+
+def test_correlations_are_numpys_whatever_the_scale():
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(500, 3)), generator.normal(size=500)
+    x[:, 1] += y
+    found, interval = correlations(1e-6 * x + 1e3, 1e4 * y, np.arange(500) // 5)
+    assert found == pytest.approx([np.corrcoef(column, y)[0, 1] for column in x.T], abs=1e-6)
+    assert interval is not None and all(interval[0] < found) and all(found < interval[1])
+    # 100 clusters of 5 that do not resemble each other are as good as 500 items: 0 +- 1.96 / sqrt(500)
+    assert interval[1][0] - interval[0][0] == pytest.approx(2 * 0.0877, rel=0.2)
+
+
+def test_correlations_draw_clusters():
+    """Each item four times, in one cluster: the interval is that of the items, not half as wide."""
+    generator = np.random.default_rng(1)
+    x, y = generator.normal(size=(60, 1)), generator.normal(size=60)
+    _, once = correlations(x, y, np.arange(60))
+    _, four = correlations(x.repeat(4, axis=0), y.repeat(4), np.arange(60).repeat(4))
+    assert once is not None and four is not None
+    assert [*once[0], *once[1]] == pytest.approx([*four[0], *four[1]])
+
+
+def test_what_never_changes_has_no_correlation():
+    y, clusters = np.array([1.0, 2.0, 4.0, 3.0]), np.arange(4)
+    found, interval = correlations(np.stack([np.full(4, 0.1), y], axis=1), y, clusters)
+    assert np.isnan(found[0]) and found[1] == pytest.approx(1.0)
+    assert interval is not None and np.isnan(interval[0][0]) and interval[0][1] == pytest.approx(1.0)
+    found, _ = correlations(y[:, None], np.full(4, 0.1), clusters)
+    assert np.isnan(found[0])
+
+
+def test_ranks_share_what_is_equal():
+    assert ranks(np.array([3.0, 1.0, 3.0, 2.0])).tolist() == [3.5, 1.0, 3.5, 2.0]

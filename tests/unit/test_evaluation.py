@@ -215,7 +215,7 @@ def test_bad_data_is_named(tiny_world, tmp_path):
     with pytest.raises(ValueError) as caught:
         load_questions(tmp_path / "faulty.parquet", processor)
     message = str(caught.value)
-    assert "2 faults" in message and rows[1]["extra_info"]["id"] in message and rows[3]["extra_info"]["id"] in message
+    assert "3 faults" in message and rows[1]["extra_info"]["id"] in message and rows[3]["extra_info"]["id"] in message
 
 
 def test_bad_models_are_named_in_one_sentence(tiny_world, tmp_path, capfd, monkeypatch):

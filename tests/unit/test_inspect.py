@@ -1,5 +1,6 @@
 """`data_tools.inspect`: what it counts, which golds it finds useless, and what its contact sheet shows."""
 
+import base64
 import io
 import re
 from typing import Any
@@ -108,6 +109,32 @@ def test_the_contact_sheet_escapes_what_the_data_says(tmp_path):
     assert len(chosen) == 8 and not chosen <= {f"s-{i}" for i in range(8)}
     again, other = (inspect(path, None, 8, seed, None) for seed in (0, 1))
     assert {e.row.id for e in again.sheet} == chosen != {e.row.id for e in other.sheet}
+
+
+def test_evidence_boxes_are_counted_checked_and_drawn(tmp_path, capsys):
+    frame = (((10.0, 5.0, 30.0, 25.0),),)
+    bad = (((10.0, 5.0, 30.0, 45.0), (9.0, 9.0, 3.0, 3.0)),)
+    write_rows([rl(0, evidence=frame), rl(1), rl(2, evidence=bad)], tmp_path / "rl.parquet")
+    findings = inspect(tmp_path / "rl.parquet", None, 3, 0, None)
+    assert findings.counts["evidence boxes"] == {"1": 1, "2": 1}
+    assert [fault.split(",")[0] for fault in findings.faults] == [
+        "r-2: evidence box 0 of image 0",
+        "r-2: evidence box 1 of image 0",
+    ]
+    boxed, plain, faulty = (decoded(entry.thumbnails[0]) for entry in sorted(findings.sheet, key=lambda e: e.index))
+    assert boxed.size == (40, 30)
+    on_edge, inside, outside = (boxed.getpixel(place) for place in ((10, 15), (20, 15), (5, 15)))
+    assert on_edge[2] > 128 > max(inside[2], outside[2])  # a magenta frame on a red image, JPEG aside
+    assert all(shown.getextrema()[2][1] < 128 for shown in (plain, faulty))  # faulty boxes are named, not drawn
+    path = file_of(tmp_path / "a.parquet", sample(0, evidence=frame), sample(1, evidence=bad))
+    assert main([str(path), "--html", str(tmp_path / "a.html")]) == 1
+    assert "s-1: evidence box 0 of image 0, [10, 5, 30, 45], reaches outside" in capsys.readouterr().out
+    write_rows([{**rl(0), "extra_info": {**rl(0)["extra_info"], "evidence": None}}], tmp_path / "none.parquet")
+    assert inspect(tmp_path / "none.parquet", None, 1, 0, None).faults == []
+
+
+def decoded(uri: str) -> Any:
+    return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
 
 
 def test_hashes_have_a_line_an_image(tmp_path):

@@ -6,7 +6,7 @@ from PIL import Image
 
 from avar_rl.runtime.files import read_parquet
 from data_tools.formats.sample import DataSample, SampleWriter
-from data_tools.prepare import Split, main
+from data_tools.prepare import main
 
 
 def png(shade: int) -> bytes:
@@ -179,10 +179,3 @@ def test_a_file_of_samples_needs_no_columns_and_gives_sft_rows_where_it_has_resp
     assert row["extra_info"]["other_golds"] == ["one"]
     assert len(read_parquet(tmp_path / "with" / "sft_train.parquet")) == 5
     assert not (tmp_path / "without" / "sft_train.parquet").exists()
-
-
-def test_split_names():
-    names = Split(val_rows=2, test_rows=3, seed=4).names(10)
-    assert [names.count(name) for name in ("train", "val", "test")] == [5, 2, 3]
-    assert names == Split(2, 3, 4).names(10) != Split(2, 3, 5).names(10)
-    assert Split(0, 0).names(3) == ["train"] * 3

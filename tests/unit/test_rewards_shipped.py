@@ -1,13 +1,17 @@
-"""The shipped rewards beside accuracy: format, visual, dependence, length, repetition; worked by hand."""
+"""The shipped rewards beside accuracy and judge, worked by hand."""
 
 import math
 
 import pytest
 import torch
 
+from rewards.combine import RewardSet, Term
+from rewards.plugin import find
 from rewards.sample import AttentionSample, Masses, Sample, Tokens, prefill_of, question_text
 from rewards.shipped.dependence import dependence
+from rewards.shipped.evidence import evidence
 from rewards.shipped.format import format_reward, sample_format
+from rewards.shipped.late_attention import late_attention
 from rewards.shipped.length import length
 from rewards.shipped.repetition import repetition
 from rewards.shipped.visual import rank, token_visual_score, visual
@@ -152,6 +156,107 @@ def test_visual_reward_refuses_what_cannot_be_a_response():
         visual(attended(shared(1.0, math.nan)))
     with pytest.raises(ValueError, match="no attention masses"):
         visual(AttentionSample("q", "r", "g", image_sizes=((8, 8),)))
+
+
+def pointed(region: torch.Tensor | None, image: torch.Tensor = IMAGE, boxes=(((0, 0, 4, 4),),)) -> AttentionSample:
+    """A response to a row with evidence boxes, and its masses on them."""
+    row = {"extra_info": {"evidence": boxes}}
+    masses = Masses(image, torch.zeros_like(image), region)
+    return AttentionSample("q", "r", "g", row=row, image_sizes=((8, 8),), masses=masses, group=(masses,))
+
+
+REGION = torch.tensor([[0.3, 0.2], [0.05, 0.0]])  # a part of IMAGE
+
+
+def test_evidence_is_the_mean_share_of_the_region_in_the_image():
+    # token 0: 0.3/0.6 = 0.5 and 0.2/0.2 = 1; token 1: 0.05/0.1 = 0.5 and 0/0.3 = 0; mean of the four 2/4
+    assert evidence(pointed(REGION)) == pytest.approx(0.5)
+    # mode mass: (0.3 + 0.2 + 0.05 + 0) / 4
+    assert evidence(pointed(REGION), mode="mass") == pytest.approx(0.1375)
+    assert evidence(pointed(REGION.repeat(3, 1), IMAGE.repeat(3, 1))) == pytest.approx(0.5)  # length does not pay
+
+
+def test_evidence_lies_between_nothing_and_all_of_the_image():
+    assert evidence(pointed(torch.zeros(2, 2))) == 0.0
+    assert evidence(pointed(IMAGE)) == 1.0
+    assert evidence(pointed(IMAGE * (1 + 1e-6))) == 1.0  # rounding
+    assert evidence(pointed(torch.zeros(2, 2), torch.zeros(2, 2))) == 0.0  # an image that is not looked at
+    assert evidence(pointed(IMAGE / 20, IMAGE / 10)) == pytest.approx(0.5)  # how much the image gets does not matter
+    assert evidence(pointed(REGION * 1.1)) > evidence(pointed(REGION)) > evidence(pointed(REGION * 0.9))
+    assert evidence(pointed(IMAGE / 2), eps=0.4) == pytest.approx((0.5 + 0.1 / 0.4 + 0.05 / 0.4 + 0.15 / 0.4) / 4)
+
+
+@pytest.mark.parametrize("boxes", [None, [], [[]], [[], []]])
+def test_evidence_does_not_apply_to_a_row_without_boxes(boxes):
+    assert evidence(pointed(None, boxes=boxes)) is None
+    assert evidence(pointed(torch.zeros(2, 2), boxes=boxes)) is None
+    assert evidence(AttentionSample("q", "r", "g")) is None
+
+
+def test_evidence_refuses_boxes_that_nothing_was_recorded_for():
+    with pytest.raises(ValueError, match="has evidence boxes, but no attention mass on them was recorded"):
+        evidence(pointed(None))
+    with pytest.raises(ValueError, match=r"region masses \(1, 2\) and image masses \(2, 2\) must be"):
+        evidence(pointed(REGION[:1]))
+    with pytest.raises(ValueError, match=r"T > 0"):
+        evidence(pointed(REGION[:0], IMAGE[:0]))
+    with pytest.raises(ValueError, match=r"`extra_info.evidence` is \[\[1, 2\]\]; it must be a list of boxes"):
+        evidence(pointed(REGION, boxes=[[1, 2]]))
+
+
+FADING = torch.tensor([[0.5, 0.3], [0.3, 0.1], [0.2, 0.0], [0.2, 0.2]])  # by token 0.4, 0.2, 0.1, 0.2
+
+
+def test_late_attention_is_the_ratio_of_two_means():
+    def of(image: torch.Tensor, **options) -> float | None:
+        return late_attention(attended(Masses(image, torch.zeros_like(image))), eps=1e-12, **options)
+
+    assert of(FADING) == pytest.approx(0.15 / 0.3)  # (0.1 + 0.2)/2 by (0.4 + 0.2)/2
+    assert of(FADING, split=0.75) == pytest.approx(0.2 / (0.7 / 3))
+    assert of(FADING, split=0.3) == pytest.approx((0.5 / 3) / 0.4)  # int(1.2) = 1 early token
+    assert of(FADING, split=0.01) == of(FADING, split=0.3) and of(FADING, split=0.99) == of(FADING, split=0.75)
+    assert of(FADING[:3]) == pytest.approx(0.15 / 0.4)  # the middle one of three is late
+    assert of(FADING.repeat_interleave(2, 0)) == pytest.approx(0.5)  # length does not pay
+    assert of(FADING.flip(0)) == 1.0 and of(FADING.flip(0), clip=3.0) == pytest.approx(2.0)
+    assert of(FADING.flip(0), clip=1.5) == 1.5
+    assert of(torch.zeros(4, 2)) == 0.0 and of(torch.full((4, 2), 0.3)) == pytest.approx(1.0)
+
+
+def test_late_attention_eps_is_added_to_the_early_mass():
+    assert late_attention(attended(Masses(FADING, FADING)), eps=0.2) == pytest.approx(0.15 / 0.5)
+    unseen = torch.tensor([[0.0], [0.5]])  # nothing early: bounded all the same
+    assert late_attention(attended(Masses(unseen, unseen))) == 1.0
+
+
+def test_late_attention_does_not_apply_without_an_image_or_with_one_token():
+    assert late_attention(attended(Masses(FADING, FADING), images=())) is None
+    assert late_attention(attended(Masses(FADING[:1], FADING[:1]))) is None
+    with pytest.raises(ValueError, match="no attention masses"):
+        late_attention(AttentionSample("q", "r", "g", image_sizes=((8, 8),)))
+
+
+def test_rewards_of_attention_say_what_they_need_and_are_gated_by_accuracy():
+    declared = {name: (find(name).gate, set(find(name).needs)) for name in ("visual", "evidence", "late_attention")}
+    assert declared == {
+        "visual": ("accuracy", {"masses"}),
+        "evidence": ("accuracy", {"region"}),
+        "late_attention": ("accuracy", {"masses"}),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "fault"),
+    [
+        ("evidence", ("mode", "lift"), "avar.rewards.evidence.mode"),
+        ("evidence", ("eps", 0), "avar.rewards.evidence.eps"),
+        ("late_attention", ("split", 1.0), "avar.rewards.late_attention.split"),
+        ("late_attention", ("split", 0), "avar.rewards.late_attention.split"),
+        ("late_attention", ("clip", 0), "avar.rewards.late_attention.clip"),
+    ],
+)
+def test_options_out_of_bounds_are_refused_before_the_start(name, option, fault):
+    with pytest.raises(ValueError, match=fault):
+        RewardSet((Term("accuracy", 1.0), Term(name, 0.1, options=(option,))))
 
 
 def needing(*dependence: float, images=((8, 8),)) -> AttentionSample:

@@ -10,6 +10,9 @@ RESPONSE = "<think>x</think><answer>3</answer>"
 PLACE = {"source": "tiny", "index": 7, "split": "test"}
 COUNT = rl_row(id="a-0", question="How many?", gold="3", images=(b"png",), kind="count", gold_kind="number", **PLACE)
 TEXT_ONLY = rl_row(id="a-1", question="What is 1 + 2?", gold="3", **PLACE)
+BOXED = rl_row(
+    id="a-4", question="Which?", gold="3", images=(b"a", b"b"), evidence=(((1.0, 2.0, 3.0, 4.5),), ()), **PLACE
+)
 CHOICE = rl_row(id="a-2", question="Which? A) red B) blue", gold="B", options=("red", "blue"), **PLACE)
 COUNT_CHAT = chat_row(id="a-0", question="How many?", response=RESPONSE, images=(b"png",))
 TEXT_ONLY_CHAT = chat_row(id="a-1", question="What is 1 + 2?", response=RESPONSE)
@@ -31,6 +34,7 @@ def test_rl_row_has_verl_columns():
             "question": "How many?",
             "options": [],
             "other_golds": [],
+            "evidence": [],
         },
     }
 
@@ -53,7 +57,7 @@ def test_image_placeholders():
 
 @pytest.mark.parametrize(
     "rows",
-    [[COUNT, TEXT_ONLY], [TEXT_ONLY], [CHOICE, COUNT], [COUNT_CHAT, TEXT_ONLY_CHAT], [TEXT_ONLY_CHAT]],
+    [[COUNT, TEXT_ONLY], [TEXT_ONLY], [CHOICE, COUNT], [BOXED, COUNT], [COUNT_CHAT, TEXT_ONLY_CHAT], [TEXT_ONLY_CHAT]],
 )
 def test_rows_survive_parquet(tmp_path, rows):
     path = tmp_path / "deep" / "rows.parquet"
@@ -84,6 +88,24 @@ def test_verl_reads_the_files(tmp_path):
     data = datasets.load_dataset("parquet", data_files=str(path), cache_dir=str(tmp_path / "cache"))["train"]
     assert data[0]["images"] == [{"bytes": b"png"}]
     assert data[1]["images"] == []
+
+
+def test_columns_and_keys_that_rows_bring_are_kept(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    own = COUNT | {"weight": 0.5, "extra_info": COUNT["extra_info"] | {"pass_rate": 0.25}}
+    images = pa.large_list(pa.struct([("bytes", pa.large_binary()), ("path", pa.large_string())]))
+    table = pa.Table.from_pylist([own])
+    table = table.set_column(2, "images", pa.array([own["images"]], images))  # as polars types it
+    table = table.replace_schema_metadata({"huggingface": '{"info": {"features": {}}}'})
+    pq.write_table(table, tmp_path / "own.parquet")
+    write_rows([TEXT_ONLY], tmp_path / "plain.parquet")
+    write_rows([own, TEXT_ONLY], tmp_path / "out.parquet", like=[tmp_path / "own.parquet", tmp_path / "plain.parquet"])
+    first, second = read_parquet(tmp_path / "out.parquet")
+    assert first == own | {"images": [{"bytes": b"png", "path": None}]}
+    assert second == TEXT_ONLY | {"weight": None, "extra_info": TEXT_ONLY["extra_info"] | {"pass_rate": None}}
+    assert pq.read_schema(tmp_path / "out.parquet").metadata is None  # which would say what columns there were
 
 
 def test_a_choice_keeps_its_options():

@@ -4,10 +4,16 @@ import pytest
 import torch
 from PIL import Image
 
+from avar_rl.attention.recorder import record_span_mass
+from avar_rl.attention.regions import evidence_boxes, region_mask
+from avar_rl.attention.roles import Markup, Role, has_role, query_positions, role_spans, token_roles
+from avar_rl.runtime.evidence import read_evidence
 from avar_rl.runtime.files import read_parquet
 from data_tools.formats.rows import write_rows
 from data_tools.miniature.model import MINIATURES, SPECIAL_TOKENS, corpus, main, make_model, make_tokenizer, save
 from data_tools.miniature.world import WorldConfig, make_questions, to_rows
+from rewards.sample import AttentionSample, Masses
+from rewards.shipped.evidence import evidence
 
 WORLD = WorldConfig(sft_train=400, sft_val=1, rl_train=1, rl_val=1, test=1)
 
@@ -47,6 +53,60 @@ def model(model_dir):
     from transformers import AutoModelForImageTextToText
 
     return AutoModelForImageTextToText.from_pretrained(model_dir)
+
+
+def test_evidence_marks_the_tokens_of_its_cells(processor, family):
+    world = WorldConfig(sft_train=1, sft_val=1, rl_train=60, rl_val=1, test=1, text_share=0.1)
+    questions = make_questions(world)["rl_train"]
+    rows = to_rows(questions, "rl_train", world)
+    markup = Markup.from_tokenizer(processor.tokenizer)
+    marked = []
+    for question, row in zip(questions, rows, strict=True):
+        shown = [Image.open(io.BytesIO(image["bytes"])) for image in row["images"]]
+        _, inputs = ask(processor, shown, question.text)
+        found = evidence_boxes(read_evidence(row["extra_info"]["evidence"]), [image.size for image in shown])
+        grid, merge = inputs.get("image_grid_thw"), processor.image_processor.merge_size
+        region = region_mask(inputs["input_ids"], markup, [found], grid, merge)
+        roles = token_roles(inputs["input_ids"], markup, region_mask=region)
+        tokens = roles[has_role(roles, Role.IMAGE)] == Role.REGION  # in reading order: one token is one cell
+        assert tokens.nonzero().flatten().tolist() == [3 * row + column for row, column in question.cells]
+        assert len(tokens) == (9 if question.scene else 0)
+        marked.append(int(tokens.sum()))
+    assert {0, 1, 2, 3} <= set(marked) and max(marked) >= 4
+
+
+def test_the_reward_of_evidence_is_the_share_of_the_cells_in_the_eager_maps(processor, model, model_dir):
+    from transformers import AutoModelForImageTextToText
+
+    world = WorldConfig(sft_train=1, sft_val=1, rl_train=20, rl_val=1, test=1, text_share=0.0)
+    questions = make_questions(world)["rl_train"]
+    question, row = next(
+        pair for pair in zip(questions, to_rows(questions, "rl_train", world), strict=True) if pair[0].cells
+    )
+    shown = [Image.open(io.BytesIO(image["bytes"])) for image in row["images"]]
+    text, _ = ask(processor, shown, question.text)
+    inputs = processor(text=[text + question.response()], images=shown, return_tensors="pt")
+    ids, markup = inputs["input_ids"], Markup.from_tokenizer(processor.tokenizer)
+    boxes = evidence_boxes(read_evidence(row["extra_info"]["evidence"]), [image.size for image in shown])
+    region = region_mask(ids, markup, [boxes], inputs["image_grid_thw"], processor.image_processor.merge_size)
+    roles = token_roles(ids, markup, region_mask=region)
+    spans = role_spans(roles, [Role.IMAGE, Role.SYSTEM, Role.REGION])
+    with torch.no_grad(), record_span_mass(model, spans, query_positions=query_positions(roles, "response")) as record:
+        model(**inputs)
+    image_TL, system_TL, region_TL = record.stack()[:, 0].mean(2).permute(1, 2, 0)
+    masses = Masses(image_TL, system_TL, region_TL)
+    sizes = tuple(image.size for image in shown)
+    value = evidence(AttentionSample("q", "r", "g", row=row, image_sizes=sizes, masses=masses, group=(masses,)))
+
+    eager = AutoModelForImageTextToText.from_pretrained(model_dir, attn_implementation="eager")
+    with torch.no_grad():
+        maps_LTT = torch.stack(eager(**inputs, output_attentions=True).attentions)[:, 0].mean(1)
+    pads = (ids[0] == markup.image_pad).nonzero().flatten()
+    cells = pads[[3 * row + column for row, column in question.cells]]
+    of_response = maps_LTT[:, roles[0] == Role.RESPONSE]
+    share = of_response[..., cells].sum(-1) / of_response[..., pads].sum(-1)
+    assert value == pytest.approx(share.mean().item(), abs=1e-5)
+    assert 0.5 < value / (len(cells) / 9) < 2  # an untrained model looks everywhere
 
 
 def ask(processor, images, question):

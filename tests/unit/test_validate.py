@@ -19,7 +19,8 @@ def png(width: int = 112, height: int = 112) -> bytes:
 
 RESPONSE = "<think>Looking at the image: red circle.</think><answer>1</answer>"
 QUESTION = "How many circles?"
-RL = rl_row(id="good", source="tiny", question=QUESTION, gold="1", images=(png(),), index=0, split="test")
+ROW = dict(id="good", source="tiny", question=QUESTION, gold="1", images=(png(),), index=0, split="test")
+RL = rl_row(**ROW)
 CHAT = chat_row(id="good", question=QUESTION, response=RESPONSE, images=(png(),))
 TEXT_ONLY = rl_row(id="text", source="tiny", question="What is 1 + 2?", gold="3", index=1, split="test")
 
@@ -80,6 +81,18 @@ def test_good_rows_have_no_fault(processor, row):
         (changed(RL, extra_info={"other_golds": "two"}), "extra_info.other_golds is 'two'; it must be a list of texts"),
         (changed(RL, extra_info={"other_golds": ["4", "??"]}), "'??' in extra_info.other_golds cannot be scored"),
         (changed(RL, extra_info="red"), "`extra_info` is a str; it must be a mapping"),
+        (changed(RL, extra_info={"evidence": [[0, 0, 9, 9]]}), "`extra_info.evidence` is [[0, 0, 9, 9]]; it must be a"),
+        (
+            changed(RL, extra_info={"evidence": [[[0, 0, 9, 113]]]}),
+            "evidence box 0 of image 0, [0, 0, 9, 113], reaches",
+        ),
+        (changed(RL, extra_info={"evidence": [[[-1, 0, 9, 9]]]}), "reaches outside the image of 112 x 112 pixels"),
+        (changed(RL, extra_info={"evidence": [[[9, 0, 9, 9]]]}), "[9, 0, 9, 9], is empty"),
+        (changed(RL, extra_info={"evidence": [[[9, 0, 0, 9]]]}), "[9, 0, 0, 9], is reversed"),
+        (changed(RL, extra_info={"evidence": [[[9, 0, float("nan"), 9]]]}), "[9, 0, nan, 9], is not finite"),
+        (changed(RL, extra_info={"evidence": [[[0, 0, 0.5, 0.5]]]}), "boxes are in pixels, not in fractions"),
+        (changed(RL, extra_info={"evidence": [[], [[0, 0, 9, 9]]]}), "has 2 lists of boxes, but the row has 1 images"),
+        (changed(TEXT_ONLY, extra_info={"evidence": [[[0, 0, 9, 9]]]}), "has boxes, but the row has no image"),
         (changed(RL, reward_model={"style": "rule", "ground_truth": 3}), "is a int; it must be a text"),
         (changed(RL, prompt="How many?"), "`prompt` is a str; it must be a list of {role, content}"),
         (changed(RL, images=["a.png"]), "`images` is a list; it must be a list of {bytes}"),
@@ -100,6 +113,23 @@ def test_each_fault_is_named(processor, row, fault):
     faults, length = check_row(row, processor, number_or_letter)
     assert len(faults) == 1 and fault in faults[0]
     assert length is None
+
+
+def test_every_faulty_box_of_a_row_is_named_and_a_good_one_is_kept(processor, model, tmp_path):
+    faulty = changed(RL, extra_info={"id": "boxed", "evidence": [[[0, 0, 9, 9], [9, 0, 0, 9], [0, 0, 9, 900]]]})
+    report = validate_rows([RL, faulty], processor, 100, number_or_letter)
+    assert [(f.index, f.id, f.text.split(",")[0]) for f in report.faults] == [
+        (1, "boxed", "evidence box 1 of image 0"),
+        (1, "boxed", "evidence box 2 of image 0"),
+    ]
+    unreadable = changed(faulty, images=[{"bytes": b"x"}])  # its boxes cannot be judged
+    assert [f.text[:8] for f in validate_rows([unreadable], processor, 100, number_or_letter).faults] == ["image 0:"]
+    good = rl_row(**ROW, evidence=(((0.0, 0.0, 112.0, 112.0), (1.0, 2.0, 3.5, 4.0)),))
+    write_rows([good, RL], tmp_path / "a.parquet")
+    argv = [str(tmp_path / "a.parquet"), "--model", str(model), "--max-prompt-length", "100"]
+    assert main([*argv, "--out", str(tmp_path / "b.parquet")]) == 0
+    kept = [row["extra_info"]["evidence"] for row in read_parquet(tmp_path / "b.parquet")]
+    assert kept == [[[[0.0, 0.0, 112.0, 112.0], [1.0, 2.0, 3.5, 4.0]]], []]
 
 
 def test_all_faults_of_all_rows_are_collected(processor):
@@ -141,6 +171,17 @@ def test_overlong_rows_are_dropped_where_asked_and_counted(tmp_path, model, caps
     assert "3 rows, 0 faults, 1 over 70 tokens (policy: drop)" in capsys.readouterr().out
     assert run(tmp_path, model, [big], "--overlong", "drop", "--out", str(kept), limit=70) == 1
     assert "all 1 rows are over the limit" in capsys.readouterr().out
+
+
+def test_what_is_kept_of_a_row_is_all_of_it(tmp_path, model):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    own = RL | {"note": "mine", "extra_info": RL["extra_info"] | {"pass_rate": 0.5}}
+    pq.write_table(pa.Table.from_pylist([own]), tmp_path / "own.parquet")
+    argv = [str(tmp_path / "own.parquet"), "--model", str(model), "--max-length", "100"]
+    assert main([*argv, "--out", str(tmp_path / "kept.parquet")]) == 0
+    assert read_parquet(tmp_path / "kept.parquet") == [own]
 
 
 def test_dropping_needs_an_output_file(tmp_path, model):

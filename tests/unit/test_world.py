@@ -1,9 +1,11 @@
 import io
 import random
 import re
+from collections.abc import Callable
 from fractions import Fraction
 
 import pytest
+from PIL import Image
 
 from data_tools.miniature.data import main, make_world
 from data_tools.miniature.questions import (
@@ -225,8 +227,6 @@ def test_a_guessable_world_is_refused(tmp_path, monkeypatch):
 
 
 def test_render_puts_each_shape_into_its_own_cell():
-    from PIL import Image
-
     scene = Scene((Shape(0, 2, "red", "square"), Shape(1, 1, "blue", "circle")), Block(2, 0, 1, 2))
     image = Image.open(io.BytesIO(render(scene)))
     assert image.size == (CANVAS, CANVAS) == (84, 84)
@@ -283,4 +283,55 @@ def test_rl_rows_say_source_kind_and_gold(splits):
         "question": question.text,
         "options": ["red", "green", "blue", "yellow"],
         "other_golds": [],
+        "evidence": [[list(map(float, box_of(*cell))) for cell in question.cells]],
     }
+    (text_only,) = to_rows([arithmetic(random.Random(0))], "rl_val", SMALL)
+    assert text_only["extra_info"]["evidence"] == []
+
+
+def box_of(row: int, column: int) -> tuple[int, int, int, int]:
+    return 28 * column, 28 * row, 28 * column + 28, 28 * row + 28
+
+
+def cells_read(q: WorldQuestion) -> set[tuple[int, int]]:
+    """The cells of the answer, from the scene and the question's text alone."""
+    assert q.scene is not None
+    words, cells = q.text.rstrip("?").split(), {(s.row, s.column): s for s in q.scene.shapes}
+    wanted: dict[str, Callable[[Shape], bool]] = {
+        "count_form": lambda s: s.form + "s" == words[-1],
+        "count_colour": lambda s: s.colour == words[2],
+        "compare": lambda s: s.form + "s" in (words[3], words[5]),
+        "shape_share": lambda s: True,
+        "position": lambda s: (
+            f"{('top', 'middle', 'bottom')[s.row]} row" in q.text
+            or f"{('left', 'middle', 'right')[s.column]} column" in q.text
+        ),
+    }
+    if q.kind in wanted:
+        return {cell for cell, shape in cells.items() if wanted[q.kind](shape)}
+    return q.scene.block.cells()
+
+
+def test_evidence_is_what_the_answer_is_read_from(questions):
+    for q in questions:
+        if q.scene is None:
+            assert q.cells == ()
+            continue
+        assert set(q.cells) == cells_read(q) and list(q.cells) == sorted(set(q.cells)), q
+        nothing = q.kind.startswith("count") and q.gold == "0"
+        assert bool(q.cells) != nothing  # where the answer is that there is none, nothing can be pointed at
+        if q.kind in ("count_form", "count_colour", "area"):
+            assert len(q.cells) == int(q.gold)
+
+
+def test_evidence_by_hand():
+    # A red circle in the upper right cell (a: 0, b: 1, c: 2), a green square and a red triangle in the last row.
+    shapes = (Shape(0, 2, "red", "circle"), Shape(2, 0, "green", "square"), Shape(2, 1, "red", "triangle"))
+    question = WorldQuestion("k", "integer", "How many red shapes?", "2", "", Scene(shapes), cells=((0, 2), (2, 1)))
+    (row,) = to_rows([question], "test", SMALL)
+    assert row["extra_info"]["evidence"] == [[[56.0, 0.0, 84.0, 28.0], [28.0, 56.0, 56.0, 84.0]]]
+    image = Image.open(io.BytesIO(row["images"][0]["bytes"])).convert("RGB")
+    red = {(x, y) for x in range(CANVAS) for y in range(CANVAS) if image.getpixel((x, y)) == COLOURS["red"]}
+    boxes = row["extra_info"]["evidence"][0]
+    inside = [{(x, y) for x, y in red if x0 <= x < x1 and y0 <= y < y1} for x0, y0, x1, y1 in boxes]
+    assert all(inside) and inside[0] | inside[1] == red  # each box has its shape, and no red is anywhere else

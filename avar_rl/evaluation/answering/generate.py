@@ -186,6 +186,9 @@ def start_engine(model: str, limits: PromptLimits, settings: GenerationSettings)
         hardware = {"dtype": "auto", "gpu_memory_utilization": 0.85}  # this process holds a CUDA context of its own
     else:
         hardware = {"dtype": "float32", "enforce_eager": True, "skip_mm_profiling": True}
+        # A prompt that a step has no room for waits: vLLM takes back the draw after a part of one, which it cannot on a
+        # CPU ("CPU Generator does not use offset").
+        hardware["enable_chunked_prefill"] = False
         hardware["use_fp64_gumbel"] = True  # else a batch that is partly greedy ignores the samples' seeds on a CPU
     if settings.intervention.active:
         from avar_rl.evaluation.answering import vllm_intervention

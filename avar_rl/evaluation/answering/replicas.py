@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from avar_rl.evaluation.answering.generate import (
+    AnsweringEngine,
     AnswerRequest,
     Drawn,
     GenerationSettings,
@@ -33,8 +34,6 @@ class Replica:
 
     def __init__(self, model: str, limits: PromptLimits, settings: GenerationSettings) -> None:
         prepare_environment()
-        from avar_rl.evaluation.answering.generate import AnsweringEngine
-
         self._engine = AnsweringEngine(model, limits, load_processor(model), settings)
         self._waiting: dict[int, asyncio.Future[Response]] = {}
         self._stepping: asyncio.Task | None = None
@@ -108,6 +107,15 @@ class ReplicaPool:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def open_engine(
+    model: str, limits: PromptLimits, processor: Any, settings: GenerationSettings, replicas: int
+) -> AnsweringEngine | ReplicaPool:
+    """One engine in this process, or several on Ray. ValueError: as these say it."""
+    if replicas > 1:
+        return ReplicaPool(model, limits, settings, replicas)
+    return AnsweringEngine(model, limits, processor, settings)
 
 
 def _finished(running: dict[Any, tuple[AnswerRequest, int]], load: list[int]) -> list[Drawn]:

@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from avar_rl.attention.varlen import NAME
 from avar_rl.verl_plugin.config import attention
+from avar_rl.verl_plugin.config.policy_loss import check_policy_loss
 from avar_rl.verl_plugin.config.settings import GroupSettings
 
 VERL_BASES = {"sft": "sft_trainer_engine", "grpo": "ppo_trainer"}
@@ -172,6 +173,7 @@ def check_grpo(config: DictConfig) -> None:
             f"rollout.temperature={rollout.temperature} scales the actor's log-probabilities but, with "
             "logprobs_mode=raw_logprobs, not the rollout's; set rollout.logprobs_mode=processed_logprobs"
         )
+    check_policy_loss(config)
     _check_micro_batches(config)
     _check_lengths(config)
     devices = config.trainer.nnodes * config.trainer.n_gpus_per_node
@@ -249,7 +251,7 @@ def check_groups(config: DictConfig, groups: GroupSettings, rewards: Mapping[str
 
 
 def refuse_lost_masses(config: DictConfig) -> None:
-    """Refuses settings under which attention rewards would have no masses to work with.
+    """Refuses settings under which rewards, token weights and losses would have no attention masses to work with.
 
     Raises:
         ValueError: names the first such setting.

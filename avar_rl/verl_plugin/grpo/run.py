@@ -71,10 +71,10 @@ def checked(recipe_path: str, overrides: list[str]) -> tuple[DictConfig, GRPOSet
     ours = settings.parse(settings.GRPOSettings, config)
     if ours.needs_masses():
         recipe.refuse_lost_masses(config)
-    plug_ins.refuse_missing_blind(config, ours)
+    plug_ins.check_plug_ins(config, ours)
     recipe.check_grpo(config)
     recipe.check_groups(config, ours.groups, ours.reward_set().weights)
-    plug_ins.prepare_losses(config, ours)
+    plug_ins.switch_on_entropy(config, ours)
     lora.check_lora(config.actor_rollout_ref.model, rollout=True)
     return config, ours
 

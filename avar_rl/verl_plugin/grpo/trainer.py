@@ -20,7 +20,7 @@ from avar_rl.attention.roles import Markup
 from avar_rl.runtime.console import tell
 from avar_rl.verl_plugin.config.settings import GRPOSettings, parse
 from avar_rl.verl_plugin.forward.request import MASS_COLUMNS, NOTHING, REQUEST, ForwardRequest, update_request
-from avar_rl.verl_plugin.grpo.advantage_step import compute_advantages
+from avar_rl.verl_plugin.grpo.advantage_step import Signal, compute_advantages
 from avar_rl.verl_plugin.grpo.arrivals import share_missing
 from avar_rl.verl_plugin.grpo.guard import CHECKED_STEPS, check_agreement
 from avar_rl.verl_plugin.grpo.stoppable import StoppableTrainer
@@ -30,7 +30,6 @@ from avar_rl.verl_plugin.watch import console
 from avar_rl.verl_plugin.watch.constant_parts import ConstantParts
 from avar_rl.verl_plugin.watch.ray_metrics import MetricsExporter
 from avar_rl.verl_plugin.watch.record import RolloutRecorder
-from rewards.finding import need_masses
 
 NOTHING_ARRIVED = "no materializable trajectories"  # of verl's error (replay_buffer.py:511)
 
@@ -41,10 +40,8 @@ class AnchoredGRPOTrainer(StoppableTrainer):
     def __init__(self, config):
         self.settings: GRPOSettings = parse(GRPOSettings, config)
         self.rewards = self.settings.reward_set()
-        self.records_masses = need_masses(self.settings.step_needs())
         self.update_request = update_request(self.settings)
         self.watchdog = Watchdog(self.settings.guard.step_minutes, leave_words=last_words.leave)
-        self.recorder = RolloutRecorder(self.settings.rollouts)
         self.constant_parts = ConstantParts(self.rewards.weights, self.rewards.gates)
         self.exporter = MetricsExporter(run=config.trainer.experiment_name)
         self._agreements = 0  # steps of this run in which rollout and actor were compared
@@ -52,7 +49,15 @@ class AnchoredGRPOTrainer(StoppableTrainer):
 
     def _init_tokenizer(self) -> None:
         super()._init_tokenizer()
-        self._image_start = Markup.from_tokenizer(self.tokenizer).vision_start
+        self.signal = Signal(
+            settings=self.settings,
+            rewards=self.rewards,
+            weights=self.settings.token_weight_set(),
+            recorder=RolloutRecorder(self.settings.rollouts),
+            decode=self.tokenizer.decode,
+            image_start=Markup.from_tokenizer(self.tokenizer).vision_start,
+            by_std=self.config.algorithm.norm_adv_by_std_in_grpo,
+        )
 
     def _build_replay_buffer(self) -> ReplayBuffer:
         buffer = super()._build_replay_buffer()
@@ -96,7 +101,7 @@ class AnchoredGRPOTrainer(StoppableTrainer):
         return super()._balance_batch(batch, metrics, *args, **kwargs)
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
-        if self.records_masses:
+        if self.signal.with_masses:
             _extra_info(batch)[REQUEST] = ForwardRequest(self.settings.attention)
         batch = super()._compute_old_log_prob(batch, metrics)
         _extra_info(batch).pop(REQUEST, None)
@@ -117,20 +122,8 @@ class AnchoredGRPOTrainer(StoppableTrainer):
         self.actor_rollout_wg.compute_log_prob(replace(batch, fields=fields, extra_info=asked))
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
-        return compute_advantages(
-            batch,
-            metrics,
-            stock=super()._compute_advantage,
-            step=self.global_steps,
-            settings=self.settings,
-            rewards=self.rewards,
-            with_masses=self.records_masses,
-            with_blind=self.settings.blind is not None,
-            recorder=self.recorder,
-            decode=self.tokenizer.decode,
-            image_start=self._image_start,
-            by_std=self.config.algorithm.norm_adv_by_std_in_grpo,
-        )
+        stock = super()._compute_advantage
+        return compute_advantages(batch, metrics, self.signal, stock=stock, step=self.global_steps)
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         if self.update_request is not NOTHING:

@@ -18,13 +18,19 @@ blind/dependence                     log-probability that a response token loses
 blind/dependence_vs_attention        Pearson correlation of a token's dependence with its image mass (mean of layers),
                                      over all these tokens; absent without masses
 blind/not_applicable                 share of responses without a dependence: no image in the question
+token_weight/NAME/mean               mean of a token weight over the response tokens, before it is normalised
+token_weight/NAME/share              share of response tokens that it gives a factor above 0
+token_weight/mean, share             the same of the factors that scale the advantages: all weights, normalised
+token_weight/failed                  share of responses on which one failed (masked)
 """
 
 from collections.abc import Sequence
 
 import numpy as np
+from torch import Tensor
 
 from avar_rl.verl_plugin.scored_batch import ScoredBatch, ScoredResponse, undecided
+from rewards.weigh import Weighed
 
 THIRDS = ("early", "middle", "late")
 
@@ -128,3 +134,19 @@ def _blind_metrics(responses: Sequence[ScoredResponse]) -> dict[str, float]:
         value = correlation(attention, dependence)
         found |= {} if value is None else {"blind/dependence_vs_attention": value}
     return found
+
+
+def weight_metrics(weighed: Weighed) -> dict[str, float]:
+    """The curves of a step's token weights by the names above, of the responses that are not masked."""
+    if not weighed.errors:
+        return {}
+    metrics = {"token_weight/failed": float(np.mean([bool(error) for error in weighed.errors]))}
+    for prefix, columns in {"token_weight": weighed.factors, **_by_weight(weighed)}.items():
+        values = np.concatenate([np.zeros(0), *(factors_T.numpy() for factors_T in columns if factors_T is not None)])
+        if len(values):
+            metrics |= {f"{prefix}/mean": float(values.mean()), f"{prefix}/share": float((values > 0).mean())}
+    return metrics
+
+
+def _by_weight(weighed: Weighed) -> dict[str, tuple[Tensor | None, ...]]:
+    return {f"token_weight/{name}": columns for name, columns in weighed.returned.items()}

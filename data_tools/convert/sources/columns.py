@@ -1,8 +1,10 @@
 """Your own parquet, JSON or JSONL, with columns named by options: one question a row, images as bytes or as paths.
 
 Schema: question, answer (a text, a number or a list), and perhaps images (an image or a list: encoded bytes,
-{bytes, path}, paths relative to the file, base64 or data URLs), options and response (a worked one). Options are a
-list, a mapping such as {"A": "red", "B": "blue"}, or one of these as JSON or Python writes it in a text.
+{bytes, path}, paths relative to the file, base64 or data URLs), options, response (a worked one) and evidence. Options
+are a list, a mapping such as {"A": "red", "B": "blue"}, or one of these as JSON or Python writes it in a text. Evidence
+is where in the images the answer is to be seen: a list of boxes [x0, y0, x1, y1] in pixels for each image (of a single
+image also the boxes alone, or the one box), or a text that writes it down.
 A list of several answers does not say whether any or all of them are wanted: its row is rejected, or, without options
 and with `--several-answers any`, each of them is right.
 
@@ -32,6 +34,7 @@ from data_tools.convert.sources.source import (
     options_of,
     text_of,
 )
+from data_tools.convert.sources.values import evidence_value
 from data_tools.formats.sample import letters
 
 Index = Literal["detect", "0", "1", "none", "unclear"]
@@ -40,15 +43,16 @@ INDEX_HELP = "a whole number as answer is a place counted from 0 or 1, or (none)
 Several = Literal["reject", "any"]
 SEVERAL = ("reject", "any")
 SEVERAL_HELP = "a list of several answers, without options: reject the row, or any of them is right (default reject)"
+EVIDENCE_HELP = "boxes [x0, y0, x1, y1] in pixels, x1 and y1 exclusive, a list for each image: where the answer is seen"
 SAY = "say --answer-index 0 or 1, or none where numbers are texts of options"
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,3}")
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The names of the columns that hold the question, the gold answer, images, options and a worked response.
+    """The names of the columns that hold question, gold answer, images, options, a worked response and evidence boxes.
 
-    None for those of the last three that there are not. `index` says what a whole number is as an answer to a multiple
+    None for those of the last four that there are not. `index` says what a whole number is as an answer to a multiple
     choice: a place counted from "0" or "1", or a text of an option as any other ("none"); "detect": as the whole file
     says; "unclear": the file does not say it. `several` says what a list of several answers is, without options.
     """
@@ -58,6 +62,7 @@ class Columns:
     images: str | None = "images"
     options: str | None = None
     response: str | None = None
+    evidence: str | None = None
     index: Index = "detect"
     several: Several = "reject"
 
@@ -70,13 +75,14 @@ class Columns:
             args.images_column,
             args.options_column,
             args.response_column,
+            args.evidence_column,
             args.answer_index,
             args.several_answers,
         )
 
     def named(self) -> tuple[str, ...]:
         """The columns that the rows must have."""
-        names = (self.question, self.gold, self.images, self.options, self.response)
+        names = (self.question, self.gold, self.images, self.options, self.response, self.evidence)
         return tuple(name for name in names if name is not None)
 
     def draft(self, row: Row) -> Draft:
@@ -86,13 +92,15 @@ class Columns:
             gold, *others = all_answers_of(row, self.gold)
         else:
             gold, others = answer_of(row, self.gold), []
+        images = images_of(row, self.images) if self.images else []
         return Draft(
             text_of(row, self.question),
             self.letter(gold, options) if options else gold,
-            images_of(row, self.images) if self.images else [],
+            images,
             options,
             (optional_text(row, self.response) or None) if self.response else None,
             other_golds=others,
+            evidence=evidence_value(row[self.evidence], self.evidence, len(images)) if self.evidence else (),
         )
 
     def letter(self, gold: str, options: list[str]) -> str:

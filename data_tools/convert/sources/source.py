@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from avar_rl.runtime.evidence import Evidence
 from data_tools.convert.sources.values import answers_value, list_value, missing, options_value, text_value, written
 from data_tools.formats.rows import IMAGE_PLACEHOLDER
 from data_tools.formats.sample import letters
@@ -44,6 +45,7 @@ class Draft:
     response: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     other_golds: Sequence[str] = ()
+    evidence: Evidence = ()
 
 
 def no_own_reader(path: Path) -> None:

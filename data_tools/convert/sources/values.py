@@ -18,6 +18,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+from avar_rl.runtime.evidence import Evidence, read_evidence
+
 MAX_LITERAL = 20_000  # characters of a list or mapping in a text
 SHOWN = 80
 # What the backslash of an undoubled LaTeX command becomes: \frac, \beta, \theta, \rho, \nabla
@@ -186,6 +188,24 @@ def options_value(value: Any, column: str) -> list[str]:
     if "" in texts:
         raise ValueError(f"column {column}: option {texts.index('') + 1} of {len(texts)} is empty")
     return texts
+
+
+def evidence_value(value: Any, column: str, images: int) -> Evidence:
+    """The evidence boxes of a row of `images` images; () where there are none.
+
+    Read is a list of boxes for each image, of a single image also its boxes alone or one box, and each of them written
+    down in a text.
+
+    Raises:
+        EvidenceError: it is none of these; names the column.
+        ValueError: a list in a text cannot be read; names the column.
+    """
+    boxes = list_value(value, column)
+    if images == 1 and boxes and not isinstance(boxes[0], list | tuple):
+        boxes = [boxes]
+    if images == 1 and boxes and boxes[0] and not isinstance(boxes[0][0], list | tuple):
+        boxes = [boxes]
+    return read_evidence(boxes, column)
 
 
 def _labelled(options: Mapping[Any, Any], column: str) -> list[Any]:

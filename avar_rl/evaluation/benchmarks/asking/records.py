@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avar_rl.runtime.files import write_json
+from avar_rl.runtime.files import file_stamps, write_json
+from avar_rl.runtime.hub import model_directory
 from avar_rl.runtime.kept_lines import KeptLines
+from avar_rl.runtime.pixels import PixelLimits
+from avar_rl.runtime.versions import stack_versions
 
 if TYPE_CHECKING:
-    from avar_rl.evaluation.answering.generate import Drawn
+    from avar_rl.evaluation.answering.generate import Drawn, GenerationSettings
 
 SAME = ("model", "data", "prompts", "generation", "limit")  # what all responses of a file have in common
 SHOWN = 200  # characters of a value in a message
@@ -44,6 +48,20 @@ def vas_path(folder: Path, benchmark: str) -> Path:
 def origin_path(folder: Path, benchmark: str) -> Path:
     """Where it stands how these responses came about."""
     return folder / f"{benchmark}.origin.json"
+
+
+def origin_of_answers(model: str, processor: Any, settings: GenerationSettings, replicas: int) -> dict[str, Any]:
+    """What an origin says of the model that answers, and how. `model` is a directory or hub name."""
+    pixels = PixelLimits.of(processor.image_processor)
+    generation = asdict(settings) | {"least_pixels": pixels.least, "most_pixels": pixels.most}
+    engines = {name: generation.pop(name) for name in ("tensor_parallel", "batch")}
+    revision = None if Path(model).is_dir() else model_directory(model, weights=False).name  # of the hub
+    return {
+        "model": {"path": model, "revision": revision, "files": file_stamps(model)},
+        "generation": generation,
+        "engines": engines | {"replicas": replicas},
+        "versions": stack_versions(),
+    }
 
 
 def record_of(answer: Drawn) -> dict[str, Any]:

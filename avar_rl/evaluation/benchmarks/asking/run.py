@@ -14,13 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from avar_rl.evaluation.benchmarks.asking.asked import AskedBenchmark, Preparation
 from avar_rl.evaluation.benchmarks.asking.prompting import PromptSet
-from avar_rl.evaluation.benchmarks.asking.records import ResponsesFile, vas_path
+from avar_rl.evaluation.benchmarks.asking.records import ResponsesFile, origin_of_answers, vas_path
 from avar_rl.evaluation.benchmarks.asking.telling import ResponseProgress, settings_line
 from avar_rl.evaluation.benchmarks.benchmark import Benchmark
-from avar_rl.runtime.files import file_stamps, write_json
-from avar_rl.runtime.hub import model_directory
-from avar_rl.runtime.pixels import PixelLimits
-from avar_rl.runtime.versions import stack_versions
+from avar_rl.runtime.files import write_json
 
 if TYPE_CHECKING:
     from avar_rl.evaluation.answering.generate import AnsweringEngine, Drawn, GenerationSettings
@@ -101,18 +98,9 @@ def _with_pixels(model: str, asking: Asking, folder: Path) -> str:
 
 def _origin(model: str, processor: Any, asking: Asking, settings: GenerationSettings) -> dict[str, Any]:
     """What the origins of all benchmarks of a model have in common."""
-    pixels = PixelLimits.of(processor.image_processor)
-    generation = asdict(settings) | {"system_prompt": asking.preparation.system}
-    generation |= {"least_pixels": pixels.least, "most_pixels": pixels.most}
-    engines = {name: generation.pop(name) for name in ("tensor_parallel", "batch")}
-    revision = None if Path(model).is_dir() else model_directory(model, weights=False).name  # of the hub
-    return {
-        "model": {"path": model, "revision": revision, "files": file_stamps(model)},
-        "generation": generation,
-        "limit": asking.preparation.limit,
-        "engines": engines | {"replicas": asking.replicas},
-        "versions": stack_versions(),
-    }
+    origin = origin_of_answers(model, processor, settings, asking.replicas)
+    origin["generation"]["system_prompt"] = asking.preparation.system
+    return origin | {"limit": asking.preparation.limit}
 
 
 def _origin_of(one: AskedBenchmark) -> dict[str, Any]:
@@ -166,16 +154,11 @@ def _described(asked: Sequence[AskedBenchmark], total: int, there: int) -> str:
 
 def _engine(variant: _Variant, replicas: int) -> AnsweringEngine | ReplicaPool:
     from avar_rl.evaluation.answering.questions import PromptLimits
+    from avar_rl.evaluation.answering.replicas import open_engine
 
     limits = [one.limits for one in variant.asked]
     most = PromptLimits(max(one.tokens for one in limits), max(one.images for one in limits))
-    if replicas > 1:
-        from avar_rl.evaluation.answering.replicas import ReplicaPool
-
-        return ReplicaPool(variant.model, most, variant.settings, replicas)
-    from avar_rl.evaluation.answering.generate import AnsweringEngine
-
-    return AnsweringEngine(variant.model, most, variant.processor, variant.settings)
+    return open_engine(variant.model, most, variant.processor, variant.settings, replicas)
 
 
 def _measure(variant: _Variant, batch: int | None) -> None:
