@@ -57,8 +57,8 @@ class Masses:
 
     image_TL, system_TL: float32 (T, L), each value from 0 to 1. Tokens that the policy did not write (a tool's, say)
         are left out.
-    region_TL: the part of `image_TL` that falls on the evidence boxes of the data row; None where it has none, or where
-        nothing asked for them.
+    region_TL: the part of `image_TL` that falls on the evidence boxes of the data row, 0 where it has none; None where
+        nothing asked for it.
     """
 
     image_TL: Tensor

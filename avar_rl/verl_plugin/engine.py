@@ -17,7 +17,7 @@ from verl.utils.ulysses import gather_outputs_and_unpad
 from verl.workers.engine import EngineRegistry
 
 from avar_rl.attention.recorder import SpanMassRecorder
-from avar_rl.attention.roles import Markup, role_spans
+from avar_rl.attention.roles import Markup, Role, role_spans
 from avar_rl.blind import BlindSettings, PatchFormat
 from avar_rl.guidance import GUIDED_ROLES, GuidanceConfig
 from avar_rl.verl_plugin.adapters import AdapterCheckpoint, in_float32, without_input_gradients
@@ -27,6 +27,7 @@ from avar_rl.verl_plugin.forward.blind import blind_outputs, blinded
 from avar_rl.verl_plugin.forward.layout import Layout, layout_of
 from avar_rl.verl_plugin.forward.losses import LossWithTerms
 from avar_rl.verl_plugin.forward.outputs import guidance_outputs, mass_outputs
+from avar_rl.verl_plugin.forward.regions import mark_regions
 from avar_rl.verl_plugin.forward.request import REQUEST, ForwardRequest, requested
 from avar_rl.verl_plugin.verl_engine import LanguageModelEngine
 from rewards.losses import ActorLossSet, LossTerm
@@ -94,7 +95,8 @@ class SpanMassEngine(LanguageModelEngine):
         if request.blind is not None:
             model_inputs = self._blind(micro_batch, model_inputs, request.blind)
         if request.attention is not None:
-            self._start_recording(micro_batch, model_inputs, output_args, "response", request.attention.layers)
+            layers, region = request.attention.layers, request.region
+            self._start_recording(micro_batch, model_inputs, output_args, "response", layers, region=region)
         elif guidance is not None and guidance.enabled:
             self._start_recording(micro_batch, model_inputs, output_args, guidance.queries, guidance.layers)
         return model_inputs, output_args
@@ -119,7 +121,9 @@ class SpanMassEngine(LanguageModelEngine):
             self._patch_format = PatchFormat.of(self.model_config.processor.image_processor)
         return blinded(model_inputs, micro_batch, settings, self._patch_format)
 
-    def _start_recording(self, micro_batch, model_inputs, output_args, queries: str, layers) -> None:
+    def _start_recording(
+        self, micro_batch, model_inputs, output_args, queries: str, layers, *, region: bool = False
+    ) -> None:
         check_ulysses(self.module.config.model_type, self.ulysses_sequence_parallel_size)
         if self._recorder is None or self._markup is None:
             self._recorder = SpanMassRecorder(self.module)
@@ -127,8 +131,11 @@ class SpanMassEngine(LanguageModelEngine):
         pad_size = output_args.get("pad_size", 0)
         ids_BT, mask_BT = model_inputs["input_ids"], model_inputs["attention_mask"]
         layout = self._layout = layout_of(micro_batch, ids_BT, mask_BT, pad_size, self._markup, queries)
+        if region:
+            merge_size = self.model_config.processor.image_processor.merge_size
+            mark_regions(layout, micro_batch, self._markup, model_inputs.get("image_grid_thw"), merge_size)
         self._recorder.start(
-            role_spans(layout.roles_BT, GUIDED_ROLES),
+            role_spans(layout.roles_BT, (*GUIDED_ROLES, Role.REGION) if region else GUIDED_ROLES),
             query_positions=layout.positions_BQ,
             layers=layers,
             cu_seqlens=layout.cu_seqlens,

@@ -57,7 +57,7 @@ def recorded_masses(trainer, rows: list[dict[str, Any]]) -> list[Tensor]:
     layers = trainer.model_config.hf_config.text_config.num_hidden_layers
     found = []
     for index, row in enumerate(rows):
-        flats = [output[name].unbind()[index].reshape(-1, layers).T for name in MASS_COLUMNS]
+        flats = [output[name].unbind()[index].reshape(-1, layers).T for name in MASS_COLUMNS[:2]]
         found.append(torch.stack(flats)[..., row["loss_mask"].bool()].cpu())
     return found
 

@@ -26,11 +26,11 @@ from verl.workers.config import ActorConfig
 from verl.workers.utils.padding import no_padding_2_padding
 
 from avar_rl.verl_plugin.forward.blind import images_per_row
+from avar_rl.verl_plugin.forward.regions import EVIDENCE, rows_of
 from rewards.losses import ActorLossSet
 from rewards.sample import LossBatch
 
 RIGHT = "right"  # column: 1 where the accuracy reward is above 0, one number a row
-EVIDENCE = "evidence"  # column: five numbers a box, the first of them the image's index; -1 stands for no box
 Outputs = Mapping[str, Tensor]  # of a forward pass, nested, by verl's names
 
 
@@ -117,17 +117,10 @@ def loss_batch(model_output: Outputs, blind: Outputs | None, data: TensorDict) -
 
 def _padded(column: Any, layers: int | None = None) -> Tensor:
     """A nested column of response tokens as (N, T), 0 where there is none; (N, T, L) of rows of T * L values."""
-    rows = _rows(column)
+    rows = rows_of(column)
     if layers is not None:
         rows = [row.view(-1, layers) for row in rows]
     return pad_sequence(rows, batch_first=True)
-
-
-def _rows(column: Any) -> list[Tensor]:
-    """The rows of a nested column, or of one whose rows are all of one length."""
-    if not column.is_nested:
-        return list(column)
-    return list(column.values().split(column.offsets().diff().tolist()))
 
 
 def _has_image(data: TensorDict, like: Tensor) -> Tensor:
@@ -137,10 +130,10 @@ def _has_image(data: TensorDict, like: Tensor) -> Tensor:
 
 
 def _has_region(data: TensorDict, like: Tensor) -> Tensor:
-    boxes = _rows(data[EVIDENCE]) if EVIDENCE in data.keys() else []
+    boxes = rows_of(data[EVIDENCE]) if EVIDENCE in data.keys() else []
     found = [bool((row.view(-1, 5)[:, 0] >= 0).any()) for row in boxes] or [False] * len(like)
     return torch.tensor(found, device=like.device)
 
 
 def _right(data: TensorDict) -> Tensor:
-    return torch.stack([row.flatten()[0] for row in _rows(data[RIGHT])]) > 0
+    return torch.stack([row.flatten()[0] for row in rows_of(data[RIGHT])]) > 0

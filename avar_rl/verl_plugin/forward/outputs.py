@@ -15,12 +15,13 @@ from avar_rl.verl_plugin.forward.request import MASS_COLUMNS
 
 
 def mass_outputs(masses_LBSHQ: Tensor, layout: Layout) -> dict[str, Tensor]:
-    """Image and system mass of each token of the response, heads averaged; 0 where the policy did not write it.
+    """Image and system mass (and that on the evidence boxes, where it was recorded) of each token of the response,
+    heads averaged; 0 where the policy did not write it.
 
     Nested with T * L values a row (all layers of a token side by side): verl carries rows of one dimension best.
     """
     of_spans = masses_LBSHQ.mean(dim=3).unbind(dim=2)
-    return {name: _per_token(mass_LBQ, layout) for name, mass_LBQ in zip(MASS_COLUMNS, of_spans, strict=True)}
+    return {name: _per_token(mass_LBQ, layout) for name, mass_LBQ in zip(MASS_COLUMNS, of_spans, strict=False)}
 
 
 def _per_token(value_LBQ: Tensor, layout: Layout) -> Tensor:

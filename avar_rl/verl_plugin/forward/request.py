@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tensordict import TensorDict
@@ -14,7 +14,7 @@ from rewards.finding import need_masses
 from rewards.losses import LossTerm
 
 REQUEST = "avar_request"  # key of the request in a batch's extra_info
-MASS_COLUMNS = ("image_mass", "system_mass")  # what comes back, flat: see `outputs.mass_outputs`
+MASS_COLUMNS = ("image_mass", "system_mass", "region_mass")  # what comes back, flat: see `outputs.mass_outputs`
 
 
 @dataclass(frozen=True)
@@ -34,16 +34,30 @@ class ForwardRequest:
     """What one pass is to do.
 
     attention: record the masses of the response tokens, as these settings say; None: record nothing.
+    region: record the mass on the evidence boxes of the rows (column `evidence`), too.
     blind: mask the images as these settings say, and call the log-probabilities `blind_log_probs`; None: a plain pass.
     losses: of an update: terms beside the policy loss; None: verl's loss alone.
     """
 
     attention: AttentionSettings | None = None
+    region: bool = False
     blind: BlindSettings | None = None
     losses: LossRequest | None = None
 
+    @property
+    def mass_columns(self) -> tuple[str, ...]:
+        """Names of the masses that come back."""
+        if self.attention is None:
+            return ()
+        return MASS_COLUMNS if self.region else MASS_COLUMNS[:2]
+
 
 NOTHING = ForwardRequest()
+
+
+def recording(settings: GRPOSettings, needs: frozenset[str]) -> ForwardRequest:
+    """The request for the masses that are among `needs`."""
+    return ForwardRequest(settings.attention if need_masses(needs) else None, region="region" in needs)
 
 
 def update_request(settings: GRPOSettings) -> ForwardRequest:
@@ -53,7 +67,7 @@ def update_request(settings: GRPOSettings) -> ForwardRequest:
         return NOTHING
     needs = losses.needs
     wanted = LossRequest(settings.losses, settings.blind if "blind" in needs else None)
-    return ForwardRequest(attention=settings.attention if need_masses(needs) else None, losses=wanted)
+    return replace(recording(settings, needs), losses=wanted)
 
 
 def requested(micro_batch: TensorDict) -> ForwardRequest:

@@ -19,7 +19,7 @@ from transfer_queue import KVBatchMeta
 from avar_rl.verl_plugin.config.settings import GRPOSettings
 from avar_rl.verl_plugin.forward.blind import BLIND_LOG_PROBS
 from avar_rl.verl_plugin.forward.losses import RIGHT
-from avar_rl.verl_plugin.forward.request import MASS_COLUMNS
+from avar_rl.verl_plugin.forward.request import recording
 from avar_rl.verl_plugin.grpo import advantages
 from avar_rl.verl_plugin.grpo.arrivals import require_images, require_whole
 from avar_rl.verl_plugin.grpo.queue import Rows, real_rows
@@ -29,7 +29,6 @@ from avar_rl.verl_plugin.scored_batch import ScoredBatch
 from avar_rl.verl_plugin.watch.metrics import reward_metrics, weight_metrics
 from avar_rl.verl_plugin.watch.record import RolloutRecorder
 from rewards.combine import RewardSet
-from rewards.finding import need_masses
 from rewards.sample import Masses, Tokens
 from rewards.weigh import TokenWeightSet
 
@@ -54,9 +53,9 @@ class Signal:
     by_std: bool
 
     @property
-    def with_masses(self) -> bool:
-        """Whether attention masses are recorded before a step's advantages."""
-        return need_masses(self.rewards.needs | self.weights.needs)
+    def needs(self) -> frozenset[str]:
+        """What is measured before a step's advantages, of `rewards.finding.NEEDS`."""
+        return self.rewards.needs | self.weights.needs
 
 
 def compute_advantages(
@@ -114,7 +113,7 @@ def _timed(metrics: dict[str, Any], name: str) -> Iterator[None]:
 
 def _arrived(rows: Rows, signal: Signal, step: int) -> list[Arrived]:
     """Every response of the step as it lies in the queue. MissingResponsesError: see `require_whole`."""
-    mass_columns = MASS_COLUMNS if signal.with_masses else ()
+    mass_columns = recording(signal.settings, signal.needs).mass_columns
     log_prob_columns = LOG_PROBS if signal.settings.blind is None else (*LOG_PROBS, BLIND_LOG_PROBS)
     columns = ["uid", "responses", "response_mask", "extra_fields", "entropy", *log_prob_columns, *mass_columns]
     data = rows.read(columns)
@@ -122,11 +121,9 @@ def _arrived(rows: Rows, signal: Signal, step: int) -> list[Arrived]:
     ids, flat = data.tensors("responses"), {name: data.tensors(name) for name in mass_columns}
     log_probs = {name: data.tensors(name) for name in log_prob_columns}
     require_whole(rows.keys, [len(ids_T) for ids_T in ids], log_probs, flat, step)
-    if signal.with_masses:
-        masses = [
-            Masses(*(values.reshape(len(ids_T), -1) for values in pair))
-            for ids_T, *pair in zip(ids, *flat.values(), strict=True)
-        ]
+    if mass_columns:
+        columns_of = zip(ids, *flat.values(), strict=True)
+        masses = [Masses(*(values.reshape(len(ids_T), -1) for values in found)) for ids_T, *found in columns_of]
     tokens = _tokens(log_probs, data.tensors("entropy"))
     masks = [mask_T.bool() for mask_T in data.tensors("response_mask")]
     texts = [signal.decode(ids_T, skip_special_tokens=True) for ids_T in ids]

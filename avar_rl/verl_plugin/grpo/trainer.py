@@ -19,9 +19,17 @@ from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
 from avar_rl.attention.roles import Markup
 from avar_rl.runtime.console import tell
 from avar_rl.verl_plugin.config.settings import GRPOSettings, parse
-from avar_rl.verl_plugin.forward.request import MASS_COLUMNS, NOTHING, REQUEST, ForwardRequest, update_request
+from avar_rl.verl_plugin.forward.request import (
+    MASS_COLUMNS,
+    NOTHING,
+    REQUEST,
+    ForwardRequest,
+    recording,
+    update_request,
+)
 from avar_rl.verl_plugin.grpo.advantage_step import Signal, compute_advantages
 from avar_rl.verl_plugin.grpo.arrivals import share_missing
+from avar_rl.verl_plugin.grpo.evidence import write_evidence
 from avar_rl.verl_plugin.grpo.guard import CHECKED_STEPS, check_agreement
 from avar_rl.verl_plugin.grpo.stoppable import StoppableTrainer
 from avar_rl.verl_plugin.grpo.watchdog import Watchdog
@@ -101,8 +109,9 @@ class AnchoredGRPOTrainer(StoppableTrainer):
         return super()._balance_batch(batch, metrics, *args, **kwargs)
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
-        if self.signal.with_masses:
-            _extra_info(batch)[REQUEST] = ForwardRequest(self.settings.attention)
+        if "region" in self.signal.needs | self.settings.loss_set().needs:
+            write_evidence(batch)
+        _extra_info(batch)[REQUEST] = recording(self.settings, self.signal.needs)
         batch = super()._compute_old_log_prob(batch, metrics)
         _extra_info(batch).pop(REQUEST, None)
         if self._agreements < CHECKED_STEPS:
@@ -118,7 +127,9 @@ class AnchoredGRPOTrainer(StoppableTrainer):
     def _run_blind_pass(self, batch: KVBatchMeta, request: ForwardRequest) -> None:
         """The old-log-prob pass once more: the actor writes the blind log-probabilities of every row to the queue."""
         asked = {**_extra_info(batch), "calculate_entropy": False, REQUEST: request}
-        fields = batch.fields and [name for name in batch.fields if name not in MASS_COLUMNS]  # they are large
+        fields = batch.fields and [
+            name for name in batch.fields if name not in (*MASS_COLUMNS, REGION_MASS)
+        ]  # they are large
         self.actor_rollout_wg.compute_log_prob(replace(batch, fields=fields, extra_info=asked))
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
