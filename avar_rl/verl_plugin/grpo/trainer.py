@@ -127,9 +127,7 @@ class AnchoredGRPOTrainer(StoppableTrainer):
     def _run_blind_pass(self, batch: KVBatchMeta, request: ForwardRequest) -> None:
         """The old-log-prob pass once more: the actor writes the blind log-probabilities of every row to the queue."""
         asked = {**_extra_info(batch), "calculate_entropy": False, REQUEST: request}
-        fields = batch.fields and [
-            name for name in batch.fields if name not in (*MASS_COLUMNS, REGION_MASS)
-        ]  # they are large
+        fields = batch.fields and [name for name in batch.fields if name not in MASS_COLUMNS]  # they are large
         self.actor_rollout_wg.compute_log_prob(replace(batch, fields=fields, extra_info=asked))
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
