@@ -93,7 +93,7 @@ def measured(case: cases.Case, entropy: bool, record: bool = False) -> tuple[dic
     from avar_rl.attention.roles import role_spans
     from avar_rl.guidance import GUIDED_ROLES
 
-    masses = {}
+    masses: dict[str, Any] = {}
     if record:
         spans_BST = role_spans(case.roles, GUIDED_ROLES)
         half_B1T = spans_BST[:, :1] & (torch.arange(spans_BST.shape[2]) % 2 == 0)

@@ -26,10 +26,13 @@ LOGGED += [f"reward_rate/{name}" for name in ("visual/gated", "brief/not_applica
 LOGGED += ["attention/image_mass", "attention/system_mass", "training/rollout_actor_probs_pearson_corr"]
 LOGGED += [f"attention/{name}_mass_{third}" for name in ("image", "system") for third in ("early", "middle", "late")]
 LOGGED += ["blind/dependence", "blind/dependence_late", "blind/dependence_vs_attention", "blind/not_applicable"]
+LOSSES = ["papo", "double_entropy", "glance"]
+LOGGED += [f"actor/loss_{name}" for name in LOSSES]
 PLUG_IN = """
 import itertools
-from rewards.plugin import reward
-from rewards.sample import AttentionSample, Sample
+import torch
+from rewards.plugin import actor_loss, reward
+from rewards.sample import AttentionSample, LossBatch, Sample
 
 calls = itertools.count()
 
@@ -42,6 +45,10 @@ def brief(sample: Sample, *, words: int = 50) -> float:
 @reward
 async def image_share(sample: AttentionSample) -> float:
     return float(sample.masses.image_TL.mean())
+
+@actor_loss(needs=("masses",))
+def glance(batch: LossBatch) -> torch.Tensor:
+    return -torch.where(batch.has_image_N[:, None], batch.image_mass_NTL.mean(2), 1.0).clamp(min=1e-6).log()
 """
 SMALL_GRPO = [
     "data.train_batch_size=4",
@@ -84,12 +91,14 @@ def tiny(scraper):
 
 
 def tiny_overrides(out: Path) -> list[str]:
-    """Small batches, a blind pass, a dropped-in file with a reward of each kind; one response fails and is masked."""
+    """Small batches, a blind pass, losses, a dropped-in file with plug-ins; one response fails and is masked."""
     file = out.parent / "plug_in.py"
     file.write_text(PLUG_IN)
     own = [f"+avar.rewards.brief={{weight: 0.2, path: {file}, words: 30}}"]
     own += [f"+avar.rewards.image_share={{weight: 0.5, path: {file}}}", "avar.on_reward_error=mask"]
     own += ["avar.blind={}", "+avar.rewards.dependence={weight: 0.2, gate: null}"]
+    own += ["+avar.losses.papo=0.01", "+avar.losses.double_entropy=0.001"]
+    own += [f"+avar.losses.glance={{weight: 0.01, path: {file}}}"]
     return [*SMALL_GRPO, *SMALL_MICRO, *own]
 
 
@@ -121,6 +130,10 @@ def test_tiny_recipe_logs_every_part(tiny):
     assert len(steps) == 2
     assert all(name in step for step in steps for name in LOGGED)
     assert all(0 < step["attention/image_mass"] < 1 and 0 < step["attention/system_mass"] < 1 for step in steps)
+    for step in steps:
+        assert step["actor/loss_papo"] <= 0 < step["actor/loss_glance"]
+        # entropies with and without the image, of which the former is logged by verl, too
+        assert step["actor/loss_double_entropy"] > 0.001 * step["actor/entropy_loss"] > 0
 
 
 @pytest.mark.e2e

@@ -14,7 +14,7 @@ from avar_rl.verl_plugin.config import environment
 environment.prepare("cpu")
 
 import torch  # noqa: E402
-from made_up_rollouts import ROLLOUT, ROWS  # noqa: E402
+from made_up_rollouts import BOX, ROLLOUT, ROWS  # noqa: E402
 from verl.utils import tensordict_utils as tu  # noqa: E402
 from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group  # noqa: E402
 from verl.utils.metric import Metric  # noqa: E402
@@ -29,6 +29,7 @@ from avar_rl.verl_plugin.sft.trainer import GuidedSFTTrainer  # noqa: E402
 def as_rollouts(batch: dict, rows: range) -> dict:
     """Columns of chat data as those of rollouts: the response is what follows the assistant's header."""
     ids, masks = (list(batch[name].unbind()) for name in ("input_ids", "loss_mask"))
+    images = [item.get("pixel_values") is not None for item in batch["multi_modal_inputs"]]
     starts = [int(mask_T.nonzero()[0]) for mask_T in masks]
     responses = [mask_T[start:] for mask_T, start in zip(masks, starts, strict=True)]
     times = [torch.arange(len(mask_T)) for mask_T in responses]
@@ -40,6 +41,7 @@ def as_rollouts(batch: dict, rows: range) -> dict:
         "old_log_probs": [ROLLOUT["old_log_prob"](i, t) for i, t in zip(rows, times, strict=True)],
         "advantages": [torch.full((len(t),), ROLLOUT["advantage"](i)) for i, t in zip(rows, times, strict=True)],
         "right": [torch.tensor([float(ROLLOUT["right"](i))]) for i in rows],
+        "evidence": [torch.tensor([0.0, *BOX] if inputs else [-1.0] + [0.0] * 4) for inputs in images],
     }
     nested = {name: torch.nested.as_nested_tensor(column, layout=torch.jagged) for name, column in columns.items()}
     return {**batch, **nested}

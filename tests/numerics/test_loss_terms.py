@@ -20,11 +20,12 @@ from tests.numerics.made_up_rollouts import ROLLOUT, ROWS
 from tests.numerics.test_guided_gradients import assert_equal, chat_inputs, rows  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
-PAPO, ENTROPY, LOOKING = 0.5, 0.3, 0.4
+PAPO, ENTROPY, LOOKING, EVIDENCE = 0.5, 0.3, 0.4, 0.6
 LOSSES = {
     "papo": {"weight": PAPO, "clip": None},
     "double_entropy": {"weight": ENTROPY, "image": 0.5},
     "looking": {"weight": LOOKING, "path": str(ROOT / "tests/numerics/looking_term.py")},
+    "evidence": EVIDENCE,
 }
 PACKED = ["model.use_remove_padding=true"]
 DYNAMIC = ["data.use_dynamic_bsz=true", "data.max_token_len_per_gpu=256"]
@@ -51,13 +52,16 @@ def engine_run(tiny_world, rows, out, mode, losses, *overrides):  # noqa: F811
 
 
 def read(model, inputs, response):
-    """Log-probabilities and entropies (T,) of the response's tokens, and image masses (T, L), heads averaged."""
+    """Of the response's tokens log-probabilities, entropies (T,), masses on the image and on its left half (T, L)."""
     output = model(**inputs, output_attentions=True)
     log_probs = output.logits[0, :-1].log_softmax(-1)
     entropy = -(log_probs.exp() * log_probs).sum(-1)[response[1:]]
     log_probs = log_probs.gather(1, inputs["input_ids"][0, 1:, None])[:, 0][response[1:]]
-    masses = torch.stack(output.attentions)[:, 0].mean(1)[..., inputs["mm_token_type_ids"][0].bool()].sum(-1)
-    return log_probs, entropy, masses[:, response].T
+    maps = torch.stack(output.attentions)[:, 0].mean(1)[:, response]
+    maps = maps[..., inputs["mm_token_type_ids"][0].bool()]
+    columns = int(inputs["image_grid_thw"][0, 2]) // 2 if "pixel_values" in inputs else 1
+    left = torch.arange(maps.shape[-1]) % columns < columns / 2
+    return log_probs, entropy, maps.sum(-1).T, maps[..., left].sum(-1).T
 
 
 def masked(inputs, settings: BlindSettings):
@@ -86,23 +90,26 @@ def reference(tiny_world, rows, mode, weights):  # noqa: F811
 
     processor = AutoProcessor.from_pretrained(tiny_world / "base")
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(tiny_world / "base", attn_implementation="eager").train()
-    of_tokens, looks = {name: [] for name in ("policy", "papo", "double_entropy")}, []
+    of_tokens, looks, shares = {name: [] for name in ("policy", "papo", "double_entropy")}, [], []
     for i, (_, row) in enumerate(pd.read_parquet(rows).iterrows()):
         inputs, response = chat_inputs(processor, row, Image)
-        log_probs, entropy, masses = read(model, inputs, response)
+        log_probs, entropy, masses, left_masses = read(model, inputs, response)
         of_tokens["policy"].append(policy_loss(log_probs, i))
-        zero, looks_here = torch.zeros_like(log_probs), torch.zeros(())
+        zero, looks_here, share_here = torch.zeros_like(log_probs), torch.zeros(()), torch.zeros(())
         papo, double_entropy = zero, zero
         if "pixel_values" in inputs:
-            blind, blind_entropy, _ = read(model, masked(inputs, BlindSettings()), response)
+            blind, blind_entropy, *_ = read(model, masked(inputs, BlindSettings()), response)
             d = blind - log_probs
             papo, double_entropy = -(d.exp() - d - 1), 0.5 * entropy + blind_entropy
             if ROLLOUT["right"](i):
                 looks_here = -masses.mean(0).log().mean()
+                share_here = -(left_masses.sum(0) / masses.sum(0)).log().mean()
         of_tokens["papo"].append(papo)
         of_tokens["double_entropy"].append(double_entropy)
         looks.append(looks_here)
-    means = {name: mean(found, mode) for name, found in of_tokens.items()} | {"looking": sum(looks) / ROWS}
+        shares.append(share_here)
+    means = {name: mean(found, mode) for name, found in of_tokens.items()}
+    means |= {"looking": sum(looks) / ROWS, "evidence": sum(shares) / ROWS}
     terms = {name: weight * means[name] for name, weight in weights.items()}
     loss = means["policy"] + sum(terms.values())
     loss.backward()
@@ -116,7 +123,7 @@ def mean(of_rows, mode):
     return torch.stack([row.mean() for row in of_rows]).mean()
 
 
-WEIGHTS = {"papo": PAPO, "double_entropy": ENTROPY, "looking": LOOKING}
+WEIGHTS = {"papo": PAPO, "double_entropy": ENTROPY, "looking": LOOKING, "evidence": EVIDENCE}
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,11 @@ PANELS = (
         "Correlation of a token's dependence with its image mass; share of responses without an image.",
     ),
     Panel("Response length", ("response_length/mean|max",), "Tokens."),
-    Panel("Policy", ("actor/entropy|kl_loss|grad_norm|pg_clipfrac",), "Entropy, KL, gradient norm, share clipped."),
+    Panel(
+        "Policy",
+        ("actor/entropy|kl_loss|grad_norm|pg_clipfrac|loss_.+",),
+        "Entropy, KL, gradient norm, share clipped; weighted terms of avar.losses.",
+    ),
     Panel(
         "Seconds", ("timing_s/step|gen|old_log_prob|blind_log_prob|ref|update_actor",), "Of a step and its parts.", "s"
     ),
