@@ -22,7 +22,7 @@ Deviations from the authors' code (github.com/huaixuheqing/VPPO-RL, read in 2026
 - It blackens each patch of 14 x 14 pixels with probability 0.5; here `avar.blind` says what is masked.
 - The entropy penalty of its recipe is no part of this.
 
-Shapes: T tokens of a response.
+Shapes: T tokens of a response, A those of all responses.
 """
 
 from __future__ import annotations
@@ -62,22 +62,24 @@ def vppo(
     """
     if beta_max is not None and beta_max < beta_min:
         raise ValueError(f"avar.token_weights.vppo.beta_max={beta_max} is less than beta_min={beta_min}")
-    scores = [_divergence(sample) for sample in samples]
-    factors = iter(trajectory_factors([s_T.mean().item() for s_T in scores if s_T is not None], beta_min, beta_max))
-    return [
-        unweighted(sample) if s_T is None else top_share(s_T, share) * next(factors)
-        for sample, s_T in zip(samples, scores, strict=True)
-    ]
+    scores = _divergences([sample for sample in samples if sample.image_sizes])
+    factors = trajectory_factors([score_T.mean().item() for score_T in scores], beta_min, beta_max)
+    weights = (top_share(score_T, share) * factor for score_T, factor in zip(scores, factors, strict=True))
+    return [next(weights) if sample.image_sizes else unweighted(sample) for sample in samples]
 
 
-def _divergence(sample: AttentionSample) -> Tensor | None:
-    """s_t of each token (T,); None for a question without an image."""
-    if not sample.image_sizes:
-        return None
-    if sample.tokens is None or sample.tokens.dependence_T is None:
-        raise ValueError(f"the response of row {sample.row_id or '(no id)'} has no dependence: there was no blind pass")
-    d_T = sample.tokens.dependence_T.double().clamp(-LARGEST_DIFFERENCE, LARGEST_DIFFERENCE)
-    return ((-d_T).exp() + d_T - 1).clamp(0, LARGEST_DIVERGENCE)
+def _divergences(samples: Sequence[AttentionSample]) -> Sequence[Tensor]:
+    """s_t of each token of each response to a question with an image, (T,)."""
+    import torch
+
+    dependence = [sample.tokens.dependence_T for sample in samples if sample.tokens]
+    measured = [dependence_T for dependence_T in dependence if dependence_T is not None]
+    if len(measured) < len(samples):
+        raise ValueError(f"{len(samples) - len(measured)} responses have no dependence: there was no blind pass")
+    if not measured:
+        return ()
+    d_A = torch.cat(measured).double().clamp(-LARGEST_DIFFERENCE, LARGEST_DIFFERENCE)
+    return ((-d_A).exp() + d_A - 1).clamp(0, LARGEST_DIVERGENCE).split([len(d_T) for d_T in measured])
 
 
 def trajectory_factors(means: Sequence[float], beta_min: float, beta_max: float | None) -> list[float]:

@@ -96,7 +96,7 @@ def test_vppo_names_what_is_missing():
     weights = TokenWeightSet(parse_weights({"vppo": {}}))
     assert weights.needs == {"blind"}
     bare = AttentionSample("q", "r", "6", row_id="row 3", image_sizes=((8, 8),), tokens=dependent(0.0, images=0).tokens)
-    with pytest.raises(TokenWeightError, match="vppo failed on the step: ValueError: the response of row row 3 has no"):
+    with pytest.raises(TokenWeightError, match="vppo failed on the step: ValueError: 1 responses have no dependence"):
         weights.weigh([bare])
     with pytest.raises(ValueError, match="avar.token_weights.vppo.beta_max=0.5 is less than beta_min=0.9"):
         vppo([], beta_max=0.5)
