@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from avar_rl.runtime.files import read_parquet
+from data_tools.prepare import main as prepare
 
 pytestmark = pytest.mark.e2e
 
@@ -78,10 +79,6 @@ def test_pass_rates_go_on_where_they_stopped_and_choose_rows(tiny_world, tmp_pat
     assert again.returncode == 0 and "320 responses, 170 there" in again.stdout, again.stderr
     assert sorted(journal.read_bytes().splitlines(keepends=True)) == sorted(lines)
     assert stopped.read_bytes() == whole.read_bytes()
-
-    other = run("avar_rl", *command, "--out", str(stopped), "--seed", "1")
-    assert other.returncode == 2 and "generation.seed is 0 there and 1 now" in other.stderr
-    chosen = run("avar_rl", "prepare", str(whole), str(tmp_path / "chosen"), "--keep-pass", "0-0.5", "--curriculum")
-    assert chosen.returncode == 0, chosen.stderr
+    assert prepare([str(whole), str(tmp_path / "chosen"), "--keep-pass", "0-0.5", "--curriculum"]) == 0
     rates = [row["extra_info"]["pass_rate"] for row in read_parquet(tmp_path / "chosen" / "rl_train.parquet")]
     assert rates == sorted(rates, reverse=True) and max(rates) <= 0.5

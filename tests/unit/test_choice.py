@@ -129,7 +129,7 @@ def test_all_at_once():
     rows = [RowFacts(source, rate / 4) for source in "ab" for rate in range(5) for _ in range(10)]
     found = Choice((0.25, 0.75), parse_mix("a=1,b=2"), curriculum=True).places(rows, range(100), 0)
     assert of(rows, found) == {"a": 15, "b": 30}  # 30 of each are in the range
-    rates = [rows[place].pass_rate for place in found]
+    rates = [rows[place].pass_rate or 0 for place in found]
     assert rates == sorted(rates, reverse=True) and set(rates) == {0.25, 0.5, 0.75}
 
 
