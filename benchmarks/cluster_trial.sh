@@ -159,13 +159,13 @@ is_preempted() { # STAGE TIMES: the recipe's job, once the stage has saved step 
   wait_for 1500 "$1 has saved step 2" has_saved_or_is_over "$1" 2
   sbatch --partition=high --nodes=2 --exclusive --output="$FOLDER/high.log" --wrap "sleep 2" >/dev/null
   said "a job of higher priority comes and takes both nodes"
-  wait_for 120 "the recipe's job is in the queue again" has_restarted "$2"
+  wait_for 180 "the recipe's job is in the queue again" is_queued_again "$2"
   last_words "$FOLDER/job.log" 6
   scontrol update JobId="$JOB" StartTime=now # Slurm would wait for two minutes
 }
 
 has_saved_or_is_over() { has_saved "$@" || is_over; } # STAGE STEP
-has_restarted() { scontrol show job "$JOB" | grep -q "Restarts=$1 "; } # TIMES
+is_queued_again() { scontrol show job "$JOB" | tr '\n' ' ' | grep -q "JobState=PENDING .*Restarts=$1 "; } # TIMES
 is_over() { scontrol show job "$JOB" | grep -qE 'JobState=(COMPLETED|FAILED|CANCELLED|TIMEOUT)'; }
 
 "trial_$WHAT"

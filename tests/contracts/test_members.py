@@ -63,6 +63,15 @@ def test_the_loss_of_a_node_is_told_from_that_of_its_actors():
     assert found["cause"].endswith("its raylet was killed, or the machine is gone")
 
 
+@pytest.mark.e2e
+@pytest.mark.timeout(300)
+def test_a_lost_node_is_named_where_the_others_failed_before_ray_has_noticed():
+    found = lost("peer")
+    assert found["member"].startswith("node 127.0.0.1 (host ") and found["status"] == LOST
+    assert found["member"].endswith(" with 2 members of the run")
+    assert found["cause"].endswith("its raylet was killed, or the machine is gone")
+
+
 def test_an_exit_status_becomes_words():
     assert cause_of_exit(-9).startswith("killed (signal 9)")
     assert cause_of_exit(-11) == "ended by signal 11 (SIGSEGV)"

@@ -70,7 +70,7 @@ def watched(
     if error := ended.exception():
         deadline = time.monotonic() + _SETTLE_SECONDS
         while time.monotonic() < deadline:
-            if loss := members.first_loss():
+            if loss := members.first_loss() or members.silent_node():
                 raise MemberLostError(loss) from error
             time.sleep(0.5)
         raise error
@@ -102,6 +102,18 @@ class RunMembers:
     def first_loss(self) -> Loss | None:
         """The first member that was lost so far; None while all are well."""
         return self._lost_daemon() or self._lost_control_store() or self._lost_member()
+
+    def silent_node(self) -> Loss | None:
+        """A node with members that does not answer, whatever Ray says; asked once something has failed.
+
+        The others fail as soon as their connections to it break; Ray waits for half a minute before it calls it dead.
+        """
+        alive = [actor for actor in ray_actors.actors() if actor.alive]
+        for node in ray.nodes():
+            there = [actor for actor in alive if actor.node == node["NodeID"]]
+            if there and (loss := ray_actors.node_loss(node, there)):
+                return loss
+        return None
 
     def _lost_daemon(self) -> Loss | None:
         """Ray's own processes, where this command has started them."""
