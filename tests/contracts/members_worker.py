@@ -1,6 +1,6 @@
 """A run on a real Ray whose members are plain actors of verl's names: kills one, and prints what `watched` raises.
 
-`python members_worker.py worker|words|raylet|node|peer`; the last line is JSON.
+`python members_worker.py worker|words|raylet|node|peer|silence`; the last line is JSON.
 """
 
 import json
@@ -59,7 +59,10 @@ def start_ray(two_nodes: bool) -> Any:
     if not two_nodes:
         ray.init(address="local", num_cpus=4, log_to_driver=False, **settings)
         return None
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "resources": {"first": 1}, **settings})
+    # Ray itself does not call a node dead here, whose connections may hang for longer than a run should.
+    patient = {"_system_config": {"health_check_failure_threshold": 1000}}
+    head = {"num_cpus": 4, "resources": {"first": 1}, **settings, **patient}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     second = cluster.add_node(num_cpus=2, resources={"second": 1}, object_store_memory=10**8)
     ray.init(address=cluster.address, log_to_driver=False)
     return second
@@ -91,7 +94,7 @@ def other_ends() -> list[str]:
 
 
 def main(fault: str) -> None:
-    second = start_ray(two_nodes=fault in ("node", "peer"))
+    second = start_ray(two_nodes=fault in ("node", "peer", "silence"))
     runner: Any = TaskRunnerV1
     runner = runner.options(resources={"first": 0.1} if second else {}).remote()  # where the driver is
     pid = ray.get(runner.start.remote({"second": 0.1} if second else {}))
@@ -115,7 +118,7 @@ def main(fault: str) -> None:
             ray.kill(runner)  # the end of the rest, which is not the cause
         if fault == "node":
             second.all_processes["raylet"][0].process.kill()
-        if fault == "peer":
+        if fault in ("peer", "silence"):
             kill_all(second.all_processes["raylet"][0].process.pid)
             gone.set()
         if fault == "raylet":

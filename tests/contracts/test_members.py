@@ -56,17 +56,16 @@ def test_the_end_of_rays_own_process_is_told_from_that_of_its_actors():
 
 @pytest.mark.e2e
 @pytest.mark.timeout(300)
-def test_the_loss_of_a_node_is_told_from_that_of_its_actors():
-    found = lost("node")
-    assert found["member"].startswith("node 127.0.0.1 (host ") and found["status"] == LOST
-    assert found["member"].endswith(" with 2 members of the run")
-    assert found["cause"].endswith("its raylet was killed, or the machine is gone")
-
-
-@pytest.mark.e2e
-@pytest.mark.timeout(300)
-def test_a_lost_node_is_named_where_the_others_failed_before_ray_has_noticed():
-    found = lost("peer")
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "node",  # its actors report their ends, as their raylet is gone
+        "silence",  # all of it is gone at once, and nobody says a word
+        "peer",  # the same, and what is left of the run has failed
+    ],
+)
+def test_the_loss_of_a_node_is_told_from_that_of_its_actors(fault):
+    found = lost(fault)
     assert found["member"].startswith("node 127.0.0.1 (host ") and found["status"] == LOST
     assert found["member"].endswith(" with 2 members of the run")
     assert found["cause"].endswith("its raylet was killed, or the machine is gone")
