@@ -48,6 +48,10 @@ class TaskRunnerV1:
     def run(self) -> None:
         threading.Event().wait()
 
+    def stop(self) -> None:
+        for worker in self.workers:
+            ray.kill(worker)
+
     def hang(self) -> None:
         last_words.leave("no step finished within 3.0 minutes")
         os._exit(70)
@@ -106,8 +110,9 @@ def main(fault: str) -> None:
     def run() -> None:
         if fault != "peer":
             ray.get(runner.hang.remote() if fault == "words" else runner.run.remote())
-        gone.wait()
-        raise RuntimeError("Connection closed by peer")  # as a collective operation of the ranks that are left
+        gone.wait()  # then what Ray Train does, as a collective operation has failed in the ranks that are left
+        ray.get(runner.stop.remote())
+        raise RuntimeError("Connection closed by peer")
 
     def strike() -> None:
         time.sleep(0.5)

@@ -20,7 +20,7 @@ from avar_rl.verl_plugin.health.loss import Loss, cause_of_exit, oom_kills
 _EVERY_SECONDS = 3.0
 _SETTLE_SECONDS = 4.0  # Ray hears of a process's end a moment after what waits for it does
 _UNANSWERED = 3  # how many times in a row Ray's control store does not answer before it counts as lost
-_PATIENCE = 20.0  # seconds; Ray itself takes more than a minute where connections to a node hang instead of breaking
+_PATIENCE = 20.0  # seconds without an answer of a node; Ray takes more than a minute where its connections just hang
 _DAEMONS = {"raylet": "Ray's node manager (raylet)", "gcs_server": "Ray's control store (gcs_server)"}
 _UNKNOWN = "its process ended without a word: killed (signal 9, by the kernel where memory ran out), or crashed"
 
@@ -71,7 +71,7 @@ def watched(
     if error := ended.exception():
         deadline = time.monotonic() + _SETTLE_SECONDS
         while time.monotonic() < deadline:
-            if loss := members.first_loss(patience=0):
+            if loss := members.first_loss(failed=True):
                 raise MemberLostError(loss) from error
             time.sleep(0.5)
         raise error
@@ -101,15 +101,14 @@ class RunMembers:
         self._oom_now = dict(self._oom_before)
         self._silent_since: dict[str, float] = {}  # by node, when it first did not answer
 
-    def first_loss(self, patience: float = _PATIENCE) -> Loss | None:
+    def first_loss(self, failed: bool = False) -> Loss | None:
         """The first member that was lost so far; None while all are well.
 
         Args:
-            patience: seconds for which a node with members may leave connections unanswered before it counts as lost.
-                0 once something has failed: what is left of the run fails as soon as a connection to a lost node
-                breaks, half a minute before Ray calls the node dead.
+            failed: the run has failed. What is left of it does so as soon as a connection to a lost node breaks, and
+                ends the members there, half a minute before Ray calls the node dead; so no node is waited for.
         """
-        return self._lost_daemon() or self._lost_control_store() or self._lost_member(patience)
+        return self._lost_daemon() or self._lost_control_store() or self._lost_member(failed)
 
     def _lost_daemon(self) -> Loss | None:
         """Ray's own processes, where this command has started them."""
@@ -129,13 +128,13 @@ class RunMembers:
             time.sleep(1)
         return Loss(_DAEMONS["gcs_server"], f"{address} (the cluster's head)", "it no longer answers")
 
-    def _lost_member(self, patience: float) -> Loss | None:
+    def _lost_member(self, failed: bool) -> Loss | None:
         actors = ray_actors.actors()
         nodes = {node["NodeID"]: node for node in ray.nodes()}
         dead_engine = self._dead_engine(actors)
         lost = sorted((actor for actor in actors if actor.lost), key=lambda actor: actor.ended)
         ordered = sorted(nodes.values(), key=lambda node: not lost or node["NodeID"] != lost[0].node)
-        if loss := self._lost_node(ordered, actors, 0 if lost or dead_engine else patience):
+        if loss := self._lost_node(ordered, actors, failed or bool(lost or dead_engine)):
             return loss
         if lost:
             return self._lost_actor(lost[0], ray_actors.node_name(nodes[lost[0].node]))
@@ -148,15 +147,17 @@ class RunMembers:
         return None
 
     def _lost_node(
-        self, nodes: Sequence[Mapping[str, Any]], actors: Sequence[ray_actors.Actor], patience: float
+        self, nodes: Sequence[Mapping[str, Any]], actors: Sequence[ray_actors.Actor], failed: bool
     ) -> Loss | None:
-        """The first of `nodes` with members that Ray calls dead, or that has not answered, for `patience` seconds."""
+        """The first of `nodes` with members that has not answered for a while; where something has failed, at all."""
         now, losses = time.monotonic(), {}
         for node in nodes:
-            there = [actor for actor in actors if actor.node == node["NodeID"] and (actor.alive or actor.lost)]
+            ever = [actor for actor in actors if actor.node == node["NodeID"]]
+            there = [actor for actor in ever if actor.alive or actor.lost] or (ever if failed else [])
             if there and (loss := ray_actors.node_loss(node, there)):
                 losses[node["NodeID"]] = loss
         self._silent_since = {node: self._silent_since.get(node, now) for node in losses}
+        patience = 0 if failed else _PATIENCE
         return next((loss for node, loss in losses.items() if now - self._silent_since[node] >= patience), None)
 
     def _lost_actor(self, actor: ray_actors.Actor, where: str) -> Loss:
