@@ -5,13 +5,16 @@
 #
 #   bash benchmarks/cluster_trial.sh ray FOLDER     two Ray nodes: as a job, which loses the second node in GRPO; on the one
 #                                                   that is left, stopped; on both again, from the head, to the end
+#   bash benchmarks/cluster_trial.sh ray_sft FOLDER the same two nodes, of which the cold start loses the second: its plug is
+#                                                   pulled, then, resumed, its processes are killed; resumed to its end
 #   bash benchmarks/cluster_trial.sh slurm FOLDER   Slurm (apt-get install slurmctld slurmd slurm-client munge): the job is
-#                                                   preempted in the cold start, goes back to the queue and resumes
+#                                                   preempted in the cold start and in GRPO, goes back to the queue each
+#                                                   time, resumes, and ends
 #
 # FOLDER is made; run it again with another one. AVAR_VENV as for recipes/setup.sh, which is to have been run.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-WHAT=${1:?ray or slurm} FOLDER=$(realpath -m "${2:?a folder for the trial}")
+WHAT=${1:?ray, ray_sft or slurm} FOLDER=$(realpath -m "${2:?a folder for the trial}")
 [ ! -e "$FOLDER" ] || { echo "$FOLDER is there: name another" >&2; exit 2; }
 mkdir -p "$FOLDER"
 source benchmarks/cluster_trial/nodes.sh
@@ -47,10 +50,11 @@ wait_for() {
 tracked() { cat "$OUT/checkpoints/$1/latest_checkpointed_iteration.txt"; }     # STAGE
 has_saved() { [ "$(tracked "$1")" -ge "$2" ]; }                               # STAGE STEP
 has_saved_or_ended() { has_saved "$2" "$3" || job_has_ended "$1"; } # JOB STAGE STEP
+is_done_or_ended() { [ -f "$OUT/stages/$2" ] || job_has_ended "$1"; } # JOB STAGE
 last_words() { grep -v '^ *$' "$1" | tail -n "${2:-2}" | sed 's/^/         | /'; } # FILE [LINES]
-curves() { # the steps of both trainings, in the order in which they were logged
+curves() { # STAGE…: the steps of these trainings, in the order in which they were logged
   local stage
-  for stage in sft grpo; do
+  for stage in "$@"; do
     said "$stage's steps: $(grep -hE '"(train/loss|actor/pg_loss)"' "$OUT/logs/$stage.metrics.jsonl" | grep -oE '^."step": *[0-9]+' |
       grep -oE '[0-9]+' | xargs)"
   done
@@ -104,7 +108,33 @@ trial_ray() {
   stop_head && start_head && plug_in node2 && join_head node2
   said "two Ray nodes again; GRPO stands at step $(tracked grpo)"
   on_head third.log
-  curves
+  curves sft grpo
+}
+
+trial_ray_sft() {
+  source benchmarks/cluster_trial/ray_cluster.sh
+  make_nodes "$NODES_FOLDER" node1 node2
+  start_head && join_head node2
+  said "two Ray nodes are up"
+  sft_loses_node2 first pull_plug
+  plug_in node2 && join_head node2
+  sft_loses_node2 second kill_processes
+  plug_in node2 && join_head node2
+  as_job third
+  wait_for 900 "the cold start's model is exported" is_done_or_ended third sft_model
+  "$RAY" job stop --address="$DASHBOARD" --no-wait third >/dev/null
+  job_is_over third
+  curves sft
+}
+
+sft_loses_node2() { # JOB HOW: the recipe as a job, whose second node is lost once two more steps are saved
+  local step
+  step=$(tracked sft 2>/dev/null || echo 0)
+  as_job "$1"
+  wait_for 900 "the cold start has saved step $((step + 2))" has_saved_or_ended "$1" sft $((step + 2))
+  "$2" node2
+  said "$2 node2; the cold start stands at step $(tracked sft)"
+  job_is_over "$1"
 }
 
 trial_slurm() {
@@ -117,20 +147,25 @@ trial_slurm() {
   JOB=$(env "${environment[@]}" sbatch --parsable --partition=low --output="$FOLDER/job.log" \
     recipes/cluster/slurm.sh recipes/avar_tiny.sh "${GRPO[@]}")
   said "submitted as job $JOB"
-  wait_for 600 "the cold start has saved step 2" has_saved sft 2
-  sbatch --partition=high --nodes=2 --exclusive --output="$FOLDER/high.log" --wrap "sleep 2" >/dev/null
-  said "a job of higher priority comes and takes both nodes"
-  wait_for 120 "the recipe's job is in the queue again" has_restarted
-  last_words "$FOLDER/job.log" 6
-  scontrol update JobId="$JOB" StartTime=now # Slurm would wait for two minutes
-
-  wait_for 900 "the recipe's job is over" is_over
+  is_preempted sft 1
+  is_preempted grpo 2
+  wait_for 1500 "the recipe's job is over" is_over
   said "$(scontrol show job "$JOB" | grep -oE '(JobState|Restarts|ExitCode)=[^ ]+' | xargs); its last words:"
   last_words "$FOLDER/job.log"
-  curves
+  curves sft grpo
 }
 
-has_restarted() { scontrol show job "$JOB" | grep -q "Restarts=1 "; }
+is_preempted() { # STAGE TIMES: the recipe's job, once the stage has saved step 2; goes on at once
+  wait_for 1500 "$1 has saved step 2" has_saved_or_is_over "$1" 2
+  sbatch --partition=high --nodes=2 --exclusive --output="$FOLDER/high.log" --wrap "sleep 2" >/dev/null
+  said "a job of higher priority comes and takes both nodes"
+  wait_for 180 "the recipe's job is in the queue again" is_queued_again "$2"
+  last_words "$FOLDER/job.log" 6
+  scontrol update JobId="$JOB" StartTime=now # Slurm would wait for two minutes
+}
+
+has_saved_or_is_over() { has_saved "$@" || is_over; } # STAGE STEP
+is_queued_again() { scontrol show job "$JOB" | tr '\n' ' ' | grep -q "JobState=PENDING .*Restarts=$1 "; } # TIMES
 is_over() { scontrol show job "$JOB" | grep -qE 'JobState=(COMPLETED|FAILED|CANCELLED|TIMEOUT)'; }
 
 "trial_$WHAT"

@@ -1,7 +1,7 @@
 # Sourced by the trials: machines of a small cluster, simulated on this one by Linux namespaces. Needs root.
 #
 # Each has its own address, host name, process tree, /dev/shm and /tmp/ray; the file system and the processors are shared.
-# A node is one process, which is its process tree's first; killing that one is to pull its plug.
+# A node is one process, which is its process tree's first; all others end with it.
 
 SWITCH=avartrial0
 HOST_ADDRESS=10.77.0.1
@@ -29,16 +29,17 @@ make_node() {
   } >"/etc/netns/$name/hosts"
   ip netns add "$name"
   ip link add "$name-up" type veth peer name eth0 netns "$name"
-  ip link set "$name-up" master "$SWITCH" up
+  ip link set "$name-up" master "$SWITCH"
   ip -n "$name" address add "$(address_of "$name")/24" dev eth0
   ip -n "$name" link set eth0 up
   ip -n "$name" link set lo up
   plug_in "$name"
 }
 
-# plug_in NAME: starts a node that was made, also after its plug was pulled.
+# plug_in NAME: starts a node that was made, also after it was lost.
 plug_in() {
   local name=$1 folder=$NODES_FOLDER/$1
+  ip link set "$name-up" up
   ip netns exec "$name" unshare --uts --ipc --mount --pid --fork --mount-proc bash -c "
     hostname $name
     mount -t tmpfs tmpfs /dev/shm
@@ -59,8 +60,15 @@ on() {
   nsenter --target "$(cat "$NODES_FOLDER/$name/pid")" --net --uts --ipc --mount --pid --wd="$PWD" -- "$@"
 }
 
-# pull_plug NAME: every process of the node dies at once.
+# pull_plug NAME: the node is gone, and no other hears a word of it.
 pull_plug() {
+  ip link set "$1-up" down
+  kill_processes "$1"
+}
+
+# kill_processes NAME: every process of the node dies at once, as where a container is removed; the kernel closes their
+# connections, which the others notice.
+kill_processes() {
   kill -9 "$(cat "$NODES_FOLDER/$1/pid")"
   wait "$(cat "$NODES_FOLDER/$1/outer")" 2>/dev/null || true
   rm -rf "${NODES_FOLDER:?}/$1/state" "$NODES_FOLDER/$1"/ray/*
@@ -71,7 +79,7 @@ remove_nodes() {
   for folder in "$NODES_FOLDER"/*/; do
     [ -e "$folder/outer" ] || continue
     name=$(basename "$folder")
-    [ ! -e "$folder/state" ] || pull_plug "$name"
+    [ ! -e "$folder/state" ] || kill_processes "$name"
     ip netns delete "$name" 2>/dev/null || true
     ip link delete "$name-up" 2>/dev/null || true
     rm -rf "/etc/netns/${name:?}"

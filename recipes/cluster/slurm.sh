@@ -26,6 +26,7 @@ cd "${SLURM_SUBMIT_DIR:?submit this file with sbatch}"
 RAY=${AVAR_VENV:-$PWD/.venv}/bin/ray
 ADDRESS=$(hostname -I | cut -d' ' -f1):${RAY_PORT:-6379} # the batch script runs on the allocation's first node
 export NNODES=$SLURM_JOB_NUM_NODES RAY_USAGE_STATS_ENABLED=0
+export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0 # else the other nodes outlast the recipe by 30 s, for services to move away
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN # a token of this job alone; srun hands it to the other nodes
 RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
 

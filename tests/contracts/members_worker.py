@@ -1,6 +1,6 @@
 """A run on a real Ray whose members are plain actors of verl's names: kills one, and prints what `watched` raises.
 
-`python members_worker.py worker|words|raylet|node`; the last line is JSON.
+`python members_worker.py worker|words|raylet|node|peer|silence`; the last line is JSON.
 """
 
 import json
@@ -10,6 +10,8 @@ import sys
 import threading
 import time
 from typing import Any
+
+import psutil
 
 from avar_rl.verl_plugin.config import environment
 
@@ -46,6 +48,10 @@ class TaskRunnerV1:
     def run(self) -> None:
         threading.Event().wait()
 
+    def stop(self) -> None:
+        for worker in self.workers:
+            ray.kill(worker)
+
     def hang(self) -> None:
         last_words.leave("no step finished within 3.0 minutes")
         os._exit(70)
@@ -57,10 +63,21 @@ def start_ray(two_nodes: bool) -> Any:
     if not two_nodes:
         ray.init(address="local", num_cpus=4, log_to_driver=False, **settings)
         return None
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "resources": {"first": 1}, **settings})
+    # Ray itself does not call a node dead here, whose connections may hang for longer than a run should.
+    patient = {"_system_config": {"health_check_failure_threshold": 1000}}
+    head = {"num_cpus": 4, "resources": {"first": 1}, **settings, **patient}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     second = cluster.add_node(num_cpus=2, resources={"second": 1}, object_store_memory=10**8)
     ray.init(address=cluster.address, log_to_driver=False)
     return second
+
+
+def kill_all(raylet: int) -> None:
+    """Ends a node's processes at once: the workers cannot say anymore that their raylet is gone."""
+    processes = [psutil.Process(raylet), *psutil.Process(raylet).children(recursive=True)]
+    for end in (signal.SIGSTOP, signal.SIGKILL):
+        for process in processes:
+            process.send_signal(end)
 
 
 def other_ends() -> list[str]:
@@ -81,12 +98,21 @@ def other_ends() -> list[str]:
 
 
 def main(fault: str) -> None:
-    second = start_ray(two_nodes=fault == "node")
+    second = start_ray(two_nodes=fault in ("node", "peer", "silence"))
     runner: Any = TaskRunnerV1
     runner = runner.options(resources={"first": 0.1} if second else {}).remote()  # where the driver is
     pid = ray.get(runner.start.remote({"second": 0.1} if second else {}))
     ends = other_ends() if fault == "words" else []
     before, struck = str(RunMembers().first_loss()), [time.monotonic()]
+
+    gone = threading.Event()
+
+    def run() -> None:
+        if fault != "peer":
+            ray.get(runner.hang.remote() if fault == "words" else runner.run.remote())
+        gone.wait()  # then what Ray Train does, as a collective operation has failed in the ranks that are left
+        ray.get(runner.stop.remote())
+        raise RuntimeError("Connection closed by peer")
 
     def strike() -> None:
         time.sleep(0.5)
@@ -95,15 +121,18 @@ def main(fault: str) -> None:
             os.kill(pid, signal.SIGKILL)
             time.sleep(1)
             ray.kill(runner)  # the end of the rest, which is not the cause
-        if second:
+        if fault == "node":
             second.all_processes["raylet"][0].process.kill()
+        if fault in ("peer", "silence"):
+            kill_all(second.all_processes["raylet"][0].process.pid)
+            gone.set()
         if fault == "raylet":
             node: Any = ray._private.worker._global_node
             os.kill(node.all_processes["raylet"][0].process.pid, signal.SIGKILL)
 
     threading.Thread(target=strike).start()
     try:
-        watched(lambda: ray.get(runner.hang.remote() if fault == "words" else runner.run.remote()), seconds=60)
+        watched(run, seconds=60)
     except MemberLostError as error:
         loss = vars(error.loss) | {"pid": pid, "sentence": str(error), "before": before, "ends": ends}
         loss["seconds"] = round(time.monotonic() - struck[-1], 1)  # for a person; no test depends on it

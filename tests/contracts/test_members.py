@@ -56,10 +56,18 @@ def test_the_end_of_rays_own_process_is_told_from_that_of_its_actors():
 
 @pytest.mark.e2e
 @pytest.mark.timeout(300)
-def test_the_loss_of_a_node_is_told_from_that_of_its_actors():
-    found = lost("node")
+@pytest.mark.parametrize(
+    ("fault", "members"),
+    [
+        ("node", 2),  # its actors report their ends, as their raylet is gone
+        ("silence", 2),  # all of it is gone at once, and nobody says a word
+        ("peer", 3),  # the same, and what is left of the run has failed and ends its members; one had ended before
+    ],
+)
+def test_the_loss_of_a_node_is_told_from_that_of_its_actors(fault, members):
+    found = lost(fault)
     assert found["member"].startswith("node 127.0.0.1 (host ") and found["status"] == LOST
-    assert found["member"].endswith(" with 2 members of the run")
+    assert found["member"].endswith(f" with {members} members of the run")
     assert found["cause"].endswith("its raylet was killed, or the machine is gone")
 
 

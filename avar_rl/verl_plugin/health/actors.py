@@ -108,15 +108,16 @@ def node_name(node: Mapping[str, Any]) -> str:
     return f"{node['NodeManagerAddress']} (host {node['NodeManagerHostname']})"
 
 
-def node_loss(node: Mapping[str, Any], lost: Sequence[Actor]) -> Loss | None:
-    """The loss of a whole node, where it is what took `lost` along; None where it still answers.
+def node_loss(node: Mapping[str, Any], there: Sequence[Actor]) -> Loss | None:
+    """The loss of a whole node with the members `there`; None where it still answers.
 
-    Ray calls a node dead only after some rounds of asking, its actors at once. Hence a node is asked here, too.
+    Ray calls a node dead only after some rounds of asking. Hence a node is asked here, too.
     """
     if node["Alive"] and answers(node["NodeManagerAddress"], node["NodeManagerPort"]):
         return None
     said = node.get("DeathReasonMessage") or "it no longer answers"
-    member = f"node {node_name(node)} with {len(lost)} members of the run"
+    members = "1 member" if len(there) == 1 else f"{len(there)} members"
+    member = f"node {node_name(node)} with {members} of the run"
     return Loss(member, "", f"{said}; its raylet was killed, or the machine is gone")
 
 

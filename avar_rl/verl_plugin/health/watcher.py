@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from avar_rl.verl_plugin.health.loss import Loss, cause_of_exit, oom_kills
 _EVERY_SECONDS = 3.0
 _SETTLE_SECONDS = 4.0  # Ray hears of a process's end a moment after what waits for it does
 _UNANSWERED = 3  # how many times in a row Ray's control store does not answer before it counts as lost
+_PATIENCE = 20.0  # seconds without an answer of a node; Ray takes more than a minute where its connections just hang
 _DAEMONS = {"raylet": "Ray's node manager (raylet)", "gcs_server": "Ray's control store (gcs_server)"}
 _UNKNOWN = "its process ended without a word: killed (signal 9, by the kernel where memory ran out), or crashed"
 
@@ -70,7 +71,7 @@ def watched(
     if error := ended.exception():
         deadline = time.monotonic() + _SETTLE_SECONDS
         while time.monotonic() < deadline:
-            if loss := members.first_loss():
+            if loss := members.first_loss(failed=True):
                 raise MemberLostError(loss) from error
             time.sleep(0.5)
         raise error
@@ -98,10 +99,16 @@ class RunMembers:
         self._here = ray.get_runtime_context().get_node_id()
         self._oom_before = {self._here: oom_kills()}  # by node, when it was first asked
         self._oom_now = dict(self._oom_before)
+        self._silent_since: dict[str, float] = {}  # by node, when it first did not answer
 
-    def first_loss(self) -> Loss | None:
-        """The first member that was lost so far; None while all are well."""
-        return self._lost_daemon() or self._lost_control_store() or self._lost_member()
+    def first_loss(self, failed: bool = False) -> Loss | None:
+        """The first member that was lost so far; None while all are well.
+
+        Args:
+            failed: the run has failed. What is left of it does so as soon as a connection to a lost node breaks, and
+                ends the members there, half a minute before Ray calls the node dead; so no node is waited for.
+        """
+        return self._lost_daemon() or self._lost_control_store() or self._lost_member(failed)
 
     def _lost_daemon(self) -> Loss | None:
         """Ray's own processes, where this command has started them."""
@@ -121,18 +128,16 @@ class RunMembers:
             time.sleep(1)
         return Loss(_DAEMONS["gcs_server"], f"{address} (the cluster's head)", "it no longer answers")
 
-    def _lost_member(self) -> Loss | None:
+    def _lost_member(self, failed: bool) -> Loss | None:
         actors = ray_actors.actors()
         nodes = {node["NodeID"]: node for node in ray.nodes()}
         dead_engine = self._dead_engine(actors)
         lost = sorted((actor for actor in actors if actor.lost), key=lambda actor: actor.ended)
+        ordered = sorted(nodes.values(), key=lambda node: not lost or node["NodeID"] != lost[0].node)
+        if loss := self._lost_node(ordered, actors, failed or bool(lost or dead_engine)):
+            return loss
         if lost:
-            first = lost[0]
-            # With a whole node goes what Ray has not marked yet, too.
-            beside = [actor for actor in actors if actor.node == first.node and (actor.alive or actor.lost)]
-            return ray_actors.node_loss(nodes[first.node], beside) or self._lost_actor(
-                first, ray_actors.node_name(nodes[first.node])
-            )
+            return self._lost_actor(lost[0], ray_actors.node_name(nodes[lost[0].node]))
         if dead_engine:
             server, report = dead_engine
             where = ray_actors.node_name(nodes[server.node])
@@ -140,6 +145,20 @@ class RunMembers:
                 f"vLLM's engine {report.dead} of {server.title}", where, self._cause(server.node, report.status)
             )
         return None
+
+    def _lost_node(
+        self, nodes: Sequence[Mapping[str, Any]], actors: Sequence[ray_actors.Actor], failed: bool
+    ) -> Loss | None:
+        """The first of `nodes` with members that has not answered for a while; where something has failed, at all."""
+        now, losses = time.monotonic(), {}
+        for node in nodes:
+            ever = [actor for actor in actors if actor.node == node["NodeID"]]
+            there = [actor for actor in ever if actor.alive or actor.lost] or (ever if failed else [])
+            if there and (loss := ray_actors.node_loss(node, there)):
+                losses[node["NodeID"]] = loss
+        self._silent_since = {node: self._silent_since.get(node, now) for node in losses}
+        patience = 0 if failed else _PATIENCE
+        return next((loss for node, loss in losses.items() if now - self._silent_since[node] >= patience), None)
 
     def _lost_actor(self, actor: ray_actors.Actor, where: str) -> Loss:
         if actor.kind == ray_actors.TASK_RUNNER and (words := last_words.left()):
