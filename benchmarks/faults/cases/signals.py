@@ -76,6 +76,8 @@ FAULTS = [
     # a training of their own, since steps take seconds
     *_of_both("grpo", "signals"),
     RunFault("two SIGTERMs, 2.5 s apart", "grpo", _in_training(_sigterm_twice), chain="signals"),
-    RunFault("SIGTERM in mid-rollout, 1 s before the machine's end", "grpo", _sigterm_in_mid_rollout, (_NOTICE,), "signals"),
+    RunFault(
+        "SIGTERM in mid-rollout, 1 s before the machine's end", "grpo", _sigterm_in_mid_rollout, (_NOTICE,), "signals"
+    ),
     RunFault(f"{_LIMIT} is over", "grpo", _out_of_time, (_LIMIT,), "signals"),
 ]
