@@ -20,6 +20,7 @@ from avar_rl.verl_plugin.config.model_checks import check_ulysses
 from avar_rl.verl_plugin.forward.layout import Layout, layout_of
 from avar_rl.verl_plugin.forward.outputs import guidance_outputs, mass_outputs
 from avar_rl.verl_plugin.forward.request import requested
+from avar_rl.verl_plugin.forward.support import leave_out_the_unsampled
 from avar_rl.verl_plugin.verl_engine import LanguageModelEngine
 
 
@@ -65,6 +66,9 @@ class SpanMassEngine(LanguageModelEngine):
         return model_inputs, output_args
 
     def prepare_model_outputs(self, output, output_args, micro_batch: TensorDict, logits_processor_func):
+        # Of reinforcement learning (SFT's have none), and not by fused kernels, which keep no logits.
+        if "response_mask" in micro_batch.keys() and getattr(output, "logits", None) is not None:
+            leave_out_the_unsampled(output.logits, self.model_config)
         model_output = super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func)
         if self._layout is not None and self._recorder is not None:
             masses_LBSHQ = self._recorder.finish().stack()
