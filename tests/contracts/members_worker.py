@@ -97,7 +97,7 @@ def main(fault: str) -> None:
     second = start_ray(two_nodes=fault == "node")
     runner: Any = TaskRunnerV1
     runner = runner.options(resources={"first": 0.1} if second else {}).remote()  # where the driver is
-    pid = ray.get(runner.start.remote({"second": 0.1} if second else {}))
+    pid: Any = ray.get(runner.start.remote({"second": 0.1} if second else {}))
     ends = other_ends() if fault == "words" else []
     before, struck = str(RunMembers().first_loss()), [time.monotonic()]
 
