@@ -10,7 +10,7 @@ from benchmarks.faults.fault import RunFault
 from benchmarks.faults.run import Run
 
 _LIMIT = "avar.guard.total_minutes=2"
-_NOTICE = "avar.guard.notice_seconds=1"  # less than the rest of a step and its checkpoint take
+_NOTICE = "avar.guard.notice_seconds=1"  # less than the rest of a step takes
 _INTO_THE_ROLLOUT = 0.5  # seconds after the line of a step, while responses to the next one's prompts are generated
 _BETWEEN = 2.5  # seconds from one signal to the next; what comes within two seconds is one signal
 
@@ -76,8 +76,10 @@ FAULTS = [
     # a training of their own, since steps take seconds
     *_of_both("grpo", "signals"),
     RunFault("two SIGTERMs, 2.5 s apart", "grpo", _in_training(_sigterm_twice), chain="signals"),
+    RunFault("SIGTERM in mid-rollout, 1 s of notice", "grpo", _sigterm_in_mid_rollout, (_NOTICE,), "signals"),
     RunFault(
-        "SIGTERM in mid-rollout, 1 s before the machine's end", "grpo", _sigterm_in_mid_rollout, (_NOTICE,), "signals"
+        "SIGTERM in mid-rollout, 1 s of notice, the step before not saved either",
+        *("grpo", _sigterm_in_mid_rollout, (_NOTICE, "trainer.save_freq=100"), "signals"),
     ),
     RunFault(f"{_LIMIT} is over", "grpo", _out_of_time, (_LIMIT,), "signals"),
 ]
