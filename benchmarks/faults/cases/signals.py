@@ -9,7 +9,7 @@ from benchmarks.faults.cases import wait_for_a_saved_step
 from benchmarks.faults.fault import RunFault
 from benchmarks.faults.run import Run
 
-_LIMIT = "avar.guard.total_minutes=2"
+_LIMIT = "avar.guard.total_minutes=3"  # more than a start, less than a start and all steps
 _NOTICE = "avar.guard.notice_seconds=1"  # less than the rest of a step takes
 _INTO_THE_ROLLOUT = 0.5  # seconds after the line of a step, while responses to the next one's prompts are generated
 _BETWEEN = 2.5  # seconds from one signal to the next; what comes within two seconds is one signal
@@ -56,7 +56,7 @@ def _sigterm_in_mid_rollout(run: Run) -> None:
 
 
 def _out_of_time(run: Run) -> None:
-    run.wait_for_line("total_minutes")
+    run.wait_for_line(f"{_LIMIT} is over")
     run.harm(lambda: None)
 
 
