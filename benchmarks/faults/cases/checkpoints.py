@@ -24,7 +24,7 @@ def _filler(run: Run) -> Path:
 
 
 def _halve_the_newest(run: Run) -> None:
-    wait_for_a_saved_step(run)
+    wait_for_a_saved_step(run, 2)  # so that there is one before
 
     def harm() -> None:
         kill(run.family())
