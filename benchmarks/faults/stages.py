@@ -24,6 +24,7 @@ _SMALL = {
         "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=8",
         "actor_rollout_ref.rollout.n=2",
         "trainer.logger=[file]",
+        "avar.guard.step_minutes=30",  # a start takes over the miniature's 5 where the machine has other work
         "ray_kwargs.ray_init.include_dashboard=false",  # whose start takes seconds
         "avar.rewards.visual.gate=null",  # so that rewards have a spread, whatever the answers, and weights change
     ],
