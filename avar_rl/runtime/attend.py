@@ -21,10 +21,9 @@ from pathlib import Path
 import psutil
 
 from avar_rl.runtime.console import Console
-from avar_rl.runtime.stopping import INTERRUPTED, OUT_OF_TIME, StopSignals, adopt_orphans, die_with_parent, say
+from avar_rl.runtime.stopping import INTERRUPTED, LINGER, OUT_OF_TIME, StopSignals, adopt_orphans, die_with_parent, say
 
 KILL_AFTER = 60.0  # seconds that a command has for its end when its limit is over
-LINGER = 3.0  # seconds that what a command left behind has for its own end
 _SIGN_OF_LIFE = 20.0  # seconds from one to the next; recipes/stages.sh waits for some of them
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 

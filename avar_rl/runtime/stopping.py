@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 # One Ctrl-C or one `scancel` may reach a process several times: directly, and from each of those that pass it on.
 SECOND_AFTER = 2.0  # seconds
+LINGER = 3.0  # seconds that what a command left behind has for its own end
 INTERRUPTED = 130  # exit status of what a signal ended
 OUT_OF_TIME = 124  # and of what a limit in time ended, as timeout(1) has it
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36

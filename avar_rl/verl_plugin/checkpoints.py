@@ -14,6 +14,7 @@ from avar_rl.runtime.files import write_whole
 
 TRACKER = "latest_checkpointed_iteration.txt"  # verl's name
 _PREFIX = "global_step_"
+_FULL = 2**26  # bytes that a disk has less of where it is full
 # What verl is told to load -> the kind of file that has it, one for each rank.
 _KINDS = {"model": "model", "optimizer": "optim", "extra": "extra_state"}
 
@@ -142,6 +143,19 @@ def check_room(folder: Path, weights: Path | None, kept: int | None) -> None:
             f"a checkpoint takes {need / 1e9:.3g} GB, and trainer.default_local_dir={folder} has room for "
             f"{free / 1e9:.3g} GB: free some space, or choose a larger disk"
         )
+
+
+def full_disk(folder: Path, error: BaseException) -> str:
+    """A sentence about an error that came of a full disk; "" where it did not, as far as one can tell.
+
+    torch and verl raise various errors there, so the room that is left is asked, too.
+    """
+    if "No space left" in str(error) or (folder.is_dir() and shutil.disk_usage(folder).free < _FULL):
+        return (
+            f"No space left on device for {folder}: the checkpoint being saved is incomplete, the one before it is "
+            "intact. Free some space first."
+        )
+    return ""
 
 
 def _bytes(folder: Path, suffix: str = "") -> int:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from avar_rl.runtime import reaper
 from avar_rl.verl_plugin import checkpoints
 
 # What ray.init takes only where it starts a Ray of its own; a cluster's nodes got theirs from `ray start`.
@@ -81,7 +82,9 @@ def init_arguments(wanted: Mapping[str, Any], runtime_env: Mapping[str, Any]) ->
 
 
 def start(wanted: Mapping[str, Any], runtime_env: Mapping[str, Any]) -> Any:
-    """Starts or joins Ray, see `init_arguments`. Returns the context of `ray.init`.
+    """Starts or joins Ray, see `init_arguments`; nothing of a Ray that it starts outlives this process by far.
+
+    Returns: the context of `ray.init`.
 
     Raises:
         CannotJoinError: the cluster cannot be joined; one sentence with what RAY_ADDRESS says and what to do.
@@ -92,6 +95,8 @@ def start(wanted: Mapping[str, Any], runtime_env: Mapping[str, Any]) -> Any:
     named = address()
     if named is not None and not _answers(named):  # Ray itself would try for minutes
         raise _nobody(named)
+    if named is None:
+        reaper.start()
     try:
         return ray.init(**init_arguments(wanted, runtime_env))
     except (AuthenticationError, ConnectionError) as error:  # of a refused token Ray says either

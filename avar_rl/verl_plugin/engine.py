@@ -29,6 +29,7 @@ from avar_rl.verl_plugin.forward.losses import LossWithTerms
 from avar_rl.verl_plugin.forward.outputs import guidance_outputs, mass_outputs
 from avar_rl.verl_plugin.forward.regions import mark_regions
 from avar_rl.verl_plugin.forward.request import REQUEST, ForwardRequest, requested
+from avar_rl.verl_plugin.forward.support import leave_out_the_unsampled
 from avar_rl.verl_plugin.verl_engine import LanguageModelEngine
 from rewards.losses import ActorLossSet, LossTerm
 
@@ -84,7 +85,7 @@ class SpanMassEngine(LanguageModelEngine):
         tu.assign_non_tensor(blind_batch, **{REQUEST: ForwardRequest(blind=settings)})
         model_inputs, output_args = self.prepare_model_inputs(blind_batch)
         output = self.module(**model_inputs, use_cache=False)
-        return super().prepare_model_outputs(output, output_args, blind_batch, None)
+        return self._stock_outputs(output, output_args, blind_batch, None)
 
     def prepare_model_inputs(self, micro_batch: TensorDict):
         model_inputs, output_args = super().prepare_model_inputs(micro_batch)
@@ -102,7 +103,7 @@ class SpanMassEngine(LanguageModelEngine):
         return model_inputs, output_args
 
     def prepare_model_outputs(self, output, output_args, micro_batch: TensorDict, logits_processor_func):
-        model_output = super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func)
+        model_output = self._stock_outputs(output, output_args, micro_batch, logits_processor_func)
         if self._layout is not None and self._recorder is not None:
             masses_LBSHQ = self._recorder.finish().stack()
             if self.use_ulysses_sp:  # each rank recorded its heads; the gradients of all ranks are averaged by FSDP
@@ -114,6 +115,13 @@ class SpanMassEngine(LanguageModelEngine):
         if requested(micro_batch).blind is not None:
             model_output = blind_outputs(model_output, micro_batch)
         return model_output
+
+    def _stock_outputs(self, output, output_args, micro_batch: TensorDict, logits_processor_func) -> dict[str, Tensor]:
+        """verl's log-probabilities and entropies, over what the rollout may sample where there was one (in GRPO, not in
+        SFT; fused kernels keep no logits)."""
+        if "response_mask" in micro_batch.keys() and getattr(output, "logits", None) is not None:
+            leave_out_the_unsampled(output.logits, self.model_config)
+        return super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func)
 
     def _blind(self, micro_batch: TensorDict, model_inputs: dict[str, Any], settings: BlindSettings) -> dict[str, Any]:
         """`model_inputs` with masked images, for a forward pass with or without gradients; see `forward.blind`."""

@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = world.command(stage, folder / "checkpoints")
         outcomes, status = train(wanted, command, folder, lambda outcome: print(row(outcome, work), flush=True))
         quiet = [undisturbed(stage, world, work / f"undisturbed_{stage}_{n}") for n in range(args.undisturbed)]
-        end = ending(stage, status, folder, world, quiet[0])
+        end = ending(stage, status, folder, world, quiet[0] if quiet else None)
         print(f"\n{stage}, {chain}: {said_of(stage, end)}", flush=True)
         for other in quiet[1:]:
             noise = apart(other, quiet[0], world.start_weights(stage))
@@ -68,7 +68,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--work", type=Path, default=Path("outputs/faults"), help="a folder for the runs")
     parser.add_argument("--only", action="append", metavar="WORD", help="faults whose name, stage or chain has it")
-    parser.add_argument("--undisturbed", type=int, default=1, metavar="N", help="undisturbed runs, for comparison")
+    parser.add_argument(
+        "--undisturbed", type=int, default=1, metavar="N", help="undisturbed runs, for comparison; 0: none"
+    )
     parser.add_argument("--list", action="store_true", help="name the faults, and run none")
     return parser.parse_args(argv)
 
@@ -101,7 +103,8 @@ def row(outcome: Outcome, work: Path) -> str:
 def said_of(stage: str, end: Ending) -> str:
     """How a training ended: its status, its steps, and its weights."""
     steps = f"steps 1 to {STEPS[stage]}, each once" if every_step_once(stage, end) else f"WRONG steps {end.steps}"
-    return f"exit {end.status}; {steps}; {said_of_weights(end.apart)}"
+    weights = f"; {said_of_weights(end.apart)}" if end.apart else ""
+    return f"exit {end.status}; {steps}{weights}"
 
 
 def said_of_weights(apart: tuple[float, float]) -> str:

@@ -24,12 +24,12 @@ class Ending:
     status: the exit status of that start.
     steps: those in the metrics file, in its order.
     apart: the largest difference of a weight from an undisturbed run's, and the difference as a share of the way that
-        training went.
+        training went; None where there is no such run.
     """
 
     status: int | None
     steps: list[int]
-    apart: tuple[float, float]
+    apart: tuple[float, float] | None
 
 
 def train(
@@ -81,11 +81,11 @@ def _resolve(outcomes: Sequence[Outcome], run: Run, told: Callable[[Outcome], No
             told(outcome)
 
 
-def ending(stage: str, status: int | None, work: Path, world: World, undisturbed: Path) -> Ending:
-    """Reads what a training has left, and compares its weights with those of an undisturbed one."""
+def ending(stage: str, status: int | None, work: Path, world: World, undisturbed: Path | None) -> Ending:
+    """Reads what a training has left, and compares its weights with those of an undisturbed one, if there is one."""
     lines = (work / "logs" / f"{stage}.metrics.jsonl").read_text().splitlines()
     steps = [json.loads(line)["step"] for line in lines]
-    return Ending(status, steps, apart(work, undisturbed, world.start_weights(stage)))
+    return Ending(status, steps, apart(work, undisturbed, world.start_weights(stage)) if undisturbed else None)
 
 
 def undisturbed(stage: str, world: World, work: Path) -> Path:

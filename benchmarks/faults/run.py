@@ -79,7 +79,7 @@ class Run:
         while not happened():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{what} did not come: {self.folder / 'output.log'}")
-            time.sleep(0.02)
+            time.sleep(0.1)
 
     def wait_for_steps(self, count: int = 1) -> None:
         """Waits until this start has finished so many steps."""
@@ -121,7 +121,7 @@ class Run:
         assert self.struck is not None
         since, deadline = self.struck.at + _TRAINS_ON, time.monotonic() + seconds
         while (status := self.process.poll()) is None and time.monotonic() < deadline and len(self.steps(since)) < 2:
-            time.sleep(0.02)
+            time.sleep(0.1)
         if status is None:
             kill(self.family())
             self.process.wait()

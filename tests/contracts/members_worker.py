@@ -1,6 +1,7 @@
 """A run on a real Ray whose members are plain actors of verl's names: kills one, and prints what `watched` raises.
 
-`python members_worker.py worker|words|raylet|node|peer|silence`; the last line is JSON.
+`python members_worker.py worker|words|raylet|node|peer|silence`; the last line is JSON. With `command` it waits to be
+killed itself.
 """
 
 import json
@@ -21,9 +22,11 @@ import ray  # noqa: E402
 import ray._private.worker  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
 
+from avar_rl.verl_plugin import cluster  # noqa: E402
 from avar_rl.verl_plugin.health import last_words  # noqa: E402
 from avar_rl.verl_plugin.health.watcher import MemberLostError, RunMembers, watched  # noqa: E402
 
+SETTINGS = {"include_dashboard": False, "object_store_memory": 10**8}
 remote: Any = ray.remote(num_cpus=0)  # whose results no type checker sees
 
 
@@ -59,13 +62,12 @@ class TaskRunnerV1:
 
 def start_ray(two_nodes: bool) -> Any:
     """Starts Ray on this machine. Returns the second of two nodes; None where there is one."""
-    settings = {"include_dashboard": False, "object_store_memory": 10**8}
     if not two_nodes:
-        ray.init(address="local", num_cpus=4, log_to_driver=False, **settings)
+        ray.init(address="local", num_cpus=4, log_to_driver=False, **SETTINGS)
         return None
     # Ray itself does not call a node dead here, whose connections may hang for longer than a run should.
     patient = {"_system_config": {"health_check_failure_threshold": 1000}}
-    head = {"num_cpus": 4, "resources": {"first": 1}, **settings, **patient}
+    head = {"num_cpus": 4, "resources": {"first": 1}, **SETTINGS, **patient}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     second = cluster.add_node(num_cpus=2, resources={"second": 1}, object_store_memory=10**8)
     ray.init(address=cluster.address, log_to_driver=False)
@@ -97,11 +99,23 @@ def other_ends() -> list[str]:
     return [*ends, f"asked: {asked.is_set()}"]
 
 
+def wait_to_be_killed() -> None:
+    """As a stage starts Ray and its actors."""
+    cluster.start(SETTINGS | {"num_cpus": 4, "log_to_driver": False}, {"env_vars": {}})
+    runner: Any = TaskRunnerV1
+    runner = runner.remote()
+    ray.get(runner.start.remote({}))
+    print("ready", flush=True)
+    threading.Event().wait()
+
+
 def main(fault: str) -> None:
+    if fault == "command":
+        wait_to_be_killed()
     second = start_ray(two_nodes=fault in ("node", "peer", "silence"))
     runner: Any = TaskRunnerV1
     runner = runner.options(resources={"first": 0.1} if second else {}).remote()  # where the driver is
-    pid = ray.get(runner.start.remote({"second": 0.1} if second else {}))
+    pid: Any = ray.get(runner.start.remote({"second": 0.1} if second else {}))
     ends = other_ends() if fault == "words" else []
     before, struck = str(RunMembers().first_loss()), [time.monotonic()]
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from avar_rl.runtime.stopping import OUT_OF_TIME
@@ -69,6 +70,24 @@ def test_the_loss_of_a_node_is_told_from_that_of_its_actors(fault, members):
     assert found["member"].startswith("node 127.0.0.1 (host ") and found["status"] == LOST
     assert found["member"].endswith(f" with {members} members of the run")
     assert found["cause"].endswith("its raylet was killed, or the machine is gone")
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(300)
+def test_nothing_of_ray_outlives_a_command_that_was_killed():
+    """Ray's agents would, by a minute: they try to report the death of their node."""
+    command = subprocess.Popen(
+        [sys.executable, str(HERE / "members_worker.py"), "command"],
+        cwd=HERE.parents[1], stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert command.stdout is not None
+    assert any(line == "ready\n" for line in command.stdout)
+    family = psutil.Process(command.pid).children(recursive=True)
+    assert {"ray::DashboardAgent", "ray::RuntimeEnvAgent"} <= {it.cmdline()[0].strip() for it in family}
+    command.kill()
+    command.wait()
+    _, alive = psutil.wait_procs(family, timeout=40)
+    assert alive == []
 
 
 def test_an_exit_status_becomes_words():

@@ -3,6 +3,7 @@
 The whole, with Ray, FSDP and vLLM, is in tests/e2e/test_recipes.py.
 """
 
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,8 +18,10 @@ import torch  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
 from verl.trainer.ppo import v1  # noqa: E402, F401 (verl's trainers, beside which ours are imported)
 from verl.trainer.ppo.checkpoint_callback import CheckpointCallback  # noqa: E402
+from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer  # noqa: E402
+from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync  # noqa: E402
 
-from avar_rl.runtime.stopping import BY_SIGNAL, OUT_OF_TIME, Stopped  # noqa: E402
+from avar_rl.runtime.stopping import BY_SIGNAL, INTERRUPTED, OUT_OF_TIME, Stopped  # noqa: E402
 from avar_rl.verl_plugin import checkpoints, stop_request  # noqa: E402
 from avar_rl.verl_plugin.grpo.stoppable import StoppableTrainer  # noqa: E402
 
@@ -93,6 +96,29 @@ def test_a_step_that_is_given_up_leaves_its_place_in_the_data(trainer, tmp_path)
     with pytest.raises(Stopped, match="after step 7"):
         trainer._stop({"batches": 6})
     assert torch.load(tmp_path / "global_step_7" / "data.pt") == {"batches": 6} and trainer.slept == []
+
+
+def test_a_notice_that_is_shorter_than_the_rest_of_the_step_ends_it_in_mid_rollout(trainer, monkeypatch, tmp_path):
+    """Steps take 40 s, savings 5; step 8 began 10 s ago, and the machine goes away 60 s, or 20 s, after SIGTERM."""
+    buffer: Any = ReplayBuffer.__new__(ReplayBuffer)  # whose `sample` waits in this method for responses
+    buffer.poll_interval = 0.0
+    monkeypatch.setattr(PPOTrainerSync, "_build_replay_buffer", lambda it: buffer)
+    asked: list[str] = []
+    monkeypatch.setattr(stop_request, "asked_by", lambda: asked[-1] if asked else None)
+    trainer.global_steps, trainer._asked_at, trainer._place_in_data = 8, None, {"batches": 6}
+    trainer._step_seconds, trainer._save_seconds, trainer._began_at = 40.0, 5.0, time.monotonic() - 10
+    waiting = trainer._build_replay_buffer()
+    trainer._notice = 60.0
+    waiting._wait_for_next_poll("train", time.time())  # nobody has asked
+    asked.append(BY_SIGNAL)
+    waiting._wait_for_next_poll("train", time.time())  # 30 s of the step and 5 of the saving are left
+    assert checkpoints.tracked_step(tmp_path) is None and trainer.slept == []
+    trainer._notice = 20.0
+    with pytest.raises(Stopped, match="after step 7") as stopped:
+        waiting._wait_for_next_poll("train", time.time())
+    assert stopped.value.status == INTERRUPTED and checkpoints.tracked_step(tmp_path) == 7
+    assert trainer.slept == ["aborted", "asleep"]  # what vLLM was generating is given up, and its memory free
+    assert torch.load(tmp_path / "global_step_7" / "data.pt") == {"batches": 6}  # step 8's prompts come again
 
 
 def test_what_is_saved_is_not_saved_again(trainer, tmp_path):

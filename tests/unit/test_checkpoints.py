@@ -124,6 +124,20 @@ def test_a_disk_without_room_for_a_checkpoint_is_found_before_it_is_needed(tmp_p
         checkpoints.check_room(tmp_path / "new", tmp_path / "base", kept=2)
 
 
+def test_a_full_disk_is_told_from_other_errors_whatever_the_error_says(tmp_path, monkeypatch):
+    torchs = RuntimeError("PytorchStreamWriter failed writing file data/3: file write failed")
+    disk = checkpoints.shutil.disk_usage(tmp_path)
+    for free, error, full in [
+        (10**9, torchs, False),
+        (10**6, torchs, True),
+        (10**9, OSError(28, "No space left on device"), True),
+    ]:
+        monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda folder, free=free: disk._replace(free=free))
+        said = checkpoints.full_disk(tmp_path, error)
+        assert said.startswith(f"No space left on device for {tmp_path}: ") if full else said == ""
+    assert checkpoints.full_disk(tmp_path / "nowhere", torchs) == ""
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=f"nothing can be written to trainer.default_local_dir={tmp_path}/file/sft "):

@@ -70,6 +70,7 @@ def test_a_row_has_no_paths_and_no_time_of_a_sentence_that_nobody_said():
 def test_a_step_that_is_missing_or_there_twice_is_seen():
     steps = list(range(1, 81))
     assert said_of("sft", Ending(0, steps, (0.0, 0.0))) == "exit 0; steps 1 to 80, each once; weights equal bit by bit"
+    assert said_of("sft", Ending(0, steps, None)) == "exit 0; steps 1 to 80, each once"
     assert "WRONG" in said_of("sft", Ending(0, steps[:-1], (0.0, 0.0)))
     assert "WRONG" in said_of("sft", Ending(0, [1, *steps], (0.0, 0.0)))
 

@@ -21,6 +21,7 @@ from avar_rl.evaluation.answering.generate import (
     check_context,
 )
 from avar_rl.evaluation.answering.questions import PromptLimits, load_processor
+from avar_rl.runtime import reaper
 from avar_rl.runtime.environment import (
     LOOPBACK,
     RAY_VARIABLES,
@@ -149,6 +150,8 @@ def _join_ray() -> bool:
         return False
     environment = {"env_vars": ray_workers_environment()}
     dashboard = None if named else False
+    if not named:
+        reaper.start()
     try:
         ray.init(named or "local", runtime_env=environment, log_to_driver=False, include_dashboard=dashboard)
     except ConnectionError as error:

@@ -86,7 +86,7 @@ def _train(config: DictConfig, ours: GRPOSettings, variables: dict[str, str]) ->
     from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
 
     from avar_rl.verl_plugin import stop_request
-    from avar_rl.verl_plugin.checkpoints import where_it_resumes
+    from avar_rl.verl_plugin.checkpoints import full_disk, where_it_resumes
     from avar_rl.verl_plugin.health.watcher import MemberLostError, watched
 
     limit = f"avar.guard.total_minutes={ours.guard.total_minutes:g}"
@@ -118,7 +118,8 @@ def _train(config: DictConfig, ours: GRPOSettings, variables: dict[str, str]) ->
             print(cause, file=sys.stderr)
             return cause.status
         print(error, file=sys.stderr)
-        status, sentence = 1, f"The cause, last line of the above: {_root_cause(error)}"
+        full = full_disk(Path(config.trainer.default_local_dir), error)
+        status, sentence = 1, full or f"The cause, last line of the above: {_root_cause(error)}"
     finally:
         ray.shutdown()
     print(f"{sentence} {where_it_resumes(Path(config.trainer.default_local_dir))}", file=sys.stderr)

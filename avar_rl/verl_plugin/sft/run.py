@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from avar_rl.runtime.stopping import INTERRUPTED, Stopped, StopSignals, die_with_parent, leave, say
 from avar_rl.verl_plugin import cluster
-from avar_rl.verl_plugin.checkpoints import tracked_step, where_it_resumes
+from avar_rl.verl_plugin.checkpoints import full_disk, tracked_step, where_it_resumes
 from avar_rl.verl_plugin.config.command_line import parse_arguments
 from avar_rl.verl_plugin.health.loss import Loss, cause_of_exit
 
@@ -189,13 +188,11 @@ def _train(config: DictConfig, ours: SFTSettings) -> int:
     except Stopped as stopped:
         status, sentence = INTERRUPTED, str(stopped) if speaks else ""
     except (OSError, RuntimeError) as error:  # torch.save gives either where the disk is full
-        if not _disk_is_full(Path(config.trainer.default_local_dir), error):
+        folder = Path(config.trainer.default_local_dir)
+        full = full_disk(folder, error)
+        if not full:
             raise
-        print(
-            f"No space left on device for {config.trainer.default_local_dir}: the checkpoint being saved is "
-            "incomplete, the one before it is intact. Free some space and run the same command again to resume.",
-            file=sys.stderr,
-        )
+        print(f"{full} {where_it_resumes(folder)}", file=sys.stderr)
         status = 1
     finally:
         destroy_global_process_group()
@@ -207,7 +204,3 @@ def _train(config: DictConfig, ours: SFTSettings) -> int:
 def _stopped(config: DictConfig) -> str:
     """What is said of ranks that a signal has ended."""
     return str(Stopped(tracked_step(Path(config.trainer.default_local_dir)) or 0))
-
-
-def _disk_is_full(folder: Path, error: Exception) -> bool:
-    return "No space left" in str(error) or (folder.is_dir() and shutil.disk_usage(folder).free < 2**26)

@@ -24,7 +24,7 @@ def _filler(run: Run) -> Path:
 
 
 def _halve_the_newest(run: Run) -> None:
-    wait_for_a_saved_step(run)
+    wait_for_a_saved_step(run, 2)  # so that there is one before
 
     def harm() -> None:
         kill(run.family())
@@ -64,9 +64,16 @@ def _start_and_see(run: Run) -> None:
     run.harm(lambda: None)
 
 
-FAULTS = [
-    RunFault("kill -9 all, and the newest checkpoint's model file is cut in half", "sft", _halve_the_newest),
-    RunFault("the disk fills up", "sft", _fill_the_disk),
-    RunFault("a start while the disk is full", "sft", _start_on_a_full_disk),
-    RunFault("a start where nothing can be written", "sft", _start_and_see, ("trainer.default_local_dir=/sys/avar",)),
-]
+def _of(stage: str, chain: str) -> list[RunFault]:
+    nowhere = ("trainer.default_local_dir=/sys/avar",)
+    return [
+        RunFault(
+            "kill -9 all, and the newest checkpoint's model file is cut in half", stage, _halve_the_newest, chain=chain
+        ),
+        RunFault("the disk fills up", stage, _fill_the_disk, chain=chain),
+        RunFault("a start while the disk is full", stage, _start_on_a_full_disk, chain=chain),
+        RunFault("a start where nothing can be written", stage, _start_and_see, nowhere, chain),
+    ]
+
+
+FAULTS = [*_of("sft", "named faults"), *_of("grpo", "checkpoints")]

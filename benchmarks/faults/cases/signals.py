@@ -9,7 +9,9 @@ from benchmarks.faults.cases import wait_for_a_saved_step
 from benchmarks.faults.fault import RunFault
 from benchmarks.faults.run import Run
 
-_LIMIT = "avar.guard.total_minutes=1.5"
+_LIMIT = "avar.guard.total_minutes=3"  # more than a start, less than a start and all steps
+_NOTICE = "avar.guard.notice_seconds=1"  # less than the rest of a step takes
+_INTO_THE_ROLLOUT = 0.5  # seconds after the line of a step, while responses to the next one's prompts are generated
 _BETWEEN = 2.5  # seconds from one signal to the next; what comes within two seconds is one signal
 
 
@@ -47,8 +49,14 @@ def _kill_the_attendant(run: Run) -> None:
     run.member("avar_rl.runtime.attend", 1).kill()  # after the shell, which has the name in its command line
 
 
+def _sigterm_in_mid_rollout(run: Run) -> None:
+    run.wait_for_steps(2)  # the first one shows what a step takes
+    time.sleep(_INTO_THE_ROLLOUT)
+    run.harm(lambda: _sigterm(run))
+
+
 def _out_of_time(run: Run) -> None:
-    run.wait_for_line("total_minutes")
+    run.wait_for_line(f"{_LIMIT} is over")
     run.harm(lambda: None)
 
 
@@ -68,5 +76,10 @@ FAULTS = [
     # a training of their own, since steps take seconds
     *_of_both("grpo", "signals"),
     RunFault("two SIGTERMs, 2.5 s apart", "grpo", _in_training(_sigterm_twice), chain="signals"),
+    RunFault("SIGTERM in mid-rollout, 1 s of notice", "grpo", _sigterm_in_mid_rollout, (_NOTICE,), "signals"),
+    RunFault(
+        "SIGTERM in mid-rollout, 1 s of notice, the step before not saved either",
+        *("grpo", _sigterm_in_mid_rollout, (_NOTICE, "trainer.save_freq=100"), "signals"),
+    ),
     RunFault(f"{_LIMIT} is over", "grpo", _out_of_time, (_LIMIT,), "signals"),
 ]

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from avar_rl.runtime import reaper
 from avar_rl.runtime.environment import ray_workers_environment
 from data_tools.synthesis.calls.journal import Completion, Failure, Journal
 from data_tools.synthesis.calls.keeper import Keeper, Known
@@ -89,6 +90,8 @@ def run_on_ray(recipe: Recipe, rows: SelectedRows, journal: Path, address: str) 
     import ray
 
     Journal(journal).close()  # says here, not in an actor, what is wrong with it
+    if address == "local":
+        reaper.start()
     ray.init(address, runtime_env={"env_vars": ray_workers_environment()}, log_to_driver=False)
     try:
         keeper = _keeper(journal.resolve(), recipe)
