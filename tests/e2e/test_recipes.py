@@ -19,15 +19,16 @@ from tests.e2e.scraper import Scraper
 
 ROOT = Path(__file__).parents[2]
 STAGE_KEYS = {"name", "accuracy", "accuracy_sampled", "format", "vas", "image_mass", "system_mass", "n"}
-PARTS = ["accuracy", "visual", "format", "brief", "image_share", "dependence"]
+PARTS = ["accuracy", "visual", "format", "brief", "image_share", "dependence", "evidence", "late_attention"]
 LOGGED = [f"reward/{name}" for name in (*PARTS, "total", "groups_without_accuracy_spread")]
 LOGGED += [f"reward_{kind}/{name}/{stat}" for kind in ("raw", "weighted") for name in PARTS for stat in ("mean", "max")]
 LOGGED += [f"reward_rate/{name}" for name in ("visual/gated", "brief/not_applicable", "undecided", "failed")]
 LOGGED += ["attention/image_mass", "attention/system_mass", "training/rollout_actor_probs_pearson_corr"]
 LOGGED += [f"attention/{name}_mass_{third}" for name in ("image", "system") for third in ("early", "middle", "late")]
 LOGGED += ["blind/dependence", "blind/dependence_late", "blind/dependence_vs_attention", "blind/not_applicable"]
-LOSSES = ["papo", "double_entropy", "glance"]
-LOGGED += [f"actor/loss_{name}" for name in LOSSES]
+WEIGHTS = ["attention_top", "entropy_top", "vppo"]
+LOGGED += [f"token_weight/{name}/share" for name in WEIGHTS] + ["token_weight/share", "token_weight/failed"]
+LOGGED += [f"actor/loss_{name}" for name in ("papo", "double_entropy", "evidence", "glance")]
 PLUG_IN = """
 import itertools
 import torch
@@ -91,13 +92,17 @@ def tiny(scraper):
 
 
 def tiny_overrides(out: Path) -> list[str]:
-    """Small batches, a blind pass, losses, a dropped-in file with plug-ins; one response fails and is masked."""
+    """Small batches, every shipped method at once, a dropped-in file with plug-ins; one response fails and is masked."""
     file = out.parent / "plug_in.py"
     file.write_text(PLUG_IN)
     own = [f"+avar.rewards.brief={{weight: 0.2, path: {file}, words: 30}}"]
     own += [f"+avar.rewards.image_share={{weight: 0.5, path: {file}}}", "avar.on_reward_error=mask"]
-    own += ["avar.blind={}", "+avar.rewards.dependence={weight: 0.2, gate: null}"]
-    own += ["+avar.losses.papo=0.01", "+avar.losses.double_entropy=0.001"]
+    own += ["avar.blind={}"]
+    own += [
+        f"+avar.rewards.{name}={{weight: 0.2, gate: null}}" for name in ("dependence", "evidence", "late_attention")
+    ]
+    own += [f"+avar.token_weights.{name}={{share: 0.7}}" for name in WEIGHTS]
+    own += ["+avar.losses.papo=0.01", "+avar.losses.double_entropy=0.001", "+avar.losses.evidence=0.01"]
     own += [f"+avar.losses.glance={{weight: 0.01, path: {file}}}"]
     return [*SMALL_GRPO, *SMALL_MICRO, *own]
 
@@ -150,6 +155,20 @@ def test_rewards_of_a_dropped_in_file_are_scored_weighted_and_masked_where_they_
     # every response of the second step counts: its mean over tokens and layers is the curve of the masses
     assert second["reward/image_share"] == pytest.approx(second["attention/image_mass"], rel=1e-5)
     assert "  image_share: " in done.stdout and "| x 0.5 -> " in done.stdout
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_token_weights_and_evidence_take_part_in_every_step(tiny):
+    out, _, _ = tiny
+    for step in metrics(out / "logs" / "grpo.metrics.jsonl"):
+        chosen = [step[f"token_weight/{name}/share"] for name in WEIGHTS]
+        assert 0 < step["token_weight/share"] <= min(chosen) < 1 and step["token_weight/failed"] == 0.0
+        assert step["actor/loss_evidence"] >= 0  # 0 where no answer is right
+        assert 0 < step["reward_raw/evidence/mean"] < 1 and 0 < step["reward_raw/late_attention/mean"] <= 1
+    weighted = [rollout for file in step_files(out).values() for rollout in read_step(file) if rollout.weight]
+    assert weighted and all(len(r.weight) == len(r.tokens) for r in weighted)
+    assert any(sum(r.region_mass) > 0 for r in weighted if r.images)
 
 
 @pytest.mark.e2e
