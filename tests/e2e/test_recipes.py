@@ -92,7 +92,7 @@ def tiny(scraper):
 
 
 def tiny_overrides(out: Path) -> list[str]:
-    """Small batches, every shipped method at once, a dropped-in file with plug-ins; one response fails and is masked."""
+    """Small batches, every shipped method at once, a dropped-in file of plug-ins; one response fails and is masked."""
     file = out.parent / "plug_in.py"
     file.write_text(PLUG_IN)
     own = [f"+avar.rewards.brief={{weight: 0.2, path: {file}, words: 30}}"]
