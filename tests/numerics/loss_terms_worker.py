@@ -22,6 +22,7 @@ from verl.workers.config import ActorConfig  # noqa: E402
 from verl.workers.utils.losses import ppo_loss  # noqa: E402
 
 from avar_rl.verl_plugin.config import recipe, settings  # noqa: E402
+from avar_rl.verl_plugin.forward.blind import images_per_row  # noqa: E402
 from avar_rl.verl_plugin.forward.request import REQUEST, update_request  # noqa: E402
 from avar_rl.verl_plugin.sft.trainer import GuidedSFTTrainer  # noqa: E402
 
@@ -29,7 +30,7 @@ from avar_rl.verl_plugin.sft.trainer import GuidedSFTTrainer  # noqa: E402
 def as_rollouts(batch: dict, rows: range) -> dict:
     """Columns of chat data as those of rollouts: the response is what follows the assistant's header."""
     ids, masks = (list(batch[name].unbind()) for name in ("input_ids", "loss_mask"))
-    images = [item.get("pixel_values") is not None for item in batch["multi_modal_inputs"]]
+    images = images_per_row(batch["multi_modal_inputs"])
     starts = [int(mask_T.nonzero()[0]) for mask_T in masks]
     responses = [mask_T[start:] for mask_T, start in zip(masks, starts, strict=True)]
     times = [torch.arange(len(mask_T)) for mask_T in responses]
@@ -41,7 +42,7 @@ def as_rollouts(batch: dict, rows: range) -> dict:
         "old_log_probs": [ROLLOUT["old_log_prob"](i, t) for i, t in zip(rows, times, strict=True)],
         "advantages": [torch.full((len(t),), ROLLOUT["advantage"](i)) for i, t in zip(rows, times, strict=True)],
         "right": [torch.tensor([float(ROLLOUT["right"](i))]) for i in rows],
-        "evidence": [torch.tensor([0.0, *BOX] if inputs else [-1.0] + [0.0] * 4) for inputs in images],
+        "evidence": [torch.tensor([0.0, *BOX] if image else [-1.0] + [0.0] * 4) for image in images],
     }
     nested = {name: torch.nested.as_nested_tensor(column, layout=torch.jagged) for name, column in columns.items()}
     return {**batch, **nested}
