@@ -115,11 +115,8 @@ def test_dry_run_of_a_recipe_prints_configurations_and_estimates_and_writes_noth
         ),
         (
             "grpo",
-            [
-                *("avar.rewards.visual=0", "+avar.token_weights.entropy_top={}"),
-                "algorithm.rollout_correction.bypass_mode=true",
-            ],
-            "skips the forward pass that measures what avar.token_weights (entropy_top) go by",
+            ["avar.rewards.visual=0", "algorithm.rollout_correction.bypass_mode=true"],
+            "algorithm.rollout_correction.bypass_mode=True: it skips the actor's pass over the responses",
         ),
         ("grpo", ["actor_rollout_ref.rollout.n=1"], "rollout.n=1"),
         ("grpo", ["data.train_batch_size=20"], "160 samples a device are not a multiple of actor_rollout_ref.rollout"),

@@ -42,11 +42,6 @@ def _check_token_weights(config: DictConfig, names: str) -> None:
             f"actor.policy_loss.loss_mode=geo_mean gives every token of a response the mean of their advantages, which "
             f"undoes avar.token_weights ({names}); take another policy loss, or no token weights"
         )
-    if config.algorithm.rollout_correction.bypass_mode:
-        raise ValueError(
-            "algorithm.rollout_correction.bypass_mode=True skips the forward pass that measures what "
-            f"avar.token_weights ({names}) go by; set it to False"
-        )
 
 
 def _check_losses(config: DictConfig, ours: GRPOSettings, names: str) -> None:

@@ -6,7 +6,8 @@ _CLIP_RATIO = 0.2  # verl's default of actor.clip_ratio
 
 
 def check_policy_loss(config: DictConfig) -> None:
-    """Checks that verl has the policy loss, and that no setting of it is passed over in silence.
+    """Checks that verl has the policy loss, that it leaves the actor its pass before each step, and that no setting of
+    it is passed over in silence.
 
     Raises:
         ValueError: names the setting at fault.
@@ -17,10 +18,11 @@ def check_policy_loss(config: DictConfig) -> None:
     mode, key = actor.policy_loss.loss_mode, "actor_rollout_ref.actor.policy_loss"
     if mode not in POLICY_LOSS_REGISTRY:
         raise ValueError(f"{key}.loss_mode={mode}: verl has {', '.join(sorted(POLICY_LOSS_REGISTRY))}")
-    if mode == "bypass_mode":
+    if mode == "bypass_mode" or config.algorithm.rollout_correction.bypass_mode:
+        setting = f"{key}.loss_mode" if mode == "bypass_mode" else "algorithm.rollout_correction.bypass_mode"
         raise ValueError(
-            f"{key}.loss_mode=bypass_mode: it skips the actor's pass over the responses, which the start-up guard, "
-            "attention rewards and token weights need; choose another"
+            f"{setting}={mode if mode == 'bypass_mode' else True}: it skips the actor's pass over the responses, which "
+            "the start-up guard, attention rewards and token weights need; choose another"
         )
     if mode == "dro" and not actor.policy_loss.dro_beta:
         raise ValueError(f"{key}.loss_mode=dro needs {key}.dro_beta above 0")
