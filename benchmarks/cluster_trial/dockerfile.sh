@@ -5,7 +5,8 @@
 #
 #   bash benchmarks/cluster_trial/dockerfile.sh recipes/cluster/Dockerfile.cpu FOLDER avar --help
 #
-#   MOUNTS="/opt/wheels …"   folders of this machine that the steps see, where pip is set up to look in them
+#   MOUNTS="/opt/wheels …"   folders of this machine that the steps see, where pip is set up to look in them; with
+#                            /etc/ssl/certs where the network takes certificates of its own
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 FILE=${1:?a Dockerfile} FOLDER=$(realpath -m "${2:?a folder for the image}")
