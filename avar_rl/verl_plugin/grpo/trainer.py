@@ -126,7 +126,8 @@ class AnchoredGRPOTrainer(StoppableTrainer):
 
     def _run_blind_pass(self, batch: KVBatchMeta, request: ForwardRequest) -> None:
         """The old-log-prob pass once more: the actor writes the blind log-probabilities of every row to the queue."""
-        asked = {**_extra_info(batch), "calculate_entropy": False, REQUEST: request}
+        temperature = self.config.actor_rollout_ref.rollout.temperature
+        asked = {"calculate_entropy": False, "compute_loss": False, "temperature": temperature, REQUEST: request}
         fields = batch.fields and [name for name in batch.fields if name not in MASS_COLUMNS]  # they are large
         self.actor_rollout_wg.compute_log_prob(replace(batch, fields=fields, extra_info=asked))
 
