@@ -64,7 +64,7 @@ def test_an_arm_that_ends_where_another_goes_on():
 
 
 def test_the_recipe_itself_plans_the_runs(tmp_path, monkeypatch):
-    """With the real recipes/stages.sh. Folders and interpreter are no part of what is run; {seed} and {out} are filled."""
+    """With the real recipes/stages.sh. Folders and interpreter are no part of a plan; {seed} and {out} are filled."""
     toy = ToyStudy(tmp_path, seeds=[3, 5], knobs={"SFT_ARGS": ["a=1"]}, overrides=["common"], arms={
         "one": {"knobs": {"SFT_ARGS": ["b={seed}"], "LR": 2}},
         "two": {"until": "sft", "seeds": [3]},

@@ -1,4 +1,4 @@
-"""`avar study` on a stand-in recipe of the real recipes/stages.sh: shared stages once, kills at each point, failures."""
+"""`avar study` on a stand-in recipe of the real recipes/stages.sh: shared stages once, kills, failures."""
 
 import json
 import signal
@@ -60,7 +60,7 @@ def test_every_stage_is_run_once_and_every_run_leaves_its_result(toy):
 
 @pytest.mark.slow
 def test_it_goes_on_after_a_kill_at_each_stage(tmp_path):
-    """kill -9 of `avar study` at each stage, shared or not: the same command goes on, and no stage is finished twice."""
+    """kill -9 of `avar study`, at shared stages and others: the same command goes on, no stage is finished twice."""
     toy = ToyStudy(tmp_path, arms={"a": {}, "b": {"overrides": ["one"]}})
     for stage in ("data", "sft", "grpo", "evaluation"):
         hang = toy.mark(f"hang-{stage}")
@@ -98,7 +98,9 @@ def test_a_failure_keeps_only_what_starts_from_it_from_running(tmp_path, own, ex
     fail = toy.mark("fail-sft", own)
     status, _, err = toy.run()
     assert status == expected
-    assert f"up to sft: a, b; seed 0: recipes/toy.sh ended with status {own}: stage sft stopped with status {own}" in err
+    assert (
+        f"up to sft: a, b; seed 0: recipes/toy.sh ended with status {own}: stage sft stopped with status {own}" in err
+    )
     assert err.count("not started, as what it starts from failed") == 2
     assert toy.ledger() == ["data 0", "data 7"] and list(results(toy)) == ["c-7"]
     fail.unlink()
