@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from avar_rl.runtime.bootstrap import correlations, ranks, seeds_and_questions, t_interval
-from avar_rl.study.study_file import Comparison, CorrelationOfMeasures, Study, side_of
+from avar_rl.study.study_file import ArmComparison, CorrelationOfMeasures, Study, side_of
 
 Interval = tuple[float, float] | None
 Results = Mapping[tuple[str, int], Mapping[str, Any]]  # (arm, seed) -> what results.py keeps
@@ -130,7 +130,7 @@ def effect(study: Study, results: Results, name: str) -> Effect | None:
     return Effect(Spread(there), None, None, t_interval(np.array([*there.values()])))
 
 
-def _by_question(name: str, one: Comparison, pairs: Mapping[int, Any], runs: Mapping[int, Any]) -> Effect:
+def _by_question(name: str, one: ArmComparison, pairs: Mapping[int, Any], runs: Mapping[int, Any]) -> Effect:
     values, asked = {}, {}
     for seed, (side, other) in pairs.items():
         questions, others = (run["questions"] for run in runs[seed])

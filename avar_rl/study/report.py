@@ -8,7 +8,7 @@ from typing import Any
 
 from avar_rl.runtime.files import write_whole
 from avar_rl.runtime.plots import described
-from avar_rl.study import analysis, pictures
+from avar_rl.study import analysis, plots
 from avar_rl.study.results import read_result
 from avar_rl.study.study_file import Study
 
@@ -34,25 +34,25 @@ def read_results(study: Study) -> dict[tuple[str, int], dict[str, Any]]:
 
 
 def write_report(study: Study) -> Path:
-    """Writes the page and its pictures; returns the page. ValueError: as of `read_results` and of `analysis.effect`."""
+    """Writes the page and its plots; returns the page. ValueError: as of `read_results` and of `analysis.effect`."""
     results, folder = read_results(study), Path(study.results)
     effects = analysis.effects(study, results)
-    for picture in pictures.pictures(study, results, effects):
-        picture.write(folder)
+    for plot in plots.plots_of(study, results, effects):
+        plot.write(folder)
     write_whole(folder / PAGE, _page(study, results, effects))
     return folder / PAGE
 
 
 def differences(study: Study) -> list[Path]:
-    """Files of the report that are missing, or are not what the results give. Pictures are compared by what they show:
+    """Files of the report that are missing, or are not what the results give. Plots are compared by what they show:
     the same figures may be drawn in other pixels by another version of matplotlib."""
     results, folder = read_results(study), Path(study.results)
     effects, page = analysis.effects(study, results), folder / PAGE
     same = page.is_file() and page.read_text(encoding="utf-8") == _page(study, results, effects)
     return ([] if same else [page]) + [
-        folder / picture.name
-        for picture in pictures.pictures(study, results, effects)
-        if described(folder / picture.name) != picture.digest
+        folder / plot.name
+        for plot in plots.plots_of(study, results, effects)
+        if described(folder / plot.name) != plot.digest
     ]
 
 
@@ -71,7 +71,7 @@ def _page(study: Study, results: analysis.Results, effects: Mapping[str, analysi
     if study.correlations:
         parts += ["## Correlations over checkpoints\n", "95 % intervals: seeds drawn anew."]
         parts += [_table(["x", "y", "over", "n", "Pearson", "Spearman"], _correlation_rows(study, results))]
-        parts += [f"![{p.x} against {p.y}]({pictures.scatter_name(p)})" for p in study.correlations]
+        parts += [f"![{p.x} against {p.y}]({plots.scatter_name(p)})" for p in study.correlations]
     parts += ["## What the arms are\n", _table(["arm", "knobs", "overrides", "about"], _arm_rows(study))]
     parts += ["## What stages took\n", _table(["arm", "stage", "runs", "minutes", "processor minutes"], _cost(results))]
     return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"

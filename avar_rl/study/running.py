@@ -50,7 +50,7 @@ def the_only_one(study: Study):
 
 
 @dataclass
-class Progress:
+class Sitting:
     """waiting, running, failed: what the jobs are at. statuses: of recipes that did not end with 0."""
 
     waiting: list[Job]
@@ -68,7 +68,7 @@ class StudyRun:
 
     def __init__(self, study: Study, jobs: Sequence[Job], launcher: Launcher, telling: Telling):
         self._study, self._launcher, self._telling = study, launcher, telling
-        self._at = Progress(list(jobs))
+        self._at = Sitting(list(jobs))
         self._jobs = {job.out: job for job in jobs}
         self._asked, self._passed_on = 0, 0  # signals
         self._signals = StopSignals(lambda name: self._ask(), self._ask)

@@ -51,7 +51,7 @@ class Measure:
 
 
 @settings
-class Comparison:
+class ArmComparison:
     """`arm` minus `against`, each ARM/MODEL, over the seeds that both have, paired by seed and question.
 
     kinds: only questions of these kinds; []: all.
@@ -111,7 +111,7 @@ class Study:
     results: str = ""
     measures: dict[Name, Measure] = field(default_factory=dict)
     columns: list[str] = field(default_factory=lambda: ["accuracy", "accuracy_sampled", "vas", "image_mass"])
-    comparisons: dict[Name, Comparison] = field(default_factory=dict)
+    comparisons: dict[Name, ArmComparison] = field(default_factory=dict)
     correlations: list[CorrelationOfMeasures] = field(default_factory=list)
     seconds: dict[str, Positive] = field(default_factory=dict)
     resources: Resources = field(default_factory=Resources)

@@ -10,7 +10,7 @@ from avar_rl.runtime.bootstrap import seeds_and_questions, t_interval
 from avar_rl.study import analysis
 from avar_rl.study.__main__ import main
 from avar_rl.study.results import settings_of
-from avar_rl.study.study_file import Arm, Comparison, CorrelationOfMeasures, Study
+from avar_rl.study.study_file import Arm, ArmComparison, CorrelationOfMeasures, Study
 
 RIGHT = {"plain": {0: [0, 0, 1, 0], 1: [0, 1, 1, 0]}, "guided": {0: [1, 0, 1, 1], 1: [0, 1, 1, 1]}}
 
@@ -49,7 +49,7 @@ def results() -> dict:
 
 
 def compared(**settings) -> Study:
-    return study(comparisons={"c": Comparison(**{"arm": "guided/sft", "against": "plain/sft", **settings})})
+    return study(comparisons={"c": ArmComparison(**{"arm": "guided/sft", "against": "plain/sft", **settings})})
 
 
 def test_an_effect_by_hand():

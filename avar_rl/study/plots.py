@@ -17,7 +17,7 @@ _LOGARITHMIC_FROM = 20.0  # largest by smallest value, all above 0
 
 
 @dataclass(frozen=True)
-class Picture:
+class StudyPlot:
     """A PNG. shows: all figures in it, ready for JSON; draw: figures -> a figure of matplotlib."""
 
     name: str
@@ -45,13 +45,13 @@ def scatter_name(pair: CorrelationOfMeasures) -> str:
     return f"{pair.x}_{pair.y}{''.join('_' + model for model in pair.models)}.png"
 
 
-def pictures(study: Study, results: analysis.Results, effects: Mapping[str, analysis.Effect | None]) -> list[Picture]:
+def plots_of(study: Study, results: analysis.Results, effects: Mapping[str, analysis.Effect | None]) -> list[StudyPlot]:
     """All that the page shows."""
-    found = [Picture("arms.png", _arms(study, results), _draw_arms)]
+    found = [StudyPlot("arms.png", _arms(study, results), _draw_arms)]
     if study.comparisons:
-        found.append(Picture("effects.png", _effects(study, effects), _draw_effects))
+        found.append(StudyPlot("effects.png", _effects(study, effects), _draw_effects))
     every = analysis.checkpoints(results)
-    return found + [Picture(scatter_name(pair), _points(every, pair), _draw_scatter) for pair in study.correlations]
+    return found + [StudyPlot(scatter_name(pair), _points(every, pair), _draw_scatter) for pair in study.correlations]
 
 
 def _arms(study: Study, results: analysis.Results) -> Any:
