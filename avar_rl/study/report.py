@@ -15,8 +15,9 @@ from avar_rl.study.study_file import Study
 PAGE = "report.md"
 _SHARES = ("accuracy", "accuracy_sampled", "format", "truncated")  # shown in %
 _LEGEND = (
-    "Differences are paired by seed and question. Two 95 % intervals: seeds and questions drawn anew (bootstrap), and "
-    "Student's over the seeds' differences. Above or below 0: both are. Not corrected for the number of comparisons."
+    "Differences are paired by seed and question, shares in points; bold: primary. Two 95 % intervals: seeds and "
+    "questions drawn anew (bootstrap), and Student's over the seeds' differences. Above or below 0: both are. Not "
+    "corrected for the number of comparisons."
 )
 
 

@@ -4,10 +4,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import yaml
+
+from tests.unit.study_recipe import ToyStudy
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,3 +43,28 @@ def test_the_smallest_study_shares_its_cold_start_and_ends_in_a_page(tmp_path):
     assert all(stage["processor_seconds"] > 0 for run in runs.values() for stage in run["stages"])
     page = (tmp_path / "results" / "report.md").read_text()
     assert "3 of 3 runs" in page and "| guided, unpaid | sft | 1 |" in page
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_runs_are_tasks_of_the_ray_cluster(tmp_path):
+    """A stand-in recipe on a Ray of this machine; the recipes get no RAY_ADDRESS, and SIGTERM reaches them."""
+    toy = ToyStudy(tmp_path, arms={"a": {}, "b": {"overrides": ["one"]}})
+    hang = toy.mark("hang-sft")
+    process = toy.start(str(toy.file), RAY_ADDRESS="local")
+    deadline = time.monotonic() + 150
+    while not any(line.startswith("sft") for line in toy.ledger("begin")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    process.terminate()
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 130 and "the same command goes on" in err, out + err
+    (log,) = (tmp_path / "outputs/studies/toy/logs").glob("sft*")
+    assert "stage sft stopped with status 130" in log.read_text()
+    hang.unlink()
+    status, out, err = toy.run(RAY_ADDRESS="local")
+    assert status == 0, out + err
+    assert toy.ledger() == sorted(["data 0", "sft 1", "grpo", "grpo one", "evaluation", "evaluation"])
+    toy.write(arms={"c": {"overrides": ["x"]}}, resources={"gpus": 1000})
+    status, _, err = toy.run(RAY_ADDRESS="local")
+    assert status == 2 and "resources: a run takes 1000 GPUs and 1 CPUs of one node, and no node of the cluster" in err
