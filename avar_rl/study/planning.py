@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avar_rl.runtime.recipe_plan import RecipeStage, read_plan
-from avar_rl.study.study_file import TAKEN, Knob, Study
+from avar_rl.study.study_file import OF_THE_MACHINE, TAKEN, Knob, Study, recipe_knobs
 
 _OUT = "/run-of-a-study"  # stands for the folder of a run where it is planned; no file of that name is ever touched
 
@@ -92,8 +92,14 @@ def arm_runs(study: Study) -> list[ArmRun]:
     """All runs, seed by seed, planned by the recipe itself.
 
     Raises:
-        ValueError: the recipe cannot plan them, or two would be the same.
+        ValueError: the recipe cannot plan them, two would be the same, or the environment sets a knob.
     """
+    for name in sorted(recipe_knobs(Path(study.recipe)) - {*OF_THE_MACHINE}):
+        if name in os.environ:
+            raise ValueError(
+                f"{name}={os.environ[name]} is set in the environment, which {study.recipe} would read: unset it, or "
+                "put it under the study's knobs"
+            )
     seeds = dict.fromkeys(seed for arm in study.arms for seed in study.seeds_of(arm))
     runs = [
         _planned(study, arm, seed)

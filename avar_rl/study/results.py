@@ -55,11 +55,13 @@ def read_result(study: Study, arm: str, seed: int) -> dict[str, Any] | None:
 
 
 def is_current(study: Study, run: ArmRun) -> bool:
-    """Whether the run's result is there and was made by the commands that the study plans now."""
+    """Whether the run's result is there, was made by the commands that the study plans now, and has all measures."""
     path = result_file(study, run.arm, run.seed)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["plan"] == run.digests[-1]
-    except (OSError, json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        measured = all(study.all_measures.keys() <= model["measures"].keys() for model in found["models"].values())
+        return measured and found["plan"] == run.digests[-1]
+    except (OSError, json.JSONDecodeError, AttributeError, KeyError, TypeError, UnicodeDecodeError):
         return False
 
 

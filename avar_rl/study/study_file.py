@@ -15,7 +15,8 @@ from avar_rl.runtime.settings import Flag, NotNegative, Number, Positive, Whole,
 
 # What a study sets by itself, run by run, and what would undo its work.
 TAKEN = ("OUT", "NAME", "SEED", "UNTIL", "FRESH", "DRY_RUN", "PLAN")
-OF_EVERY_RECIPE = ("PROFILE", "STAGE_LIMIT", "NOTICE", "AVAR_VENV", "HF_HUB_OFFLINE", "RAY_ADDRESS")
+# What may come from the environment, as it says where a study runs and not what.
+OF_THE_MACHINE = ("PROFILE", "STAGE_LIMIT", "NOTICE", "AVAR_VENV", "HF_HUB_OFFLINE", "RAY_ADDRESS", "GPU_MEMORY_GB")
 _NAME = r"^[A-Za-z][\w-]*$"  # of a file, too
 
 Name = Annotated[str, Field(pattern=_NAME)]
@@ -210,7 +211,7 @@ def recipe_knobs(recipe: Path) -> set[str]:
     for source in re.findall(r"^source (\S+\.sh)", text, flags=re.MULTILINE):
         if (root / source).is_file():
             text += (root / source).read_text(encoding="utf-8")
-    return (set(re.findall(r"^([A-Z][A-Z0-9_]*)=\$\{\1:?-", text, flags=re.MULTILINE)) | {*OF_EVERY_RECIPE}) - {*TAKEN}
+    return (set(re.findall(r"^([A-Z][A-Z0-9_]*)=\$\{\1:?-", text, flags=re.MULTILINE)) | {*OF_THE_MACHINE}) - {*TAKEN}
 
 
 def _check_arms(study: Study) -> None:

@@ -144,6 +144,15 @@ def test_arms_and_seeds_that_change_nothing_are_refused(tmp_path, monkeypatch):
         arm_runs(load_study(toy.file))
 
 
+def test_a_knob_from_the_environment_is_refused(tmp_path, monkeypatch):
+    """It would train something else than the file says."""
+    toy = ToyStudy(tmp_path, arms={"x": {}})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LR", "7")
+    with pytest.raises(ValueError, match="LR=7 is set in the environment, which recipes/toy.sh would read: unset it"):
+        arm_runs(load_study(toy.file))
+
+
 def test_the_knobs_of_the_shipped_recipes():
     tiny, large = recipe_knobs(ROOT / "recipes/avar_tiny.sh"), recipe_knobs(ROOT / "recipes/avar_qwen3b_1gpu.sh")
     assert {"SFT_ARGS", "GRPO_STEPS", "DATA_ARGS", "STAGE_LIMIT"} <= tiny and "OUT" not in tiny and "SEED" not in tiny

@@ -91,6 +91,21 @@ def test_a_signal_is_passed_on_and_the_status_is_130(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_measure_that_is_added_later_is_read_without_running_a_stage_again(tmp_path):
+    toy = ToyStudy(tmp_path, arms={"a": {}})
+    assert toy.run()[0] == 0
+    ends, size = toy.ledger(), {"size": {"key": "origin.model.files", "file": "evaluation/{model}.json"}}
+    toy.write(arms={"a": {}}, measures={"double": {"key": "vas"}})
+    assert toy.run()[0] == 0 and results(toy)["a-0"]["models"]["grpo"]["measures"]["double"] == 10.0
+    toy.write(arms={"a": {}}, measures=size)
+    status, _, err = toy.run()
+    assert (
+        status == 1 and "a with seed 0: no result could be kept: " in err and "origin.model.files is no number" in err
+    )
+    assert toy.ledger() == ends
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("own", "expected"), [("1", 1), ("75", 75)])
 def test_a_failure_keeps_only_what_starts_from_it_from_running(tmp_path, own, expected):
     arms = {"a": {}, "b": {"overrides": ["x"]}, "c": {"until": "data", "seeds": [7]}}
