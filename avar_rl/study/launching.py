@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -143,7 +144,8 @@ def _on_a_node(command: Sequence[str], environment: Mapping[str, str], log: Path
     process = _spawn(command, {**environment, **devices}, log)
     while True:
         try:
-            status = process.wait()
+            while (status := process.poll()) is None:
+                time.sleep(0.2)  # Ray's interruption comes between instructions of Python, not into a system call
             return status if status >= 0 else 128 - status
         except KeyboardInterrupt:
             process.send_signal(signal.SIGTERM)
