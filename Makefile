@@ -1,4 +1,4 @@
-.PHONY: help setup lint format test test-long test-fast test-gpu-profile docs
+.PHONY: help setup lint format test test-long test-fast test-gpu-profile docs study-check
 
 export AVAR_VENV ?= $(CURDIR)/.venv
 export OMP_NUM_THREADS = 1
@@ -36,6 +36,11 @@ test-gpu-profile: export AVAR_VENV = $(CURDIR)/.venv-gpu
 test-gpu-profile:  ## the GPU profile's versions, tested without a GPU, in .venv-gpu
 	recipes/setup.sh
 	$(AVAR_VENV)/bin/python -m pytest tests/unit tests/numerics tests/contracts -m "not gpu and not e2e" -n 2 --durations=15
+
+study-check: setup  ## every study with results in docs/study/: page and plots are what the JSON gives, or it fails
+	@for folder in docs/study/*/runs; do \
+	  [ ! -d "$$folder" ] || $(AVAR_VENV)/bin/avar study report --check recipes/studies/$$(basename $$(dirname $$folder)).yaml || exit 1; \
+	done
 
 docs: setup  ## build the documentation as a site in site/; a dead link fails
 	$(AVAR_VENV)/bin/mkdocs build --strict

@@ -35,6 +35,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "probe": ("avar_rl.probe.__main__", "how much a model looks at images, by layer and head"),
         "rollouts": ("avar_rl.rollouts.__main__", "what GRPO sampled, as one HTML page"),
+        "study": ("avar_rl.study.__main__", "arms x seeds of a recipe, and a page of what they give"),
         "summary": ("avar_rl.evaluation.summary", "the figures of a recipe's run in one table"),
         "same-text": ("avar_rl.evaluation.same_text", "whether vLLM and transformers answer alike"),
         "dashboard": ("avar_rl.verl_plugin.watch.grafana", "the Grafana dashboard of a training, as JSON"),

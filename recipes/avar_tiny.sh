@@ -17,6 +17,7 @@ FAMILY=${FAMILY:-qwen2_5_vl}
 SFT_ROWS=${SFT_ROWS:-}      # other chat rows for the cold start: outputs/tiny_synthesis/data/train.parquet, for example
 SFT_STEPS=${SFT_STEPS:-500}
 SFT_ARGS=${SFT_ARGS:-}      # overrides of the SFT stage, for example SFT_ARGS="avar.guidance.alpha=0"
+GRPO=${GRPO:-1}             # 0: no reinforcement; the cold start is evaluated
 GRPO_STEPS=${GRPO_STEPS:-80}
 DATA_ARGS=${DATA_ARGS:-}    # for example DATA_ARGS="--sft-rows 500"
 EVAL_LIMIT=${EVAL_LIMIT:-240}
@@ -37,15 +38,19 @@ recipe_stages() {
     trainer.default_local_dir="$OUT/checkpoints/sft" $SFT_ARGS
   stage sft_model "$PYTHON" -m avar_rl.export "$OUT/checkpoints/sft" "$OUT/sft" --base "$OUT/base"
 
-  stage grpo "$PYTHON" -m avar_rl.verl_plugin.grpo recipes/config/tiny_grpo --profile cpu \
-    data.train_files="$OUT/data/rl_train.parquet" data.val_files="$OUT/data/rl_val.parquet" \
-    actor_rollout_ref.model.path="$OUT/sft" trainer.total_training_steps="$GRPO_STEPS" data.seed="$SEED" \
-    actor_rollout_ref.rollout.seed="$SEED" trainer.default_local_dir="$OUT/checkpoints/grpo" \
-    avar.rollouts.dir="$OUT/rollouts" "$@"
-  stage model "$PYTHON" -m avar_rl.export "$OUT/checkpoints/grpo" "$OUT/model" --base "$OUT/base"
+  local models=(base="$OUT/base" sft="$OUT/sft")
+  if [ "$GRPO" = 1 ]; then
+    stage grpo "$PYTHON" -m avar_rl.verl_plugin.grpo recipes/config/tiny_grpo --profile cpu \
+      data.train_files="$OUT/data/rl_train.parquet" data.val_files="$OUT/data/rl_val.parquet" \
+      actor_rollout_ref.model.path="$OUT/sft" trainer.total_training_steps="$GRPO_STEPS" data.seed="$SEED" \
+      actor_rollout_ref.rollout.seed="$SEED" trainer.default_local_dir="$OUT/checkpoints/grpo" \
+      avar.rollouts.dir="$OUT/rollouts" "$@"
+    stage model "$PYTHON" -m avar_rl.export "$OUT/checkpoints/grpo" "$OUT/model" --base "$OUT/base"
+    models+=(grpo="$OUT/model")
+  fi
 
-  stage evaluation "$PYTHON" -m avar_rl.evaluation base="$OUT/base" sft="$OUT/sft" grpo="$OUT/model" \
-    --data "$OUT/data/test.parquet" --out "$OUT/evaluation" --limit "$EVAL_LIMIT" --max-new-tokens 80 --seed "$SEED"
+  stage evaluation "$PYTHON" -m avar_rl.evaluation "${models[@]}" --data "$OUT/data/test.parquet" \
+    --out "$OUT/evaluation" --limit "$EVAL_LIMIT" --max-new-tokens 80 --seed "$SEED"
   stage summary "$PYTHON" -m avar_rl.evaluation.summary "$OUT"
 }
 

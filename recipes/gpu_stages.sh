@@ -17,7 +17,9 @@ LORA_RANK=${LORA_RANK:-0}
 LORA_ALPHA=${LORA_ALPHA:-$((2 * LORA_RANK))}
 OFFLOAD=${OFFLOAD:-0}                  # 1: parameters, gradients and optimizer stay on the host while training, too
 OVERLONG=${OVERLONG:-error}
+SEED=${SEED:-}                         # of the order of the data, dropout, sampling; "": verl's defaults
 SFT_ARGS=${SFT_ARGS:-}                 # overrides of the SFT stage; the recipe's arguments are those of the GRPO stage
+GRPO=${GRPO:-1}                        # 0: no reinforcement; the cold start is evaluated
 EVAL_ARGS=${EVAL_ARGS:-}
 BENCHMARKS=${BENCHMARKS:-}             # asked at the end: all, or names such as mathvista,mmmu; "": none
 BENCHMARK_ARGS=${BENCHMARK_ARGS:-}     # for example BENCHMARK_ARGS="--benchmark-data copies --prompts ours --vas"
@@ -44,6 +46,10 @@ if [ "$LORA_RANK" != 0 ]; then
   GRPO_TUNING+=(+lora=grpo actor_rollout_ref.actor.fsdp_config.model_dtype=$DTYPE
     actor_rollout_ref.model.lora_rank="$LORA_RANK" actor_rollout_ref.model.lora_alpha="$LORA_ALPHA")
 fi
+if [ -n "$SEED" ]; then
+  SFT_TUNING+=(trainer.seed="$SEED" engine.seed="$SEED")
+  GRPO_TUNING+=(data.seed="$SEED" actor_rollout_ref.rollout.seed="$SEED")
+fi
 if [ "$OFFLOAD" = 1 ]; then
   SFT_TUNING+=(engine.offload_policy=true)
   GRPO_TUNING+=(actor_rollout_ref.actor.fsdp_config.offload_policy=true)
@@ -69,19 +75,23 @@ recipe_stages() {
     "${SFT_TUNING[@]}" $SFT_ARGS
   stage sft_model "$PYTHON" -m avar_rl.export "$OUT/checkpoints/sft" "$OUT/sft" --base "$BASE"
 
-  stage grpo "$PYTHON" -m avar_rl.verl_plugin.grpo "recipes/config/${CONFIG}_grpo" --profile "$PROFILE" \
-    profile="${PROFILE}_grpo" data.train_files="$OUT/data/rl/rl_checked.parquet" \
-    data.val_files="$OUT/data/rl/rl_val.parquet" actor_rollout_ref.model.path="$OUT/sft" \
-    trainer.n_gpus_per_node="$NGPUS" trainer.nnodes="$NNODES" trainer.default_local_dir="$OUT/checkpoints/grpo" \
-    avar.rollouts.dir="$OUT/rollouts" "${GRPO_TUNING[@]}" "$@"
-  stage model "$PYTHON" -m avar_rl.export "$OUT/checkpoints/grpo" "$OUT/model" --base "$BASE"
+  local models=(base="$BASE" sft="$OUT/sft")
+  if [ "$GRPO" = 1 ]; then
+    stage grpo "$PYTHON" -m avar_rl.verl_plugin.grpo "recipes/config/${CONFIG}_grpo" --profile "$PROFILE" \
+      profile="${PROFILE}_grpo" data.train_files="$OUT/data/rl/rl_checked.parquet" \
+      data.val_files="$OUT/data/rl/rl_val.parquet" actor_rollout_ref.model.path="$OUT/sft" \
+      trainer.n_gpus_per_node="$NGPUS" trainer.nnodes="$NNODES" trainer.default_local_dir="$OUT/checkpoints/grpo" \
+      avar.rollouts.dir="$OUT/rollouts" "${GRPO_TUNING[@]}" "$@"
+    stage model "$PYTHON" -m avar_rl.export "$OUT/checkpoints/grpo" "$OUT/model" --base "$BASE"
+    models+=(grpo="$OUT/model")
+  fi
 
-  stage evaluation "$PYTHON" -m avar_rl.evaluation base="$BASE" sft="$OUT/sft" grpo="$OUT/model" \
+  stage evaluation "$PYTHON" -m avar_rl.evaluation "${models[@]}" \
     --data "$TEST_DATA" --out "$OUT/evaluation" --max-new-tokens "$MAX_RESPONSE" \
-    --tensor-parallel "$TENSOR_PARALLEL" $EVAL_ARGS
+    --tensor-parallel "$TENSOR_PARALLEL" ${SEED:+--seed "$SEED"} $EVAL_ARGS
   stage summary "$PYTHON" -m avar_rl.evaluation.summary "$OUT"
   if [ -n "$BENCHMARKS" ]; then
-    stage_again benchmarks "$PYTHON" -m avar_rl.evaluation base="$BASE" sft="$OUT/sft" grpo="$OUT/model" \
+    stage_again benchmarks "$PYTHON" -m avar_rl.evaluation "${models[@]}" \
       --benchmarks "$BENCHMARKS" --out "$OUT/benchmarks" --tensor-parallel "$TENSOR_PARALLEL" \
       --replicas "$(larger 1 $((NGPUS * NNODES / TENSOR_PARALLEL)))" $BENCHMARK_ARGS
   fi

@@ -3,6 +3,8 @@
 #   FRESH=1            start over: everything under $OUT is removed first
 #   DRY_RUN=1          print every command, the resolved, checked configuration of the training stages and the estimate of
 #                      memory and disk; run nothing
+#   DRY_RUN=plan       print the stages for a program (avar_rl/runtime/recipe_plan.py reads them); run and check nothing
+#   UNTIL=sft_model    end after this stage
 #   STAGE_LIMIT=90m    wall-clock limit of one stage (long runs hang more often than they crash)
 #   NOTICE=30          seconds from SIGTERM to the end of this machine, where it is preempted: a step of GRPO that would not
 #                      be saved by then is given up for the one before it; after NOTICE everything ends, finished or not
@@ -13,6 +15,8 @@
 # for the check of the whole recipe (avar_rl.verl_plugin.recipe_check.py), before the first of them is run.
 
 : "${OUT:?a recipe sets OUT before it sources stages.sh}"
+PLAN_ONLY=0
+if [ "${DRY_RUN:-0}" = plan ]; then DRY_RUN=1 PLAN_ONLY=1; fi
 PROFILE=${PROFILE:-$(if nvidia-smi >/dev/null 2>&1; then echo gpu; else echo cpu; fi)}
 PYTHON=${AVAR_VENV:-$PWD/.venv}/bin/python
 if [ "${DRY_RUN:-0}" != 1 ] || [ ! -f "${AVAR_VENV:-$PWD/.venv}/.avar-stamp" ]; then
@@ -86,6 +90,11 @@ fi
 
 # run_recipe ARGUMENTS…: checks all stages of recipe_stages that are still to be run, then runs them.
 run_recipe() {
+  check_until "$@"
+  if [ "$PLAN_ONLY" = 1 ]; then
+    PLAN=1 recipe_stages "$@"
+    return
+  fi
   local check=("$PYTHON" -m avar_rl.verl_plugin.recipe_check --profile "$PROFILE" --out "$OUT")
   if [ "${DRY_RUN:-0}" = 1 ]; then
     PLAN=1 recipe_stages "$@" | "${check[@]}" --print
@@ -96,12 +105,20 @@ run_recipe() {
   recipe_stages "$@"
 }
 
+# A stage that is UNTIL ends the subshell with 0.
+check_until() {
+  [ -n "${UNTIL:-}" ] || return 0
+  (PLAN=1 recipe_stages "$@" >/dev/null; exit 9) ||
+    { echo "UNTIL=$UNTIL: this recipe has no stage of that name" >&2; exit 2; }
+}
+
 # stage NAME COMMAND…: runs COMMAND unless it has finished before. A stage's seconds are kept for the summary.
 stage() {
   local name=$1 done_file=$OUT/stages/$1 started=$SECONDS
   shift
   if [ "${PLAN:-0}" = 1 ]; then
     [ -f "$done_file" ] && [ "${DRY_RUN:-0}" != 1 ] || planned "$name" "$@"
+    end_where_wanted "$name"
     return
   fi
   if [ -f "$done_file" ]; then
@@ -112,18 +129,19 @@ stage() {
       exit 1
     fi
     echo "== $name: done before, in $(head -n 1 "$done_file") s"
+    end_where_wanted "$name"
     return
   fi
   run_stage "$name" "$@"
   printf '%s\n%s\n' $((SECONDS - started)) "$*" >"$done_file.new" && mv "$done_file.new" "$done_file"
   end_where_stopped "$name"
+  end_where_wanted "$name"
 }
 
 # stage_again NAME COMMAND…: a stage whose COMMAND knows by itself what of its work is done, and is run every time.
 stage_again() {
-  if [ "${PLAN:-0}" = 1 ]; then planned "$@"; return; fi
-  run_stage "$@"
-  end_where_stopped "$1"
+  if [ "${PLAN:-0}" = 1 ]; then planned "$@"; else run_stage "$@"; end_where_stopped "$1"; fi
+  end_where_wanted "$1"
 }
 
 planned() { printf '%s\0' "$1" $(($# - 1)) "${@:2}"; } # a stage's name, the number of its words, its words
@@ -133,7 +151,8 @@ run_stage() {
   shift
   mkdir -p "$OUT/stages" "$OUT/logs"
   echo "== $name"
-  attended --limit "${STAGE_LIMIT:-90m}" --log "$OUT/logs/$name.log" -- "$@" || status=$?
+  attended --limit "${STAGE_LIMIT:-90m}" --log "$OUT/logs/$name.log" \
+    --used "$OUT/logs/$name.used.jsonl" -- "$@" || status=$?
   if [ "$status" != 0 ]; then
     local next="The same command resumes it."
     [ "$status" != 2 ] || next="It goes on once that is mended."
@@ -148,3 +167,5 @@ end_where_stopped() {
     exit 130
   fi
 }
+
+end_where_wanted() { if [ "$1" = "${UNTIL:-}" ]; then exit 0; fi; }

@@ -1,7 +1,8 @@
 """All stages of a run in one file and one table: `python -m avar_rl.evaluation.summary outputs/NAME`.
 
-Reads RUN/evaluation/*.json (of `avar_rl.evaluation`) and RUN/stages/* (first line: seconds), writes RUN/summary.json:
-{"stages": [{"name", "accuracy", ...}], "seconds": {stage: s}, "versions": {package: version}}.
+Reads RUN/evaluation/*.json (of `avar_rl.evaluation`), RUN/stages/* (first line: seconds) and RUN/logs/*.used.jsonl,
+writes RUN/summary.json: {"stages": [{"name", "accuracy", ...}], "seconds": {stage: s}, "processor_seconds": {stage: s},
+"versions": {package: version}}.
 """
 
 import argparse
@@ -45,6 +46,16 @@ def read_seconds(folder: Path) -> dict[str, float]:
     return {path.name: float(path.read_text().split("\n", 1)[0]) for path in files}
 
 
+def read_used(folder: Path) -> dict[str, tuple[float, float]]:
+    """Stage → seconds and processor seconds that all its starts took together, of those that were not killed."""
+    used = {}
+    for path in sorted(folder.glob("*.used.jsonl")):
+        starts = [json.loads(line) for line in path.read_text().splitlines()]
+        seconds, processor = (sum(start[key] for start in starts) for key in ("seconds", "processor_seconds"))
+        used[path.name.removesuffix(".used.jsonl")] = round(seconds, 2), round(processor, 2)
+    return used
+
+
 def summarise(run: Path) -> dict[str, Any]:
     """Writes `run`/summary.json and returns what is in it. ValueError: no results, or a file that is none."""
     from avar_rl.runtime.files import write_json
@@ -53,6 +64,7 @@ def summarise(run: Path) -> dict[str, Any]:
     summary = {
         "stages": read_stages(run / "evaluation"),
         "seconds": read_seconds(run / "stages"),
+        "processor_seconds": {name: processor for name, (_, processor) in read_used(run / "logs").items()},
         "versions": stack_versions(),
     }
     write_json(run / "summary.json", summary)
@@ -73,7 +85,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     print_table(summary["stages"])
     if summary["seconds"]:
         parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in summary["seconds"].items())
-        print(f"time: {parts}; together {sum(summary['seconds'].values()) / 60:.1f} minutes")
+        processor = sum(summary["processor_seconds"].values()) / 60
+        together = f"{sum(summary['seconds'].values()) / 60:.1f} minutes, {processor:.1f} of processor time"
+        print(f"time: {parts}; together {together}")
     print(options.run / "summary.json")
     return 0
 

@@ -2,13 +2,16 @@
 
 - What the command says goes to its log, and what a person wants to follow to the console (`avar_rl.runtime.console`).
 - SIGTERM or SIGINT is passed on, once; a second one, the end of `--notice`, or a minute after `--limit`, kills all.
+- What it and all that it started used is added to `--used`, a line of JSON: seconds, processor seconds, status.
 - Nothing that the command started outlives it, nor it this process, nor this process the recipe.
 
 Exit status: the command's; 124 after the limit, 130 after a signal.
 """
 
 import argparse
+import json
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -35,10 +38,11 @@ class Attendant:
         console: where its output goes.
         limit, notice: seconds, 0 for none: of the whole command; from a first signal to the end of everything.
         alive: a file whose time of change tells others, every 20 seconds, that the command is still at work.
+        used: a file that gets a line of JSON on what the command used.
     """
 
-    def __init__(self, console: Console, limit: float, notice: float, alive: Path | None):
-        self._console, self._limit, self._notice, self._alive = console, limit, notice, alive
+    def __init__(self, console: Console, limit: float, notice: float, alive: Path | None, used: Path | None = None):
+        self._console, self._limit, self._notice, self._alive, self._used = console, limit, notice, alive, used
         self._late = False
         self._kill_at, self._sign_at = float("inf"), 0.0
         self._signals = StopSignals(self._pass_on, self._kill_all)
@@ -46,6 +50,7 @@ class Attendant:
     def run(self, command: Sequence[str]) -> int:
         """Runs the command to its end, and returns the status to exit with."""
         adopt_orphans()
+        begun = time.monotonic()
         tied = partial(die_with_parent, signal.SIGKILL, os.getpid())
         self._child = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=tied
@@ -56,13 +61,28 @@ class Attendant:
             self._read(0.2)
             self._watch(time.monotonic())
         self._end_leftovers()
-        status = self._child.returncode
+        status = self._status()
+        if self._used is not None:
+            self._keep_used(time.monotonic() - begun, status)
         self._console.close(succeeded=status == 0)
+        return status
+
+    def _status(self) -> int:
+        status = self._child.returncode
         if self._late:
             return OUT_OF_TIME
         if self._signals.requested and status != 0:
             return INTERRUPTED
         return status if status >= 0 else 128 - status
+
+    def _keep_used(self, seconds: float, status: int) -> None:
+        """Processor time is that of all descendants that have ended, which is all of them by now."""
+        assert self._used is not None
+        all_of_them = resource.getrusage(resource.RUSAGE_CHILDREN)
+        processor = all_of_them.ru_utime + all_of_them.ru_stime
+        line = {"seconds": round(seconds, 2), "processor_seconds": round(processor, 2), "status": status}
+        with self._used.open("a") as kept:
+            kept.write(json.dumps(line) + "\n")
 
     def _read(self, seconds: float) -> bool:
         """Passes on what the command says within some seconds; False where there was nothing, or will be no more."""
@@ -132,6 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--limit", type=seconds, default=0.0, help="such as 90m: how long the command may take")
     parser.add_argument("--notice", type=seconds, default=0.0, help="such as 30s: from a first signal to the end")
     parser.add_argument("--alive", type=Path, help="file to touch as long as the command is at work")
+    parser.add_argument("--used", type=Path, help="file that a line on the time and processor time used is added to")
     parser.add_argument("--parent", type=int, help="process id of the recipe")
     parser.add_argument("command", nargs="+")
     options = parser.parse_args(argv)
@@ -141,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"cannot write the stage's log {options.log}: {error.strerror}; choose another OUT", file=sys.stderr)
         return 2
-    return Attendant(console, options.limit, options.notice, options.alive).run(options.command)
+    return Attendant(console, options.limit, options.notice, options.alive, options.used).run(options.command)
 
 
 if __name__ == "__main__":

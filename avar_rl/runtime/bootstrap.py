@@ -6,6 +6,7 @@ sums over clusters: a mean over samples is the sum of their values over their nu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -52,6 +53,54 @@ def bootstrap(values_NM: NDArray[np.floating], seed: int = 0) -> tuple[NDArray[n
     import numpy as np
 
     return percentiles(replicates(values_NM, np.ones((len(values_NM), 1)), seed))
+
+
+def seeds_and_questions(
+    values: Sequence[NDArray[np.floating]], *, shared: bool, seed: int = 0
+) -> tuple[float, float] | None:
+    """The 95 % percentile interval of the mean over seeds of the mean over questions, both drawn anew.
+
+    Args:
+        values: for each seed the values of its questions, (Q,), without NaN.
+        shared: all seeds have the same questions in the same order: they are drawn once for all seeds, as a difficult
+            one is so in each. Otherwise questions are drawn within each seed.
+
+    Returns:
+        None for one seed with one question. With one seed the interval is that of its questions alone.
+    """
+    import numpy as np
+
+    S, generator = len(values), np.random.default_rng(seed)
+    if S == 1 and len(values[0]) == 1:
+        return None
+    means_SRS = np.empty((S, RESAMPLES, S))  # a seed's mean in the place that it is drawn for
+    picks_RQ = generator.integers(len(values[0]), size=(RESAMPLES, len(values[0])))
+    for place, values_Q in enumerate(values):
+        if shared:
+            means_SRS[place] = values_Q[picks_RQ].mean(1)[:, None]
+        else:
+            picks_RSQ = generator.integers(len(values_Q), size=(RESAMPLES, S, len(values_Q)))
+            means_SRS[place] = values_Q[picks_RSQ].mean(2)
+    seeds_RS = generator.integers(S, size=(RESAMPLES, S))
+    drawn = means_SRS[seeds_RS, np.arange(RESAMPLES)[:, None], np.arange(S)[None]].mean(1)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def t_interval(values_N: NDArray[np.floating]) -> tuple[float, float] | None:
+    """Student's 95 % interval of the mean of N independent values; None for fewer than two."""
+    import mpmath
+    import numpy as np
+
+    N = len(values_N)
+    if N < 2:
+        return None
+    df = N - 1
+    # P(|T| > t) is the regularised incomplete beta function of df / (df + t²)
+    outside = lambda t: mpmath.betainc(df / 2, 0.5, 0, df / (df + t**2), regularized=True)  # noqa: E731
+    quantile = float(mpmath.findroot(lambda t: outside(t) - 0.05, (1.9, 13), solver="anderson"))
+    mean, half = float(np.mean(values_N)), quantile * float(np.std(values_N, ddof=1)) / N**0.5
+    return mean - half, mean + half
 
 
 def correlations(

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from avar_rl.estimate import GB
+from avar_rl.runtime.recipe_plan import read_plan
 from avar_rl.verl_plugin.config import environment
 
 environment.prepare("cpu")  # before anything imports verl
@@ -50,7 +51,7 @@ def checked(tiny_world, tmp_path, monkeypatch, capsys):
     def run(script: str, here: machine.Machine, *overrides: str, disk: int = 2000 * GB, **knobs: str):
         data = str(tiny_world / "data" / "rl_train.parquet")
         knobs = {"PROFILE": "gpu", "OUT": str(out), "SFT_DATA": data, "RL_DATA": data, **knobs}
-        stages = plan.read_plan(planned(script, *overrides, **knobs))
+        stages = read_plan(planned(script, *overrides, **knobs))
         monkeypatch.setattr(machine, "look", lambda: here)
         monkeypatch.setattr(machine, "free_disk", lambda folder: disk)
         status = recipe_check.check(stages, out, "gpu", verbose=False)
@@ -177,7 +178,7 @@ def test_no_card_here_and_a_model_that_cannot_be_read(checked, model, monkeypatc
 
 
 def test_what_is_there_already_is_not_needed_again(checked, model, tmp_path):
-    stage = plan.read_plan(planned("avar_qwen7b.sh", OUT=str(tmp_path / "out"), PROFILE="gpu"))
+    stage = read_plan(planned("avar_qwen7b.sh", OUT=str(tmp_path / "out"), PROFILE="gpu"))
     assert [s.name for s in stage][:2] == ["base", "sft_data"] and stage[-1].name == "summary"
     assert plan.origin(str(tmp_path / "out" / "sft"), stage) == "Qwen/Qwen2.5-VL-7B-Instruct"
     assert plan.pixel_cap(stage) == 1003520
@@ -190,7 +191,7 @@ def test_benchmarks_are_the_last_stage_where_they_are_asked_for(checked, model, 
     assert status == 0, err
     out = str(tmp_path / "out")
     more = {"BENCHMARKS": "all", "TENSOR_PARALLEL": "2", "NNODES": "2", "BENCHMARK_ARGS": "--prompts ours --vas"}
-    last = plan.read_plan(planned("avar_qwen7b.sh", OUT=out, PROFILE="gpu", **more))[-1]
+    last = read_plan(planned("avar_qwen7b.sh", OUT=out, PROFILE="gpu", **more))[-1]
     assert last.name == "benchmarks" and last.module == "avar_rl.evaluation"
     expected = [f"base={out}/base", f"sft={out}/sft", f"grpo={out}/model", "--benchmarks", "all", "--out"]
     expected += [f"{out}/benchmarks", "--tensor-parallel", "2", "--replicas", "8", "--prompts", "ours", "--vas"]

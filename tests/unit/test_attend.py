@@ -1,5 +1,6 @@
 """The process that runs a recipe's stage: signals, limits, and nothing that outlives anything."""
 
+import json
 import os
 import signal
 import subprocess
@@ -52,6 +53,17 @@ def test_the_commands_status_and_all_it_says(tmp_path):
     stdout, _ = done.communicate(timeout=60)
     assert done.returncode == 3 and sorted(stdout.split()) == ["err", "out"]
     assert sorted((tmp_path / "log").read_text().split()) == ["err", "out"]
+
+
+def test_what_was_used_counts_all_descendants_and_every_start(tmp_path):
+    """A grandchild that computes for half a second, twice; wall and processor time, and the status."""
+    burn = "import time\nwhile time.process_time() < 0.5: pass"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {burn!r}]); sys.exit(3)"
+    for _ in range(2):
+        attend("--used", str(tmp_path / "used"), code=code).communicate(timeout=60)
+    starts = [json.loads(line) for line in (tmp_path / "used").read_text().splitlines()]
+    assert len(starts) == 2 and all(start["status"] == 3 for start in starts)
+    assert all(start["processor_seconds"] >= 0.5 for start in starts)
 
 
 def test_a_signal_is_passed_on_once_and_the_stage_ends_with_130():

@@ -15,6 +15,7 @@ HEAVY = {
     "avar_rl.evaluation.answering.generate": {"vllm"},  # the engine that answers
     "avar_rl.evaluation.answering.vllm_intervention": {"vllm"},  # the intervention's model classes
     "avar_rl.evaluation.answering.replicas": {"ray"},  # several engines
+    "avar_rl.study.launching": {"ray"},  # runs as tasks of a cluster
     "data_tools.synthesis.running.ray_run": {"ray"},  # the run on Ray Data
     "data_tools.synthesis.running.ray_engines": {"ray"},  # vLLM engines inside Ray
 }

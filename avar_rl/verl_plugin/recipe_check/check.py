@@ -12,12 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from avar_rl.estimate import GB, ModelSizes, image_tokens
 from avar_rl.evaluation.__main__ import check_arguments
+from avar_rl.runtime.recipe_plan import RecipeStage
 from avar_rl.verl_plugin.config import preflight
 from avar_rl.verl_plugin.config.command_line import parse_arguments
 from avar_rl.verl_plugin.grpo import run as grpo
 from avar_rl.verl_plugin.recipe_check import machine, needs, numbers, plan, report
 from avar_rl.verl_plugin.recipe_check.model_sizes import model_sizes
-from avar_rl.verl_plugin.recipe_check.plan import RecipeStage
 from avar_rl.verl_plugin.sft import run as sft
 
 

@@ -5,47 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from avar_rl.runtime.recipe_plan import RecipeStage
 
 TRAINERS = {"avar_rl.verl_plugin.sft": "sft", "avar_rl.verl_plugin.grpo": "grpo"}
 EVALUATION = "avar_rl.evaluation"
 _BASE, _EXPORT = "avar_rl.base_model", "avar_rl.export"
 _DATA = re.compile(r".*\.(parquet|jsonl?)")
-
-
-@dataclass(frozen=True)
-class RecipeStage:
-    """One stage: its name and the words of its command, `PYTHON -m MODULE …`."""
-
-    name: str
-    words: tuple[str, ...]
-
-    @property
-    def module(self) -> str:
-        """The module that the command runs."""
-        return self.words[2] if self.words[1:2] == ("-m",) else ""
-
-    @property
-    def arguments(self) -> tuple[str, ...]:
-        """The words behind the module."""
-        return self.words[3:]
-
-    def option(self, name: str) -> str | None:
-        """The word behind an option, the last one where it is given twice; None without it."""
-        places = [place for place, word in enumerate(self.arguments[:-1]) if word == name]
-        return self.arguments[places[-1] + 1] if places else None
-
-
-def read_plan(text: str) -> list[RecipeStage]:
-    """The stages as recipes/stages.sh writes them, separated by NUL: name, number of words, words, name, …"""
-    items = text.split("\0")[:-1]
-    stages = []
-    while items:
-        name, count, *rest = items
-        stages.append(RecipeStage(name, tuple(rest[: int(count)])))
-        items = rest[int(count) :]
-    return stages
 
 
 def origin(path: str, stages: Sequence[RecipeStage]) -> str | None:

@@ -1,0 +1,1 @@
+"""Studies: arms x seeds of a recipe, shared stages run once, results as small JSON, tables, plots."""
