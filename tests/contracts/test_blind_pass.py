@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from tensordict import NonTensorData, TensorDict
 
 from avar_rl.verl_plugin.config import environment
@@ -27,8 +28,7 @@ BATCH = KVBatchMeta(
     [{}, {"is_padding": True}],
     partition_id="train",
     fields=["input_ids", "image_mass", "system_mass", "old_log_probs"],
-    extra_info={"temperature": 0.7, "calculate_entropy": True},
-)
+)  # as a put to the queue gives it, after verl's own pass: without what that pass was told
 
 
 @pytest.fixture
@@ -39,7 +39,9 @@ def asked(monkeypatch):
     def step(settings: GRPOSettings) -> tuple[list[KVBatchMeta], KVBatchMeta, dict]:
         trainer: Any = object.__new__(AnchoredGRPOTrainer)
         calls: list[KVBatchMeta] = []
-        trainer.settings, trainer.records_masses, trainer._agreements = settings, True, CHECKED_STEPS
+        trainer.settings, trainer._agreements = settings, CHECKED_STEPS
+        trainer.config = OmegaConf.create({"actor_rollout_ref": {"rollout": {"temperature": 0.7}}})
+        trainer.signal = SimpleNamespace(needs=settings.step_needs())
         trainer.actor_rollout_wg = SimpleNamespace(compute_log_prob=calls.append)
         metrics: dict = {}
         return calls, trainer._compute_old_log_prob(BATCH, metrics), metrics
@@ -51,9 +53,9 @@ def test_the_blind_pass_is_over_the_same_rows_and_leaves_the_batch_as_it_is(aske
     blind = BlindSettings(share=0.5)
     (call,), after, metrics = asked(GRPOSettings(blind=blind, attention=AttentionSettings(measure=True)))
     assert call.keys == ["a", "b"] and call.fields == ["input_ids", "old_log_probs"]  # fillers too; no masses
-    wanted = {"temperature": 0.7, "calculate_entropy": False, REQUEST: ForwardRequest(blind=blind)}
-    assert call.extra_info == wanted  # and no recording
-    assert after is BATCH and BATCH.extra_info == {"temperature": 0.7, "calculate_entropy": True}
+    told = {"temperature": 0.7, "calculate_entropy": False, "compute_loss": False}
+    assert call.extra_info == {**told, REQUEST: ForwardRequest(blind=blind)}  # and no recording
+    assert after is BATCH and BATCH.extra_info == {}
     assert BATCH.fields is not None and "image_mass" in BATCH.fields and metrics["timing_s/blind_log_prob"] >= 0
 
 
