@@ -136,7 +136,8 @@ def test_without_weight_a_reward_needs_no_blind_pass(capsys):
 
 
 def test_without_a_visual_weight_nothing_is_refused(capsys):
-    overrides = ["avar.rewards.visual=0", "algorithm.rollout_correction.bypass_mode=true", "--dry-run"]
+    overrides = ["avar.rewards.visual=0", "actor_rollout_ref.model.override_config.attn_implementation=flex_attention"]
+    overrides += ["--dry-run"]
     assert run(capsys, "grpo", "recipes/config/tiny_grpo", "--profile", "cpu", *overrides)[0] == 0
 
 
