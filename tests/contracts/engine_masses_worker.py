@@ -38,6 +38,7 @@ CASES = {
     "all layers": ForwardRequest(settings.AttentionSettings()),
     "layer 1": ForwardRequest(settings.AttentionSettings(layers=(1,))),
     "no request": None,
+    "rollout": None,
     "filler": ForwardRequest(settings.AttentionSettings()),
     "region": ForwardRequest(settings.AttentionSettings(), region=True),
 } | {case: ForwardRequest(blind=blind) for case, blind in BLIND.items()}
@@ -82,12 +83,13 @@ def filler(items: list[dict], token: int) -> list[dict]:
 
 
 def rows_of_case(case: str, items: list[dict], eos: int) -> list[dict]:
-    """The rows of a micro-batch; for a blind pass with GRPO's `response_mask`, from the response's first token on."""
+    """The rows of a micro-batch; for a blind pass, and for what it is compared with, with GRPO's `response_mask`, from
+    the response's first token on."""
     if case == "filler":
         return filler(items, eos)
     if case == "region":
         return [item | {"evidence": torch.tensor(box)} for item, box in zip(items, BOXES, strict=True)]
-    if case not in BLIND:
+    if case not in BLIND and case != "rollout":
         return items
     if case == "blind, no image":
         items = [items[0], *filler(items, eos)[:2]]

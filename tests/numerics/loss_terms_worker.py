@@ -14,6 +14,7 @@ from avar_rl.verl_plugin.config import environment
 environment.prepare("cpu")
 
 import torch  # noqa: E402
+from made_up_rollouts import BOX, ROLLOUT, ROWS  # noqa: E402
 from verl.utils import tensordict_utils as tu  # noqa: E402
 from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group  # noqa: E402
 from verl.utils.metric import Metric  # noqa: E402
@@ -24,7 +25,6 @@ from avar_rl.verl_plugin.config import recipe, settings  # noqa: E402
 from avar_rl.verl_plugin.forward.blind import images_per_row  # noqa: E402
 from avar_rl.verl_plugin.forward.request import REQUEST, update_request  # noqa: E402
 from avar_rl.verl_plugin.sft.trainer import GuidedSFTTrainer  # noqa: E402
-from tests.numerics.made_up_rollouts import BOX, ROLLOUT, ROWS  # noqa: E402
 
 
 def as_rollouts(batch: dict, rows: range) -> dict:

@@ -51,10 +51,12 @@ def engine_run(tiny_world, rows, out, mode, losses, *overrides):  # noqa: F811
     return torch.load(out)
 
 
-def read(model, inputs, response):
+def read(model, inputs, response, unsampled):
     """Of the response's tokens log-probabilities, entropies (T,), masses on the image and on its left half (T, L)."""
     output = model(**inputs, output_attentions=True)
-    log_probs = output.logits[0, :-1].log_softmax(-1)
+    left_out = torch.zeros(output.logits.shape[-1], dtype=torch.bool)
+    left_out[unsampled] = True
+    log_probs = output.logits[0, :-1].masked_fill(left_out, -1e4).log_softmax(-1)
     entropy = -(log_probs.exp() * log_probs).sum(-1)[response[1:]]
     log_probs = log_probs.gather(1, inputs["input_ids"][0, 1:, None])[:, 0][response[1:]]
     maps = torch.stack(output.attentions)[:, 0].mean(1)[:, response]
@@ -90,15 +92,20 @@ def reference(tiny_world, rows, mode, weights):  # noqa: F811
 
     processor = AutoProcessor.from_pretrained(tiny_world / "base")
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(tiny_world / "base", attn_implementation="eager").train()
+    # What a rollout never samples; the way of this mode has fused kernels, which keep no logits to take it from.
+    pads = processor.tokenizer.convert_tokens_to_ids(["<|image_pad|>", "<|video_pad|>"])
+    unsampled = (
+        [] if mode == "token-mean" else [*pads, *range(len(processor.tokenizer), model.config.text_config.vocab_size)]
+    )
     of_tokens, looks, shares = {name: [] for name in ("policy", "papo", "double_entropy")}, [], []
     for i, (_, row) in enumerate(pd.read_parquet(rows).iterrows()):
         inputs, response = chat_inputs(processor, row, Image)
-        log_probs, entropy, masses, left_masses = read(model, inputs, response)
+        log_probs, entropy, masses, left_masses = read(model, inputs, response, unsampled)
         of_tokens["policy"].append(policy_loss(log_probs, i))
         zero, looks_here, share_here = torch.zeros_like(log_probs), torch.zeros(()), torch.zeros(())
         papo, double_entropy = zero, zero
         if "pixel_values" in inputs:
-            blind, blind_entropy, *_ = read(model, masked(inputs, BlindSettings()), response)
+            blind, blind_entropy, *_ = read(model, masked(inputs, BlindSettings()), response, unsampled)
             d = blind - log_probs
             papo, double_entropy = -(d.exp() - d - 1), 0.5 * entropy + blind_entropy
             if ROLLOUT["right"](i):

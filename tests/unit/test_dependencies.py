@@ -51,7 +51,8 @@ def imports(*folders: str) -> Iterator[tuple[str, Path]]:
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             modules += [node.module] if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module else []
             for package in {module.partition(".")[0] for module in modules}:
-                if package not in OURS | OPTIONAL | sys.stdlib_module_names:
+                beside = path.with_name(f"{package}.py").is_file()  # of a worker that is run as a script
+                if not beside and package not in OURS | OPTIONAL | sys.stdlib_module_names:
                     yield package, path.relative_to(ROOT)
 
 
