@@ -10,11 +10,9 @@ and the quartiles. The text model has no images: its second pass sees the same t
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
 from functools import partial
-from statistics import median, quantiles
-from time import process_time
+from statistics import median
 from typing import Any
 
 from benchmarks import cases
@@ -29,35 +27,19 @@ VARIANTS: dict[str, dict[str, float]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", choices=CASES, action="append", help="may be repeated (default: all)")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
-
-    import torch
-
-    torch.set_num_threads(args.threads)
-    print(f"torch {torch.__version__}, {args.threads} threads, {args.repeats} repeats, processor seconds")
-    for name in args.case or CASES:
+    options = cases.options_of(__doc__, CASES).parse_args()
+    cases.begin(options)
+    for name in options.case or CASES:
         case = CASES[name]("cpu")
         print(case.name, flush=True)
-        report(case, args.repeats)
+        report(case, options.repeats)
 
 
 def report(case: cases.Case, repeats: int) -> None:
-    seconds: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
-    for repeat in range(repeats + 1):  # the first is a warm-up
-        for variant in list(VARIANTS) if repeat % 2 else reversed(VARIANTS):
-            start = process_time()
-            update(case, VARIANTS[variant])
-            if repeat:
-                seconds[variant].append(process_time() - start)
-    for variant in VARIANTS:
-        ratios = [a / b for a, b in zip(seconds[variant], seconds["plain"], strict=True)]
-        low, _, high = quantiles(ratios, n=4, method="inclusive") if repeats > 1 else ratios * 3
-        line = f"  {variant:16} {median(seconds[variant]):7.3f} s"
-        print(line + f"   ratio {median(ratios):.3f} ({low:.3f} to {high:.3f})" * (variant != "plain"), flush=True)
+    seconds = cases.alternate({name: partial(update, case, losses) for name, losses in VARIANTS.items()}, repeats)
+    for name, spent in seconds.items():
+        line = f"  {name:16} {median(spent):7.3f} s"
+        print(line if name == "plain" else f"{line}   {cases.ratio_to(seconds['plain'], spent)}", flush=True)
 
 
 def update(case: cases.Case, losses: dict[str, float]) -> None:
@@ -70,7 +52,7 @@ def update(case: cases.Case, losses: dict[str, float]) -> None:
     terms = ActorLossSet(parse_losses(losses))
     entropy = "entropy" in terms.needs
     tokens, masses = measured(case, entropy, record="region" in terms.needs)
-    blind = measured(blinded(case), entropy)[0] if "blind" in terms.needs else {}
+    blind = measured(cases.blinded(case), entropy)[0] if "blind" in terms.needs else {}
     log_probs_BQ = tokens["log_probs_NT"]
     old_BQ, all_B = log_probs_BQ.detach(), torch.ones(len(log_probs_BQ), dtype=torch.bool)
     mask_BQ = torch.ones_like(old_BQ, dtype=torch.bool)
@@ -113,24 +95,6 @@ def measured(case: cases.Case, entropy: bool, record: bool = False) -> tuple[dic
     if entropy:
         tokens["entropy_NT"] = logits_BQV.logsumexp(-1) - (logits_BQV.softmax(-1) * logits_BQV).sum(-1)
     return tokens, masses
-
-
-def blinded(case: cases.Case) -> cases.Case:
-    """The case with masked images, as the engine masks them."""
-    from avar_rl.blind import BlindSettings, PatchFormat, mask_pixels, response_seed
-
-    if "pixel_values" not in case.inputs:
-        return case
-    settings, ids_BT = BlindSettings(), case.inputs["input_ids"]
-    pixels = mask_pixels(
-        case.inputs["pixel_values"],
-        case.inputs["image_grid_thw"],
-        [response_seed(ids_T, settings.seed) for ids_T in ids_BT],
-        settings,
-        PatchFormat((-1.8, -1.75, -1.48), 2),
-        images_per_row=[1] * len(ids_BT),
-    )
-    return replace(case, inputs={**case.inputs, "pixel_values": pixels})
 
 
 if __name__ == "__main__":

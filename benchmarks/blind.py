@@ -8,12 +8,8 @@ of the ratios repeat by repeat the median and the quartiles; for the masking alo
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
-from statistics import median, quantiles
-from time import process_time
+from statistics import median
 
 from benchmarks import cases
 
@@ -21,56 +17,24 @@ CASES = {"miniature": cases.miniature, "image-2048": partial(cases.vision_model,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", choices=CASES, action="append", help="may be repeated (default: all)")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
-
-    import torch
-
-    torch.set_num_threads(args.threads)
-    print(f"torch {torch.__version__}, {args.threads} threads, {args.repeats} repeats, processor seconds")
-    for name in args.case or CASES:
-        report(CASES[name]("cpu"), args.repeats)
+    options = cases.options_of(__doc__, CASES).parse_args()
+    cases.begin(options)
+    for name in options.case or CASES:
+        report(CASES[name]("cpu"), options.repeats)
 
 
 def report(case: cases.Case, repeats: int) -> None:
-    steps: dict[str, Callable[[], object]] = {
+    steps = {
         "old log-probs": lambda: cases.old_log_probs(case, "plain"),
-        "blind pass": lambda: cases.old_log_probs(masked(case), "plain"),
-        "masking alone": lambda: masked(case),
+        "blind pass": lambda: cases.old_log_probs(cases.blinded(case), "plain"),
+        "masking alone": lambda: cases.blinded(case),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for repeat in range(repeats + 1):  # the first is a warm-up
-        for name in steps if repeat % 2 else reversed(steps):
-            start = process_time()
-            steps[name]()
-            if repeat:
-                seconds[name].append(process_time() - start)
+    seconds = cases.alternate(steps, repeats)
     print(case.name)
     plain = seconds["old log-probs"]
     for name, spent in seconds.items():
-        ratios = [a / b for a, b in zip(spent, plain, strict=True)]
-        low, _, high = quantiles(ratios, n=4, method="inclusive") if repeats > 1 else ratios * 3
         line = f"  {name:14} {median(spent):8.4f} s"
-        print(line + f"   ratio {median(ratios):.4f} ({low:.4f} to {high:.4f})" * (spent is not plain), flush=True)
-
-
-def masked(case: cases.Case) -> cases.Case:
-    """The case with the pixels of a blind pass in the settings that a recipe starts from."""
-    from avar_rl.blind import BlindSettings, PatchFormat, mask_pixels, response_seed
-
-    settings, rows = BlindSettings(), case.inputs["input_ids"]
-    pixels = mask_pixels(
-        case.inputs["pixel_values"],
-        case.inputs["image_grid_thw"],
-        [response_seed(ids_T, settings.seed) for ids_T in rows],
-        settings,
-        PatchFormat(black=(-1.8, -1.75, -1.5), merge_size=2),
-        images_per_row=[1] * len(rows),
-    )
-    return replace(case, inputs=case.inputs | {"pixel_values": pixels})
+        print(line if spent is plain else f"{line}   {cases.ratio_to(plain, spent, 4)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median, quantiles
+from time import process_time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,6 +28,45 @@ class Case:
     response_positions: Tensor  # int64 (B, Q)
     attention: str = "sdpa"
     head_chunk: int | None = None  # tokens of the output layer at a time, recomputed in the backward pass; None: all
+
+
+Made = Mapping[str, Callable[[str], Case]]  # a benchmark's cases by name, each made on a device
+
+
+def options_of(description: str | None, made: Made) -> argparse.ArgumentParser:
+    """The options of a benchmark on a CPU: cases, repeats, threads."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--case", choices=made, action="append", help="may be repeated (default: all)")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1)
+    return parser
+
+
+def begin(options: argparse.Namespace) -> None:
+    """Sets the threads, and prints what was measured with."""
+    import torch
+
+    torch.set_num_threads(options.threads)
+    print(f"torch {torch.__version__}, {options.threads} threads, {options.repeats} repeats, processor seconds")
+
+
+def alternate(steps: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Processor seconds of each step and repeat; the steps take turns, there and back, after a warm-up."""
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for repeat in range(repeats + 1):  # the first is a warm-up
+        for name in [*steps] if repeat % 2 else reversed([*steps]):
+            start = process_time()
+            steps[name]()
+            if repeat:
+                seconds[name].append(process_time() - start)
+    return seconds
+
+
+def ratio_to(plain: Sequence[float], spent: Sequence[float], digits: int = 3) -> str:
+    """The ratios of two steps' seconds, repeat by repeat, as text: median and quartiles."""
+    ratios = [a / b for a, b in zip(spent, plain, strict=True)]
+    low, _, high = quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
+    return f"ratio {median(ratios):.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def sft_step(case: Case, variant: str) -> None:
@@ -52,6 +94,24 @@ def old_log_probs(case: Case, variant: str) -> None:
 
 
 STEPS: dict[str, Callable[[Case, str], None]] = {"guided SFT step": sft_step, "old log-probs": old_log_probs}
+
+
+def blinded(case: Case) -> Case:
+    """The case with the images of a blind pass, masked as a recipe's defaults mask them; without images as it is."""
+    from avar_rl.blind import BlindSettings, PatchFormat, mask_pixels, response_seed
+
+    if "pixel_values" not in case.inputs:
+        return case
+    settings, ids_BT = BlindSettings(), case.inputs["input_ids"]
+    pixels = mask_pixels(
+        case.inputs["pixel_values"],
+        case.inputs["image_grid_thw"],
+        [response_seed(ids_T, settings.seed) for ids_T in ids_BT],
+        settings,
+        PatchFormat(black=(-1.8, -1.75, -1.48), merge_size=2),
+        images_per_row=[1] * len(ids_BT),
+    )
+    return replace(case, inputs=case.inputs | {"pixel_values": pixels})
 
 
 def forward(case: Case, variant: str, positions: Tensor):

@@ -14,8 +14,7 @@ import argparse
 import subprocess
 import sys
 from functools import partial
-from statistics import median, quantiles
-from time import process_time
+from statistics import median
 
 from benchmarks import cases
 
@@ -27,10 +26,7 @@ CASES = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", choices=CASES, action="append", help="may be repeated (default: all)")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1)
+    parser = cases.options_of(__doc__, CASES)
     parser.add_argument("--no-memory", action="store_true", help="seconds only")
     parser.add_argument(
         "--eager-up-to", type=int, default=2048, metavar="TOKENS", help="0: never (4,096 tokens need 15 GB)"
@@ -38,13 +34,10 @@ def main() -> None:
     parser.add_argument("--memory-of", nargs=3, metavar=("CASE", "STEP", "VARIANT"), help=argparse.SUPPRESS)
     args = parser.parse_args()
 
-    import torch
-
-    torch.set_num_threads(args.threads)
+    cases.begin(args)
     if args.memory_of:
         print_peak(*args.memory_of)
         return
-    print(f"torch {torch.__version__}, {args.threads} threads, {args.repeats} repeats, processor seconds")
     for name in args.case or CASES:
         case = CASES[name]("cpu")
         print(case.name, flush=True)
@@ -57,18 +50,11 @@ def main() -> None:
 
 
 def report_seconds(step: str, case: cases.Case, variants: tuple[str, ...], repeats: int) -> None:
-    seconds = {variant: [] for variant in variants}
-    for repeat in range(repeats + 1):  # the first is a warm-up
-        for variant in variants if repeat % 2 else variants[::-1]:
-            start = process_time()
-            cases.STEPS[step](case, variant)
-            if repeat:
-                seconds[variant].append(process_time() - start)
-    for variant in variants:
-        ratios = [a / b for a, b in zip(seconds[variant], seconds["plain"], strict=True)]
-        low, _, high = quantiles(ratios, n=4, method="inclusive") if repeats > 1 else ratios * 3
-        line = f"  {step:16} {variant:10} {median(seconds[variant]):7.3f} s"
-        print(line + f"   ratio {median(ratios):.3f} ({low:.3f} to {high:.3f})" * (variant != "plain"), flush=True)
+    steps = {variant: partial(cases.STEPS[step], case, variant) for variant in variants}
+    seconds = cases.alternate(steps, repeats)
+    for variant, spent in seconds.items():
+        line = f"  {step:16} {variant:10} {median(spent):7.3f} s"
+        print(line if variant == "plain" else f"{line}   {cases.ratio_to(seconds['plain'], spent)}", flush=True)
 
 
 def report_memory(name: str, step: str, variants: tuple[str, ...]) -> None:

@@ -10,7 +10,6 @@ it: for masses see `benchmarks.recording`; the blind pass is one more forward pa
 
 from __future__ import annotations
 
-import argparse
 from functools import partial
 from statistics import median
 from time import process_time
@@ -27,18 +26,10 @@ WEIGHTS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", choices=CASES, action="append", help="may be repeated (default: all)")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
-
-    import torch
-
-    torch.set_num_threads(args.threads)
-    print(f"torch {torch.__version__}, {args.threads} threads, {args.repeats} repeats, processor seconds")
-    for name in args.case or CASES:
-        report(CASES[name]("cpu"), args.repeats)
+    options = cases.options_of(__doc__, CASES).parse_args()
+    cases.begin(options)
+    for name in options.case or CASES:
+        report(CASES[name]("cpu"), options.repeats)
 
 
 def report(case: cases.Case, repeats: int) -> None:

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from avar_rl.runtime.settings import NotNegative, parse, settings
-from rewards.plugin import Reward, find
+from rewards.finding import needs_of, split_line
+from rewards.plugin import REWARD, Reward, find
 from rewards.sample import AttentionSample, Sample
 
 _DECLARED = "<declared>"  # the gate that the reward itself declares
@@ -86,14 +87,8 @@ def parse_terms(lines: Any, where: str = "avar.rewards") -> tuple[Term, ...]:
 
 
 def _term(name: str, value: Any, where: str) -> Term:
-    line = dict(value) if isinstance(value, Mapping) else {"weight": value}
-    own = {key: line.pop(key) for key in ("weight", "gate", "path") if key in line}
-    options = tuple((str(key), _frozen(option)) for key, option in line.items())
-    return parse(Term, {"name": name, "options": options, **own}, where)
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    line = value if isinstance(value, Mapping) else {"weight": value}
+    return parse(Term, {"name": name, **split_line(REWARD, line)}, where)
 
 
 @dataclass(frozen=True)
@@ -147,9 +142,14 @@ class RewardSet:
         return {name: term.gate for name, term in (self._text | self._attention).items() if term.gate}
 
     @property
+    def plug_ins(self) -> list[Reward]:
+        """The rewards that are scored, in the order of scoring."""
+        return [term.reward for term in (self._text | self._attention).values()]
+
+    @property
     def needs(self) -> frozenset[str]:
         """What the rewards that are scored need to be measured, of `rewards.finding.NEEDS`."""
-        return frozenset(need for term in self._attention.values() for need in term.reward.needs)
+        return needs_of(self.plug_ins)
 
     @property
     def after_forward(self) -> bool:

@@ -95,6 +95,19 @@ def need_masses(needs: Iterable[str]) -> bool:
     return not {"masses", "region"}.isdisjoint(needs)
 
 
+def needs_of(plug_ins: Iterable[PlugIn]) -> frozenset[str]:
+    """What any of `plug_ins` needs to be measured, of `NEEDS`."""
+    return frozenset(need for plug_in in plug_ins for need in plug_in.needs)
+
+
+def split_line(kind: Kind, line: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's line as the fields of a term: the kind's own keys, and `options`, the others as (key, value), lists as
+    tuples."""
+    options = {str(key): value for key, value in line.items() if key not in kind.keys}
+    frozen = tuple((key, tuple(value) if isinstance(value, list) else value) for key, value in options.items())
+    return {"options": frozen, **{key: line[key] for key in kind.keys if key in line}}
+
+
 _declared: dict[tuple[str, str], list[PlugIn]] = defaultdict(list)  # by decorator and file
 
 

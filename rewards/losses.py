@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from avar_rl.runtime.settings import NotNegative, parse, settings
-from rewards.finding import PlugIn, find
+from rewards.finding import PlugIn, find, needs_of, split_line
 from rewards.plugin import ACTOR_LOSS
 from rewards.sample import LossBatch
 
@@ -56,10 +56,8 @@ def parse_losses(lines: Any, where: str = "avar.losses") -> tuple[LossTerm, ...]
 
 
 def _term(name: str, value: Any, where: str) -> LossTerm:
-    line = dict(value) if isinstance(value, Mapping) else {"weight": value}
-    own = {key: line.pop(key) for key in ACTOR_LOSS.keys if key in line}
-    options = tuple((str(key), tuple(option) if isinstance(option, list) else option) for key, option in line.items())
-    return parse(LossTerm, {"name": name, "options": options, **own}, where)
+    line = value if isinstance(value, Mapping) else {"weight": value}
+    return parse(LossTerm, {"name": name, **split_line(ACTOR_LOSS, line)}, where)
 
 
 @dataclass(frozen=True)
@@ -98,9 +96,14 @@ class ActorLossSet:
         return {name: term.weight for name, term in self._terms.items()}
 
     @property
+    def plug_ins(self) -> list[PlugIn]:
+        """The functions behind the terms, in the recipe's order."""
+        return [term.plug_in for term in self._terms.values()]
+
+    @property
     def needs(self) -> frozenset[str]:
         """What the terms need to be measured, of `rewards.finding.NEEDS`."""
-        return frozenset(need for term in self._terms.values() for need in term.plug_in.needs)
+        return needs_of(self.plug_ins)
 
     def values(self, batch: LossBatch) -> dict[str, Tensor]:
         """What each term is for a micro-batch: (N, T), 0 at tokens that do not count, or (N,); by name.

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from avar_rl.runtime.settings import Share, parse, settings
-from rewards.finding import PlugIn, find
+from rewards.finding import PlugIn, find, needs_of, split_line
 from rewards.plugin import TOKEN_WEIGHT
 from rewards.sample import AttentionSample
 
@@ -65,10 +65,7 @@ def parse_weights(lines: Any, where: str = "avar.token_weights") -> tuple[Weight
 def _term(name: str, value: Any, where: str) -> WeightTerm:
     if not isinstance(value or {}, Mapping):
         raise ValueError(f"{where} must be a mapping of options, such as {{}}, not {value!r}")
-    line = dict(value or {})
-    own = {key: line.pop(key) for key in TOKEN_WEIGHT.keys if key in line}
-    options = tuple((str(key), tuple(option) if isinstance(option, list) else option) for key, option in line.items())
-    return parse(WeightTerm, {"name": name, "options": options, **own}, where)
+    return parse(WeightTerm, {"name": name, **split_line(TOKEN_WEIGHT, value or {})}, where)
 
 
 @dataclass(frozen=True)
@@ -126,9 +123,14 @@ class TokenWeightSet:
         return tuple(self._terms)
 
     @property
+    def plug_ins(self) -> list[PlugIn]:
+        """The functions behind the terms, in the recipe's order."""
+        return [term.plug_in for term in self._terms.values()]
+
+    @property
     def needs(self) -> frozenset[str]:
         """What the weights need to be measured, of `rewards.finding.NEEDS`."""
-        return frozenset(need for term in self._terms.values() for need in term.plug_in.needs)
+        return needs_of(self.plug_ins)
 
     def weigh(self, samples: Sequence[AttentionSample]) -> Weighed:
         """The factors of the responses of one step.

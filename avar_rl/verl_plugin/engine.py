@@ -24,10 +24,9 @@ from avar_rl.verl_plugin.adapters import AdapterCheckpoint, in_float32, without_
 from avar_rl.verl_plugin.checkpoints import earlier_checkpoints
 from avar_rl.verl_plugin.config.model_checks import check_ulysses
 from avar_rl.verl_plugin.forward.blind import blind_outputs, blinded
-from avar_rl.verl_plugin.forward.layout import Layout, layout_of
+from avar_rl.verl_plugin.forward.layout import ImageGrids, Layout, layout_of
 from avar_rl.verl_plugin.forward.losses import LossWithTerms
 from avar_rl.verl_plugin.forward.outputs import guidance_outputs, mass_outputs
-from avar_rl.verl_plugin.forward.regions import mark_regions
 from avar_rl.verl_plugin.forward.request import REQUEST, ForwardRequest, requested
 from avar_rl.verl_plugin.forward.support import leave_out_the_unsampled
 from avar_rl.verl_plugin.verl_engine import LanguageModelEngine
@@ -138,10 +137,11 @@ class SpanMassEngine(LanguageModelEngine):
             self._markup = Markup.from_tokenizer(self.model_config.tokenizer)
         pad_size = output_args.get("pad_size", 0)
         ids_BT, mask_BT = model_inputs["input_ids"], model_inputs["attention_mask"]
-        layout = self._layout = layout_of(micro_batch, ids_BT, mask_BT, pad_size, self._markup, queries)
+        grids = None
         if region:
             merge_size = self.model_config.processor.image_processor.merge_size
-            mark_regions(layout, micro_batch, self._markup, model_inputs.get("image_grid_thw"), merge_size)
+            grids = ImageGrids(model_inputs.get("image_grid_thw"), merge_size)
+        layout = self._layout = layout_of(micro_batch, ids_BT, mask_BT, pad_size, self._markup, queries, grids)
         self._recorder.start(
             role_spans(layout.roles_BT, (*GUIDED_ROLES, Role.REGION) if region else GUIDED_ROLES),
             query_positions=layout.positions_BQ,

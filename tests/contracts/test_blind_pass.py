@@ -18,7 +18,7 @@ from verl.trainer.ppo import v1  # noqa: E402, F401 (verl's trainers, beside whi
 from avar_rl.blind import BlindSettings, PatchFormat  # noqa: E402
 from avar_rl.verl_plugin.config.settings import AttentionSettings, GRPOSettings  # noqa: E402
 from avar_rl.verl_plugin.forward.blind import blind_outputs, blinded, images_per_row  # noqa: E402
-from avar_rl.verl_plugin.forward.request import REQUEST, ForwardRequest  # noqa: E402
+from avar_rl.verl_plugin.forward.request import REQUEST, ForwardRequest, update_request  # noqa: E402
 from avar_rl.verl_plugin.grpo.guard import CHECKED_STEPS  # noqa: E402
 from avar_rl.verl_plugin.grpo.stoppable import StoppableTrainer  # noqa: E402
 from avar_rl.verl_plugin.grpo.trainer import AnchoredGRPOTrainer  # noqa: E402
@@ -42,6 +42,7 @@ def asked(monkeypatch):
         trainer.settings, trainer._agreements = settings, CHECKED_STEPS
         trainer.config = OmegaConf.create({"actor_rollout_ref": {"rollout": {"temperature": 0.7}}})
         trainer.signal = SimpleNamespace(needs=settings.step_needs())
+        trainer.update_request = update_request(settings)
         trainer.actor_rollout_wg = SimpleNamespace(compute_log_prob=calls.append)
         metrics: dict = {}
         return calls, trainer._compute_old_log_prob(BATCH, metrics), metrics

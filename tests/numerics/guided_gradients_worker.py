@@ -10,6 +10,7 @@ from avar_rl.verl_plugin.config import environment
 environment.prepare("cpu")
 
 import torch  # noqa: E402
+from told_batch import told  # noqa: E402
 from verl.utils import tensordict_utils as tu  # noqa: E402
 from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group  # noqa: E402
 
@@ -25,20 +26,7 @@ def main(recipe_path: str, out: str, total: int, overrides: list[str]) -> None:
     per_rank, rank = total // engine.get_data_parallel_size(), engine.get_data_parallel_rank()
     rows = range(rank * per_rank, (rank + 1) * per_rank)
     batch = trainer.collate_fn([trainer.train_dataset[i] for i in rows])
-    data = tu.get_tensordict(
-        tensor_dict=batch,
-        non_tensor_dict={
-            "use_remove_padding": config.model.use_remove_padding,
-            "use_fused_kernels": config.model.use_fused_kernels,
-            "use_dynamic_bsz": config.data.use_dynamic_bsz,
-            "max_token_len_per_gpu": config.data.max_token_len_per_gpu,
-            "micro_batch_size_per_gpu": config.data.micro_batch_size_per_gpu,
-            "temperature": 1.0,
-            "global_batch_size": config.data.train_batch_size,
-            "pad_mode": config.data.pad_mode,
-            "pad_token_id": trainer.model_config.tokenizer.pad_token_id,
-        },
-    )
+    data = tu.get_tensordict(tensor_dict=batch, non_tensor_dict=told(trainer, config))
     with engine.train_mode():
         engine.optimizer_zero_grad()
         output = engine.forward_backward_batch(data, trainer.training_client.loss_fn)

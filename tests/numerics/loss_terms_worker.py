@@ -15,6 +15,7 @@ environment.prepare("cpu")
 
 import torch  # noqa: E402
 from made_up_rollouts import BOX, ROLLOUT, ROWS  # noqa: E402
+from told_batch import told  # noqa: E402
 from verl.utils import tensordict_utils as tu  # noqa: E402
 from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group  # noqa: E402
 from verl.utils.metric import Metric  # noqa: E402
@@ -60,16 +61,8 @@ def main(recipe_path: str, out: str, mode: str, losses: str, overrides: list[str
     actor = ActorConfig(strategy="fsdp2", rollout_n=2, ppo_micro_batch_size_per_gpu=2, loss_agg_mode=mode)
     data = tu.get_tensordict(
         tensor_dict=batch,
-        non_tensor_dict={
-            "use_remove_padding": config.model.use_remove_padding,
-            "use_fused_kernels": config.model.use_fused_kernels,
-            "use_dynamic_bsz": config.data.use_dynamic_bsz,
-            "max_token_len_per_gpu": config.data.max_token_len_per_gpu,
-            "micro_batch_size_per_gpu": config.data.micro_batch_size_per_gpu,
-            "temperature": 1.0,
-            "global_batch_size": ROWS,
-            "pad_mode": config.data.pad_mode,
-            "pad_token_id": trainer.model_config.tokenizer.pad_token_id,
+        non_tensor_dict=told(trainer, config)
+        | {
             "calculate_entropy": "entropy" in ours.loss_set().needs,
             REQUEST: update_request(ours),
         },

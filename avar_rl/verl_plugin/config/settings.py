@@ -12,9 +12,8 @@ from avar_rl.runtime.layers import Layers
 from avar_rl.runtime.settings import Count, Flag, NotNegative, Number, Positive, Whole, settings
 from avar_rl.runtime.settings import parse as parse_settings
 from rewards.combine import PAPER, RewardSet, Term, parse_terms
-from rewards.finding import PlugIn, find, need_masses
+from rewards.finding import PlugIn, need_masses
 from rewards.losses import ActorLossSet, LossTerm, parse_losses
-from rewards.plugin import ACTOR_LOSS, REWARD, TOKEN_WEIGHT
 from rewards.weigh import TokenWeightSet, WeightTerm, parse_weights
 
 StageSettings = TypeVar("StageSettings")
@@ -152,12 +151,7 @@ class GRPOSettings:
 
     def plug_ins(self) -> list[PlugIn]:
         """The plug-ins that take part: rewards that are scored, token weights, losses that have a weight."""
-        scored, added = self.reward_set().weights, self.loss_set().names
-        return [
-            *(find(REWARD, term.name, term.path) for term in self.rewards if term.name in scored),
-            *(find(TOKEN_WEIGHT, term.name, term.path) for term in self.token_weights),
-            *(find(ACTOR_LOSS, term.name, term.path) for term in self.losses if term.name in added),
-        ]
+        return [*self.reward_set().plug_ins, *self.token_weight_set().plug_ins, *self.loss_set().plug_ins]
 
 
 _LINES = {"rewards": parse_terms, "token_weights": parse_weights, "losses": parse_losses}

@@ -12,7 +12,10 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from avar_rl.attention.regions import region_mask
 from avar_rl.attention.roles import Markup, Role, query_positions, role_counts, token_roles
+
+EVIDENCE = "evidence"  # column: five numbers a box (`avar_rl.attention.regions.evidence_boxes`), flat
 
 
 @dataclass
@@ -33,8 +36,23 @@ class Layout:
     positions_BQ: Tensor
 
 
+@dataclass(frozen=True)
+class ImageGrids:
+    """Where image tokens lie in their images: `image_grid_thw` of the model's inputs, int (I, 3), None without images;
+    merge_size: patches along the side of a token."""
+
+    image_grid_thw: Tensor | None
+    merge_size: int
+
+
 def layout_of(
-    micro_batch: TensorDict, ids_BT: Tensor, attention_mask: Tensor | None, pad_size: int, markup: Markup, queries: str
+    micro_batch: TensorDict,
+    ids_BT: Tensor,
+    attention_mask: Tensor | None,
+    pad_size: int,
+    markup: Markup,
+    queries: str,
+    grids: ImageGrids | None = None,
 ) -> Layout:
     """The layout of a micro-batch.
 
@@ -43,15 +61,21 @@ def layout_of(
         attention_mask: (B, T) of the model; None when packed.
         pad_size: the tokens that verl filled a packed batch up with.
         queries: whose attention is recorded, as in `query_positions`.
+        grids: image tokens in the rows' evidence boxes (column EVIDENCE) are REGION; None: none are.
 
     Raises:
-        ValueError: a sequence with a response has no system turn.
+        ValueError: a sequence with a response has no system turn, or boxes do not fit the images.
     """
     offsets = _offsets(micro_batch, "input_ids")
     cu_seqlens, valid_BT = visible(ids_BT, attention_mask, offsets, pad_size)
     response_BT = torch.zeros_like(valid_BT)
     response_BT[valid_BT] = response_tokens(micro_batch, offsets)
-    roles_BT = token_roles(ids_BT, markup, attention_mask=valid_BT, cu_seqlens=cu_seqlens, response_mask=response_BT)
+    masks = dict(attention_mask=valid_BT, cu_seqlens=cu_seqlens, response_mask=response_BT)
+    region_BT = None
+    if grids is not None:
+        boxes = [row.view(-1, 5) for row in rows_of(micro_batch[EVIDENCE])]
+        region_BT = region_mask(ids_BT, markup, boxes, grids.image_grid_thw, grids.merge_size, **masks)
+    roles_BT = token_roles(ids_BT, markup, **masks, region_mask=region_BT)
     require_system(roles_BT, cu_seqlens)
     positions_BQ = query_positions(roles_BT, queries, cu_seqlens=cu_seqlens)
     lengths = _offsets(micro_batch, "response_mask") if "response_mask" in micro_batch.keys() else offsets
@@ -93,6 +117,13 @@ def response_tokens(micro_batch: TensorDict, offsets: Tensor) -> Tensor:
     index = torch.arange(len(mask), device=flat.device) - first.repeat_interleave(lengths)
     flat[index + starts.repeat_interleave(lengths)] = mask.bool()
     return flat
+
+
+def rows_of(column: Any) -> list[Tensor]:
+    """The rows of a nested column, or of one whose rows are all of one length."""
+    if not column.is_nested:
+        return list(column)
+    return list(column.values().split(column.offsets().diff().tolist()))
 
 
 def _values(batch: TensorDict, name: str) -> Tensor:

@@ -26,7 +26,7 @@ from verl.workers.config import ActorConfig
 from verl.workers.utils.padding import no_padding_2_padding
 
 from avar_rl.verl_plugin.forward.blind import images_per_row
-from avar_rl.verl_plugin.forward.regions import EVIDENCE, rows_of
+from avar_rl.verl_plugin.forward.layout import EVIDENCE, rows_of
 from rewards.losses import ActorLossSet
 from rewards.sample import LossBatch
 

@@ -10,7 +10,7 @@ from transfer_queue import KVBatchMeta
 
 from avar_rl.attention.regions import evidence_boxes
 from avar_rl.runtime.evidence import EvidenceError, read_evidence
-from avar_rl.verl_plugin.forward.regions import EVIDENCE
+from avar_rl.verl_plugin.forward.layout import EVIDENCE
 from avar_rl.verl_plugin.grpo.queue import Rows
 from avar_rl.verl_plugin.grpo.text_score import TEXT_SCORE, TextScore
 

@@ -109,7 +109,7 @@ class AnchoredGRPOTrainer(StoppableTrainer):
         return super()._balance_batch(batch, metrics, *args, **kwargs)
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
-        if "region" in self.signal.needs | self.settings.loss_set().needs:
+        if "region" in self.signal.needs or self.update_request.region:
             write_evidence(batch)
         _extra_info(batch)[REQUEST] = recording(self.settings, self.signal.needs)
         batch = super()._compute_old_log_prob(batch, metrics)
