@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from avar_rl.runtime.files import parquet_faults
 from data_tools.choice import Choice, RowFacts, Split
-from data_tools.formats.rows import RL_COLUMNS, batch_rows, parquet_columns, parquet_rows, row_writer
+from data_tools.formats.rows import RL_COLUMNS, batch_rows, has_columns, parquet_rows, row_writer
 from data_tools.pass_rates import row_pass_rate
 
 if TYPE_CHECKING:
@@ -24,12 +24,7 @@ FILES = {"train": "rl_train", "val": "rl_val", "test": "test"}  # split → name
 
 def is_rl_file(path: str | Path) -> bool:
     """Whether `path` is a parquet file with the columns of RL rows."""
-    if not (Path(path).suffix == ".parquet" and Path(path).is_file()):
-        return False
-    try:
-        return set(RL_COLUMNS) <= set(parquet_columns(path))
-    except ValueError:
-        return False  # no parquet, whatever its name says: the reader that it is meant for will say so
+    return has_columns(path, RL_COLUMNS)
 
 
 class ReadyRows:

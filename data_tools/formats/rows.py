@@ -9,7 +9,7 @@ Each image of a row stands as one `<image>` in the user's text; a row without im
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
@@ -273,6 +273,16 @@ def parquet_columns(path: str | Path) -> list[str]:
         raise ValueError(f"{path}: no such data file")
     with parquet_faults(path):
         return pq.read_schema(path).names
+
+
+def has_columns(path: str | Path, columns: Iterable[str]) -> bool:
+    """Whether `path` is a parquet file, by name and content, that has all of `columns`."""
+    if not (Path(path).suffix == ".parquet" and Path(path).is_file()):
+        return False
+    try:
+        return set(columns) <= set(parquet_columns(path))
+    except ValueError:
+        return False  # no parquet, whatever its name says: the reader that it is meant for will say so
 
 
 def parquet_batches(

@@ -22,6 +22,7 @@ from data_tools.formats.rows import (
     BatchWriter,
     evidence_lists,
     evidence_type,
+    has_columns,
     parquet_columns,
     parquet_rows,
     with_image_places,
@@ -182,12 +183,7 @@ class SampleWriter(BatchWriter[DataSample]):
 
 def is_sample_file(path: str | Path) -> bool:
     """Whether `path` is a parquet file with the columns of samples."""
-    if not (Path(path).suffix == ".parquet" and Path(path).is_file()):
-        return False
-    try:
-        return set(COLUMNS) <= set(parquet_columns(path))
-    except ValueError:
-        return False  # no parquet, whatever its name says: the reader that it is meant for will say so
+    return has_columns(path, COLUMNS)
 
 
 def read_samples(
