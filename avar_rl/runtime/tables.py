@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -55,3 +55,9 @@ def shortened(rows: Sequence[Any], limit: int | None) -> tuple[Sequence[Any], Se
         return rows, (), 0
     head = limit - limit // 2
     return rows[:head], rows[len(rows) - limit // 2 :], len(rows) - limit
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], text: int = 2) -> str:
+    """A table of Markdown; the first `text` columns are aligned left, the others right."""
+    rule = ["---" if place < text else "---:" for place in range(len(head))]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))

@@ -8,6 +8,7 @@ from typing import Any
 
 from avar_rl.runtime.files import write_whole
 from avar_rl.runtime.plots import described
+from avar_rl.runtime.tables import markdown_table
 from avar_rl.study import analysis, plots
 from avar_rl.study.results import read_result
 from avar_rl.study.study_file import Study
@@ -173,8 +174,8 @@ def _minutes(seconds: list[float | None]) -> str:
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+    escaped = ([cell.replace("|", "\\|") for cell in row] for row in (columns, *rows))
+    return markdown_table(next(escaped), escaped, text=len(columns))
 
 
 def _number(measure: str, value: float) -> str:

@@ -10,13 +10,14 @@ from avar_rl.evaluation.benchmarks.asking.records import samples_path
 from avar_rl.evaluation.benchmarks.benchmark import find
 from avar_rl.evaluation.benchmarks.reporting.answered import read_questions, read_scored
 from avar_rl.evaluation.benchmarks.reporting.contamination import KINDS, Search, check
-from avar_rl.evaluation.benchmarks.reporting.markdown import cell, table
+from avar_rl.evaluation.benchmarks.reporting.markdown import cell
 from avar_rl.evaluation.benchmarks.reporting.wording import LIMITED, between, give_or_take, percent
 from avar_rl.evaluation.benchmarks.scoring.intervals import estimates
 from avar_rl.evaluation.benchmarks.scoring.metrics import metrics
 from avar_rl.evaluation.benchmarks.scoring.scored import ScoredSet, scored_set
 from avar_rl.runtime import tables
 from avar_rl.runtime.files import write_json, write_whole
+from avar_rl.runtime.tables import markdown_table
 from data_tools.formats.sample import read_samples
 
 KIND_NAMES = {"image": "same image", "near_image": "near image", "text": "text"}
@@ -142,9 +143,9 @@ def _document(found: Mapping[str, Any]) -> str:
         "# Questions that also stand in training data",
         f"Searched: {', '.join(cell(name) for name in found['files'])}, {found['rows']:,} rows, "
         f"{found['unreadable_images']} unreadable images.",
-        table(_COUNTS_HEAD, _counts(found), text=1),
+        markdown_table(_COUNTS_HEAD, _counts(found), text=1),
         "Scores in percent, of all questions, of those whose images were not found, and of those of which nothing was:",
-        table(
+        markdown_table(
             _SCORES_HEAD, _kept_scores(found, lambda value, interval: f"{percent(value)} {between(interval)}"), text=3
         ),
     ]
@@ -152,5 +153,5 @@ def _document(found: Mapping[str, Any]) -> str:
         ids = dict.fromkeys(id_ for of_kind in one["found"].values() for id_ in of_kind)
         rows = [[cell(id_), *(cell(one["found"][kind].get(id_, "–")) for kind in KINDS)] for id_ in ids]
         if rows:
-            parts += [f"## {find(benchmark).title}", table(["question", *KIND_NAMES.values()], rows, text=4)]
+            parts += [f"## {find(benchmark).title}", markdown_table(["question", *KIND_NAMES.values()], rows, text=4)]
     return "\n\n".join(parts) + "\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from avar_rl.evaluation.benchmarks.reporting.wording import (
     settings_of,
 )
 from avar_rl.evaluation.benchmarks.scoring.scored import COLUMNS
-from avar_rl.runtime.tables import printable
+from avar_rl.runtime.tables import markdown_table, printable
 
 SNIPPET = 100  # characters of a question
 COUNTS = ("truncated", "unparsed", "undecided", "judge_failed")
@@ -71,12 +71,6 @@ def cell(value: Any) -> str:
     return text
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], text: int = 2) -> str:
-    """A table of Markdown; the first `text` columns are aligned left, the others right."""
-    rule = ["---" if place < text else "---:" for place in range(len(head))]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
-
-
 def _score(figures: Mapping[str, Any], metric: Metric | None) -> str:
     if metric is None:
         return "–"
@@ -100,7 +94,7 @@ def _scores(found: Found) -> str:
         shown = [_score(figures, next(iter(metrics(figures, column)), None)) for column in columns]
         others = [one.text(benchmark) or "–" for one in cited]
         rows.append([find(benchmark).title, cell(model), *shown, marked(counted(figures), figures), *others])
-    return table(head, rows) + "\n\n`?`: could not be traced to its source."
+    return markdown_table(head, rows) + "\n\n`?`: could not be traced to its source."
 
 
 def _means(models: Mapping[str, Any]) -> str:
@@ -114,7 +108,7 @@ def _means(models: Mapping[str, Any]) -> str:
             ]
             rows.append([cell(model), *shown])
     cited = [[f"{one.name} ({one.model})", f"{one.mean:.1f}", "–", "–"] for one in published() if one.mean is not None]
-    return table(["model", *COLUMNS], rows + cited, text=1) if rows else ""
+    return markdown_table(["model", *COLUMNS], rows + cited, text=1) if rows else ""
 
 
 def _own_metrics(found: Found) -> str:
@@ -125,7 +119,7 @@ def _own_metrics(found: Found) -> str:
         for name in names if len(names) > 1 else ():
             shown = [_score(figures, by_column[column].get(name)) for column in columns]
             rows.append([find(benchmark).title, cell(model), cell(name), *shown])
-    return table(["benchmark", "model", "metric", *columns], rows, text=3) if rows else ""
+    return markdown_table(["benchmark", "model", "metric", *columns], rows, text=3) if rows else ""
 
 
 def _drawn(found: Found) -> str:
@@ -139,7 +133,7 @@ def _drawn(found: Found) -> str:
                 if one is not None:
                     score = _score(figures, Metric(name, one["value"], one["interval"]))
                     rows.append([find(benchmark).title, cell(model), column, name, score])
-    return table(["benchmark", "model", "column", "of the samples", "score"], rows, text=4) if rows else ""
+    return markdown_table(["benchmark", "model", "column", "of the samples", "score"], rows, text=4) if rows else ""
 
 
 def _counts(found: Found) -> str:
@@ -150,7 +144,7 @@ def _counts(found: Found) -> str:
         lengths = [f"{tokens['mean']:.0f}", " / ".join(f"{q:.0f}" for q in tokens["quartiles"]), str(tokens["max"])]
         rows.append([find(benchmark).title, cell(model), *shown, *(marked(length, figures) for length in lengths)])
     names = [name.replace("_", " ") for name in COUNTS]
-    return table(["benchmark", "model", *names, "tokens, mean", "quartiles", "longest"], rows)
+    return markdown_table(["benchmark", "model", *names, "tokens, mean", "quartiles", "longest"], rows)
 
 
 def _attention(found: Found) -> str:
@@ -159,7 +153,7 @@ def _attention(found: Found) -> str:
         if vas := figures.get("vas"):
             shown = [marked(f"{vas[key]:.4g}", figures) for key in ("vas", "image_mass", "system_mass")]
             rows.append([find(benchmark).title, cell(model), *shown])
-    return table(["benchmark", "model", "VAS", "image mass", "system mass"], rows) if rows else ""
+    return markdown_table(["benchmark", "model", "VAS", "image mass", "system mass"], rows) if rows else ""
 
 
 def _groups(found: Found) -> str:
@@ -184,7 +178,7 @@ def _group(key: str, of_models: Mapping[str, Mapping[str, Any]]) -> str:
             row.append(marked(str(group["n"]), figures) if group else "–")
         rows.append(row)
     head = [cell(f"{model}: {name}") for model in of_models for name in (*columns, "n")]
-    return table([cell(key.replace("_", " ")), *head], rows, text=1)
+    return markdown_table([cell(key.replace("_", " ")), *head], rows, text=1)
 
 
 def _settings(found: Found, versions: Mapping[str, Any]) -> str:
@@ -197,7 +191,9 @@ def _settings(found: Found, versions: Mapping[str, Any]) -> str:
         own = [(key, value) for key, value in settings.items() if key not in shared]
         rows += [[find(benchmark).title, cell(model), cell(key), cell(value)] for key, value in own]
     scored = ", ".join(f"{cell(name)} {cell(version)}" for name, version in versions.items())
-    return table(["benchmark", "model", "setting", "value"], rows, text=4) + f"\n\nScored with: {scored or '–'}."
+    return (
+        markdown_table(["benchmark", "model", "setting", "value"], rows, text=4) + f"\n\nScored with: {scored or '–'}."
+    )
 
 
 def _source(one: Published) -> str:
@@ -226,7 +222,7 @@ def disagreements(out: Path, name: str, benchmarks: Iterable[str]) -> str:
                 rows.append([link, cell(begins), cell(", ".join(question.sample.golds)), *says])
         parts.append(f"## {find(benchmark).title}: {len(rows)}")
         if rows:
-            parts.append(table(["question", "begins", "gold", *COLUMNS], rows, text=6))
+            parts.append(markdown_table(["question", "begins", "gold", *COLUMNS], rows, text=6))
     return "\n\n".join(parts) + "\n"
 
 
