@@ -1,5 +1,5 @@
 """Make the miniature world: `python -m data_tools.miniature.data --out DIR [--seed 0]` writes
-DIR/{sft_train,sft_val,rl_train,rl_val,test}.parquet in verl's row formats and reports what they hold."""
+DIR/{pretrain,sft_train,sft_val,rl_train,rl_val,test}.parquet in verl's row formats and reports what they hold."""
 
 from __future__ import annotations
 
@@ -75,6 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--glance-share", type=float, default=defaults.glance_share, help="share of short thoughts where there are two"
+    )
+    parser.add_argument(
+        "--answer-share", type=float, default=defaults.answer_share, help="share of bare answers in pre-training"
     )
     options = vars(parser.parse_args(argv))
     out = options.pop("out")

@@ -30,6 +30,7 @@ SPECIAL_TOKENS = (
     "<|video_pad|>",
 )
 SYSTEM_PROMPT = "You are a helpful assistant."
+CHAT_SPLITS = ("pretrain", "sft_train")  # whose text trains the tokenizer
 # The pre-tokenizer of Qwen2.5: words with one leading mark or space, single digits, runs of punctuation, line breaks.
 QWEN_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -230,13 +231,13 @@ def make_model(tokenizer: PreTrainedTokenizerFast, seed: int, family: Miniature)
 
 
 def corpus(data: Path) -> list[str]:
-    """All text of the SFT rows in folder `data`: questions and responses, without image places.
+    """All text of the chat rows in folder `data`: questions and responses, without image places.
 
     Raises:
-        ValueError: sft_train.parquet is missing or no readable data file.
+        ValueError: a file of them is missing or no readable data file.
     """
     try:
-        rows = read_parquet(data / "sft_train.parquet", columns=["messages"])
+        rows = [row for split in CHAT_SPLITS for row in read_parquet(data / f"{split}.parquet", columns=["messages"])]
     except ValueError as error:
         raise ValueError(f"{error}; make it with `python -m data_tools.miniature.data --out {data}`") from error
     return [turn["content"].replace("<image>", "") for row in rows for turn in row["messages"]]

@@ -23,6 +23,10 @@ COLOUR_NAMES = tuple(COLOURS)
 # One order of the options in all questions: looking a letter up in the text is not what this world is about.
 OPTIONS = " ".join(f"{letter}) {colour}" for letter, colour in zip(LETTERS, COLOUR_NAMES, strict=True))
 MAX_SHAPES = 5  # in a counting question: keeps responses under 60 tokens
+# What an answer needs of the image, from least to most: nothing, as the text says it all; to see whether this image is
+# as images mostly are; one cell; the whole board; a second look at a place that the first look finds; a look after a
+# calculation and a statement about another image.
+NEEDS = ("nothing", "prior", "cell", "board", "second look", "look back")
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,8 @@ class WorldQuestion:
     names the options where there are any. `glance` is the short thought where the family has one, else None.
     `options`: the texts of a choice, A first. `cells`: what the answer speaks of and is read from, in reading order:
     those of the shapes that are counted or compared, of the shape that is asked for, or the white ones. None where
-    there is nothing of the kind to be seen ("How many circles?" 0).
+    there is nothing of the kind to be seen ("How many circles?" 0). `need` is what the answer needs of the image, one
+    of NEEDS.
     """
 
     kind: str
@@ -45,6 +50,7 @@ class WorldQuestion:
     glance: str | None = None
     options: tuple[str, ...] = ()
     cells: tuple[Cell, ...] = ()
+    need: str = "board"
 
     def response(self, *, glance: bool = False) -> str:
         """The worked response: with the short thought where `glance` asks for one that there is, else the long one."""
@@ -65,7 +71,7 @@ def latex_pi(factor: int) -> str:
     return r"\pi" if factor == 1 else rf"{factor}\pi"
 
 
-def _plural(count: int, noun: str) -> str:
+def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
@@ -78,7 +84,7 @@ def _white(scene: Scene) -> tuple[Cell, ...]:
     return tuple(sorted(scene.block.cells())) if scene.block else ()
 
 
-def _listing(scene: Scene, attribute: str, note: Callable[[str], str] = lambda value: "") -> str:
+def listing(scene: Scene, attribute: str, note: Callable[[str], str] = lambda value: "") -> str:
     """Colour or form of every cell, each under its letter, "-" for an empty one: each word looks at one place.
 
     `note` adds what is known after each shape.
@@ -90,11 +96,11 @@ def _listing(scene: Scene, attribute: str, note: Callable[[str], str] = lambda v
     return f"Looking at the image: {listed}."
 
 
-def _glance(conclusion: str) -> str:
+def glancing(conclusion: str) -> str:
     return f"Glancing at the image: {conclusion}"
 
 
-def _running_count(*counted: str) -> Callable[[str], str]:
+def running_count(*counted: str) -> Callable[[str], str]:
     """Numbers the shapes that have one of these colours or forms, each on its own."""
     counts: Counter[str] = Counter()
 
@@ -105,7 +111,7 @@ def _running_count(*counted: str) -> Callable[[str], str]:
     return note
 
 
-def _running_share(colour: str) -> Callable[[str], str]:
+def running_share(colour: str) -> Callable[[str], str]:
     """After each shape: how many of this colour so far / how many shapes so far."""
     hits = total = 0
 
@@ -117,7 +123,7 @@ def _running_share(colour: str) -> Callable[[str], str]:
     return note
 
 
-def _figures(rng: random.Random, forms: list[str]) -> list[tuple[str, str]]:
+def figures(rng: random.Random, forms: list[str]) -> list[tuple[str, str]]:
     return [(rng.choice(COLOUR_NAMES), form) for form in forms]
 
 
@@ -126,11 +132,11 @@ def count_form(rng: random.Random) -> WorldQuestion:
     form, count = rng.choice(FORMS), rng.randint(0, 4)
     others = [f for f in FORMS if f != form]
     forms = [form] * count + [rng.choice(others) for _ in range(rng.randint(max(1, 2 - count), MAX_SHAPES - count))]
-    scene = place(rng, _figures(rng, forms))
-    seen = f"I see {_plural(count, form)}."
-    thought = f"{_listing(scene, 'form', _running_count(form))} {seen}"
+    scene = place(rng, figures(rng, forms))
+    seen = f"I see {plural(count, form)}."
+    thought = f"{listing(scene, 'form', running_count(form))} {seen}"
     text, cells = f"How many {form}s?", _cells(scene, "form", form)
-    return WorldQuestion("count_form", "integer", text, str(count), thought, scene, _glance(seen), cells=cells)
+    return WorldQuestion("count_form", "integer", text, str(count), thought, scene, glancing(seen), cells=cells)
 
 
 def count_colour(rng: random.Random) -> WorldQuestion:
@@ -140,9 +146,9 @@ def count_colour(rng: random.Random) -> WorldQuestion:
     colours = [colour] * count + [rng.choice(others) for _ in range(rng.randint(max(1, 2 - count), MAX_SHAPES - count))]
     scene = place(rng, [(c, rng.choice(FORMS)) for c in colours])
     seen = f"I see {count} {colour}."
-    thought = f"{_listing(scene, 'colour', _running_count(colour))} {seen}"
+    thought = f"{listing(scene, 'colour', running_count(colour))} {seen}"
     text, cells = f"How many {colour} shapes?", _cells(scene, "colour", colour)
-    return WorldQuestion("count_colour", "integer", text, str(count), thought, scene, _glance(seen), cells=cells)
+    return WorldQuestion("count_colour", "integer", text, str(count), thought, scene, glancing(seen), cells=cells)
 
 
 def compare(rng: random.Random) -> WorldQuestion:
@@ -152,19 +158,19 @@ def compare(rng: random.Random) -> WorldQuestion:
     high, low = rng.choice([(2, 1), (3, 1), (3, 2), (1, 0), (2, 0)])
     counts = (high, low) if yes else (low, high)
     rest = [f for f in FORMS if f not in (more, less)] * rng.randint(0, 1)
-    scene = place(rng, _figures(rng, [more] * counts[0] + [less] * counts[1] + rest))
-    seen = f"I see {_plural(counts[0], more)} and {_plural(counts[1], less)}."
-    thought = f"{_listing(scene, 'form', _running_count(more, less))} {seen}"
+    scene = place(rng, figures(rng, [more] * counts[0] + [less] * counts[1] + rest))
+    seen = f"I see {plural(counts[0], more)} and {plural(counts[1], less)}."
+    thought = f"{listing(scene, 'form', running_count(more, less))} {seen}"
     gold = "yes" if yes else "no"
     text = f"Are there more {more}s than {less}s?"
     cells = _cells(scene, "form", more, less)
-    return WorldQuestion("compare", "yes/no", text, gold, thought, scene, _glance(seen), cells=cells)
+    return WorldQuestion("compare", "yes/no", text, gold, thought, scene, glancing(seen), cells=cells)
 
 
 def position(rng: random.Random) -> WorldQuestion:
     """The colour of the only shape in a row or column, as a choice; the other lines hold distractors."""
     axis, line = rng.choice(("row", "column")), rng.randrange(GRID)
-    scene = place(rng, _figures(rng, [rng.choice(FORMS) for _ in range(rng.randint(3, 6))]))
+    scene = place(rng, figures(rng, [rng.choice(FORMS) for _ in range(rng.randint(3, 6))]))
     found = [shape for shape in scene.shapes if getattr(shape, axis) == line]
     if len(found) != 1:
         return position(rng)
@@ -172,15 +178,15 @@ def position(rng: random.Random) -> WorldQuestion:
     where = f"{LINES[axis][line]} {axis}"
     seen = f"The {where} has {found[0].colour}, {gold}."
     text = f"What colour is the shape in the {where}? {OPTIONS}"
-    thought = f"{_listing(scene, 'colour')} {seen}"
+    thought = f"{listing(scene, 'colour')} {seen}"
     cells = _cells(scene, axis, line)
-    return WorldQuestion("position", "choice", text, gold, thought, scene, _glance(seen), COLOUR_NAMES, cells)
+    return WorldQuestion("position", "choice", text, gold, thought, scene, glancing(seen), COLOUR_NAMES, cells)
 
 
 def _block_scene(rng: random.Random, height: int, width: int) -> Scene:
     block = Block(rng.randint(0, GRID - height), rng.randint(0, GRID - width), height, width)
     free = GRID * GRID - height * width
-    return place(rng, _figures(rng, [rng.choice(FORMS) for _ in range(rng.randint(0, min(3, free)))]), block)
+    return place(rng, figures(rng, [rng.choice(FORMS) for _ in range(rng.randint(0, min(3, free)))]), block)
 
 
 def rectangle(rng: random.Random) -> WorldQuestion:
@@ -224,10 +230,10 @@ def shape_share(rng: random.Random) -> WorldQuestion:
     others = [c for c in COLOUR_NAMES if c != colour]
     colours = [colour] * count + [rng.choice(others) for _ in range(total - count)]
     scene = place(rng, [(c, rng.choice(FORMS)) for c in colours])
-    thought, glance = _listing(scene, "colour", _running_share(colour)), _glance(f"I see {count} of {total}.")
+    thought, short = listing(scene, "colour", running_share(colour)), glancing(f"I see {count} of {total}.")
     text = f"What fraction of the shapes is {colour}?"
     cells = _cells(scene, "colour", *COLOUR_NAMES)  # of all shapes: the share is one of them
-    return WorldQuestion("shape_share", "fraction", text, latex_fraction(share), thought, scene, glance, cells=cells)
+    return WorldQuestion("shape_share", "fraction", text, latex_fraction(share), thought, scene, short, cells=cells)
 
 
 def arithmetic(rng: random.Random) -> WorldQuestion:
@@ -237,28 +243,5 @@ def arithmetic(rng: random.Random) -> WorldQuestion:
         a, b = max(a, b), min(a, b)
     result = {"+": a + b, "-": a - b, "*": a * b}[sign]
     sum_text = f"{a} {sign} {b}"
-    return WorldQuestion("arithmetic", "integer", f"What is {sum_text}?", str(result), f"{sum_text} = {result}.", None)
-
-
-# Family -> share of the image questions. The enumerating families have the most to gain from reinforcement.
-FAMILIES: dict[Family, float] = {
-    count_form: 0.17,
-    count_colour: 0.17,
-    compare: 0.12,
-    shape_share: 0.16,
-    position: 0.12,
-    rectangle: 0.16,
-    circle: 0.10,
-}
-
-
-def family_plan(rng: random.Random, rows: int, text_share: float) -> list[Family]:
-    """The families of `rows` questions in random order: `text_share` of text-only ones, the others by FAMILIES."""
-    plan = [arithmetic] * round(rows * text_share)
-    image_rows, drawn, cumulative = rows - len(plan), 0, 0.0
-    for family, share in FAMILIES.items():
-        cumulative += share
-        plan += [family] * (round(image_rows * cumulative) - drawn)
-        drawn = round(image_rows * cumulative)
-    rng.shuffle(plan)
-    return plan
+    text, thought = f"What is {sum_text}?", f"{sum_text} = {result}."
+    return WorldQuestion("arithmetic", "integer", text, str(result), thought, None, need="nothing")

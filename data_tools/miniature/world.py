@@ -9,15 +9,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from data_tools.formats.rows import chat_row, rl_row
-from data_tools.miniature.questions import Family, WorldQuestion, family_plan
-from data_tools.miniature.scenes import cell_box, render
+from data_tools.miniature.families import family_plan
+from data_tools.miniature.questions import Family, WorldQuestion
+from data_tools.miniature.pretraining import pretraining_text
+from data_tools.miniature.scenes import Scene, cell_box, render
 
 MAX_LANGUAGE_PRIOR = 0.35
 MAX_REDRAWS = 1000
 SOURCE = "tiny_world"  # the name of this data set
 # Splits are drawn in this order, so the held-out ones do not depend on how many training rows are asked for.
-SPLITS = ("test", "rl_val", "sft_val", "rl_train", "sft_train")
-TRAINING_SPLITS = ("rl_train", "sft_train")
+SPLITS = ("test", "rl_val", "sft_val", "rl_train", "sft_train", "pretrain")
+TRAINING_SPLITS = ("rl_train", "sft_train", "pretrain")
+NEEDS_NO_LOOK = ("nothing", "prior")
 
 
 @dataclass(frozen=True)
@@ -25,13 +28,15 @@ class WorldConfig:
     """How large the splits of the world are, and what they are made of; equal configurations give equal rows.
 
     `text_share`: of text-only rows in the training splits (held-out splits are all images). `glance_share`: of the SFT
-    rows with two chains of thought, those that show the short one (`WorldQuestion.glance`).
+    rows with two chains of thought, those that show the short one (`WorldQuestion.glance`). `answer_share`: of the
+    pre-training rows with an image, those that answer a question at once, the others are captions.
 
     Raises:
         ValueError: a split without rows, or a share outside its bounds.
     """
 
     seed: int = 0
+    pretrain: int = 10000
     sft_train: int = 8000
     sft_val: int = 128
     rl_train: int = 2000
@@ -39,6 +44,7 @@ class WorldConfig:
     test: int = 240
     text_share: float = 0.06
     glance_share: float = 0.5
+    answer_share: float = 0.3
 
     def __post_init__(self) -> None:
         for split in SPLITS:
@@ -46,21 +52,22 @@ class WorldConfig:
                 raise ValueError(f"rows of {split} must be at least 1, not {getattr(self, split)}")
         if not 0.0 <= self.text_share < 1.0:
             raise ValueError(f"text share must be in [0, 1), not {self.text_share}")
-        if not 0.0 <= self.glance_share <= 1.0:
-            raise ValueError(f"glance share must be in [0, 1], not {self.glance_share}")
+        for name in ("glance_share", "answer_share"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name.replace('_', ' ')} must be in [0, 1], not {getattr(self, name)}")
 
 
 def make_questions(
     config: WorldConfig, progress: Callable[[int], object] = lambda n: None
 ) -> dict[str, list[WorldQuestion]]:
-    """The questions of every split; no scene (and no arithmetic question) occurs twice, in one split or in two.
+    """The questions of every split; no scene occurs twice, in one split or in two.
 
     `progress` is called with 1 after each question.
 
     Raises:
         ValueError: the world has not that many different questions.
     """
-    seen: set[object] = set()
+    seen: set[Scene] = set()
     splits: dict[str, list[WorldQuestion]] = {}
     for split in SPLITS:
         # One generator per split: a string seed is hashed stably by `random`, unlike hash().
@@ -73,13 +80,13 @@ def make_questions(
     return splits
 
 
-def _unseen(family: Family, rng: random.Random, seen: set[object]) -> WorldQuestion:
-    """A question of `family` whose scene (or text, without a scene) is not in `seen`, which it joins."""
+def _unseen(family: Family, rng: random.Random, seen: set[Scene]) -> WorldQuestion:
+    """A question of `family` whose scene is not in `seen`, which it joins; or one without a scene."""
     for _ in range(MAX_REDRAWS):
         question = family(rng)
-        key = question.scene or question.text
-        if key not in seen:
-            seen.add(key)
+        if question.scene not in seen:
+            if question.scene:
+                seen.add(question.scene)
             return question
     raise ValueError(f"{family.__name__}: no unseen question in {MAX_REDRAWS} draws; ask for fewer rows")
 
@@ -90,6 +97,10 @@ def to_rows(questions: Sequence[WorldQuestion], split: str, config: WorldConfig)
     rows = []
     for index, question in enumerate(questions):
         id, images = f"{split}-{index:05d}", (render(question.scene),) if question.scene else ()
+        if split == "pretrain":
+            text, response = pretraining_text(question, rng, config.answer_share)
+            rows.append(chat_row(id=id, question=text, response=response, images=images))
+            continue
         if split.startswith("sft"):
             response = question.response(glance=rng.random() < config.glance_share)
             rows.append(chat_row(id=id, question=question.text, response=response, images=images))
@@ -114,7 +125,7 @@ def to_rows(questions: Sequence[WorldQuestion], split: str, config: WorldConfig)
 def language_prior(train: Sequence[WorldQuestion], test: Sequence[WorldQuestion]) -> float:
     """Accuracy on `test` (0 to 1) of the most frequent training gold per question text: what a blind model can reach.
 
-    A text never seen in training gets the most frequent gold overall. Text-only questions are left out.
+    A text never seen in training gets the most frequent gold overall. Questions whose image is not needed are left out.
 
     Raises:
         ValueError: the training or the test questions hold no image question.
@@ -122,12 +133,12 @@ def language_prior(train: Sequence[WorldQuestion], test: Sequence[WorldQuestion]
     golds: defaultdict[str, Counter[str]] = defaultdict(Counter)
     overall: Counter[str] = Counter()
     for question in train:
-        if question.scene:
+        if question.need not in NEEDS_NO_LOOK:
             golds[question.text][question.gold] += 1
             overall[question.gold] += 1
     if not overall:
         raise ValueError("language prior: the training questions hold no image question")
-    asked = [q for q in test if q.scene]
+    asked = [q for q in test if q.need not in NEEDS_NO_LOOK]
     if not asked:
         raise ValueError("language prior: the test questions hold no image question")
     hits = [golds.get(q.text, overall).most_common(1)[0][0] == q.gold for q in asked]
