@@ -150,6 +150,7 @@ run_stage() {
   local name=$1 status=0
   shift
   mkdir -p "$OUT/stages" "$OUT/logs"
+  export AVAR_STAGE=$name # the training stages name their logs after it
   echo "== $name"
   attended --limit "${STAGE_LIMIT:-90m}" --log "$OUT/logs/$name.log" \
     --used "$OUT/logs/$name.used.jsonl" -- "$@" || status=$?

@@ -2,7 +2,8 @@
 
 For each model OUT/NAME.json (figures) and OUT/NAME.responses.jsonl (every response, graded). A model whose file is
 there already, from the same weights, data and settings, is not evaluated again. With --intervene every model answers
-twice, without and with the intervention, and the difference is printed with a paired bootstrap interval.
+twice, without and with the intervention, and the difference is printed with a paired bootstrap interval; with
+--only-intervened it answers with the intervention alone.
 
 With --benchmarks mathvista,mmmu (or all: the paper's seven) instead of --data: public benchmarks, scored by their own
 rules and by this project's. OUT/NAME/ gets every response as soon as it is there, and the same command goes on where it
@@ -54,6 +55,8 @@ def evaluate(name: str, model: str, options: argparse.Namespace) -> dict[str, An
         "generation": asdict(settings),
         "intervene": options.intervene and str(options.intervene),
     }
+    if options.only_intervened:
+        origin["only_intervened"] = True
     path = options.out / f"{name}.json"
     if path.is_file() and (before := json.loads(path.read_text())).get("origin") == json.loads(json.dumps(origin)):
         print(f"{name}: evaluated before ({path})", flush=True)
@@ -63,9 +66,10 @@ def evaluate(name: str, model: str, options: argparse.Namespace) -> dict[str, An
     processor = load_processor(model)
     Markup.from_tokenizer(processor.tokenizer)  # refuses a model type without span support before minutes are spent
     data = load_questions(options.data, processor, options.limit)
-    graded, result = _run(name, model, data, processor, settings, options)
-    if options.intervene:
-        changed = _settings(options, intervention=options.intervene)
+    changed = _settings(options, intervention=options.intervene) if options.intervene else settings
+    first = changed if options.only_intervened else settings
+    graded, result = _run(name, model, data, processor, first, options)
+    if options.intervene and not options.only_intervened:
         graded_with, result_with = _run(f"{name}.intervened", model, data, processor, changed, options)
         result["intervention"] = compare(graded, graded_with) | {"figures": result_with}
     result |= {"origin": origin}
@@ -151,12 +155,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="img=0.15,sys=0.05,mode=weight",
         help="evaluate a second time with the training-free intervention (mode weight or logit; layers=0-13+20)",
     )
+    parser.add_argument("--only-intervened", action="store_true", help="with --intervene: not without it as well")
     add_options(parser)
     return parser
 
 
 def _with_defaults(options: argparse.Namespace) -> None:
-    """Fills in what depends on what is asked. ValueError: an option of benchmarks without any."""
+    """Fills in what depends on what is asked. ValueError: an option without the one that it goes with."""
+    if options.only_intervened and not options.intervene:
+        raise ValueError("--only-intervened goes with --intervene")
     defaults = {"samples": 0, "max_new_tokens": 8192, "prompts": "official", "replicas": 1, "benchmark_data": []}
     if options.data is not None:
         named = [name for name in OPTIONS if getattr(options, name) not in (None, False)]
@@ -204,7 +211,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from avar_rl.evaluation.result import print_table
 
     print_table([figures for result in results for figures in _rows_of(result)])
-    if options.intervene:
+    if options.intervene and not options.only_intervened:
         print_comparison(results, str(options.intervene))
     return 0
 

@@ -1,5 +1,6 @@
 """Make the miniature world: `python -m data_tools.miniature.data --out DIR [--seed 0]` writes
-DIR/{pretrain,sft_train,sft_val,rl_train,rl_val,test}.parquet in verl's row formats and reports what they hold."""
+DIR/{pretrain,sft_train,sft_val,rl_train,rl_val,test}.parquet in verl's row formats and reports what they hold. Beside
+the SFT files, *_unanchored and *_words hold the same rows without words about the image, and about boards in words."""
 
 from __future__ import annotations
 
@@ -16,9 +17,9 @@ from data_tools.miniature.world import (
     SPLITS,
     TRAINING_SPLITS,
     WorldConfig,
+    files_of,
     language_prior,
     make_questions,
-    to_rows,
 )
 
 
@@ -54,7 +55,8 @@ def make_world(config: WorldConfig, out: Path) -> str:
             f"too few test rows ({config.test}) or unbalanced golds"
         )
     for split in tqdm(SPLITS, desc="drawing and writing", unit="file"):
-        write_rows(to_rows(splits[split], split, config), out / f"{split}.parquet")
+        for name, rows in files_of(split, splits[split], config).items():
+            write_rows(rows, out / f"{name}.parquet")
     return report(splits, prior)
 
 
@@ -78,6 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--answer-share", type=float, default=defaults.answer_share, help="share of bare answers in pre-training"
+    )
+    parser.add_argument(
+        "--words-share", type=float, default=defaults.words_share, help="share of boards in words in pre-training"
     )
     options = vars(parser.parse_args(argv))
     out = options.pop("out")

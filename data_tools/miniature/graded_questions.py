@@ -1,5 +1,5 @@
-"""Question families of the miniature world that need the image less than a look at the whole board (not at all, as far as
-a prior fails, one cell), or more (a second look, a look back after a calculation)."""
+"""Question families of the miniature world that need less of the image than the whole board (nothing, what a prior does
+not tell, one cell), or more (a second look, a look back after a calculation)."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def beside(rng: random.Random) -> WorldQuestion:
 def after_sum(rng: random.Random) -> WorldQuestion:
     """A sum, to which a count is to be added, after a statement about another image."""
     colour, count, before = rng.choice(COLOUR_NAMES), rng.randint(0, 4), rng.randint(0, 4)
-    a, b = rng.randint(1, 9), rng.randint(1, 9)
+    a, b = rng.randint(1, 5), rng.randint(1, 5)
     others = [c for c in COLOUR_NAMES if c != colour]
     colours = [colour] * count + [rng.choice(others) for _ in range(rng.randint(max(1, 2 - count), 5 - count))]
     scene = place(rng, [(c, rng.choice(FORMS)) for c in colours])

@@ -1,6 +1,5 @@
-"""What the miniature's base has seen before its cold start: captions of boards, questions answered at once, and sums.
-
-None of it shows a chain of thought, or the marks of one.
+"""What the miniature's base has seen before its cold start: captions of boards, questions answered at once, and text:
+sums, and questions about boards in words, with chains of thought. No chain of thought is about an image.
 """
 
 from __future__ import annotations
@@ -21,10 +20,20 @@ def caption(scene: Scene, attributes: tuple[str, ...]) -> str:
     return " ".join(f"{name} {seen.get(divmod(place, GRID), '-')}" for place, name in enumerate(CELLS)) + "."
 
 
-def pretraining_text(question: WorldQuestion, rng: random.Random, answer_share: float) -> tuple[str, str]:
-    """A user's turn and the response to it, about the scene of a question: the share `answer_share` is the question
-    itself with its bare answer, the others ask for a caption. One without a scene is always answered."""
-    if question.scene is None or rng.random() < answer_share:
+def in_words(question: WorldQuestion, *, glance: bool = False) -> tuple[str, str]:
+    """A question about a board that the text describes instead of an image, and the worked response to it."""
+    response = question.response(glance=glance)
+    if question.scene is None:
+        return question.text, response
+    text = f"{caption(question.scene, CAPTIONS['Describe the image.'])} {question.text}"
+    return text, response.replace("the image", "the text")
+
+
+def about_image(question: WorldQuestion, rng: random.Random, answer_share: float) -> tuple[str, str]:
+    """A user's turn about the image of a question's scene, and the response: for the share `answer_share` the question
+    itself with its bare answer, for the others a caption."""
+    assert question.scene is not None
+    if rng.random() < answer_share:
         return question.text, f"<answer>{question.gold}</answer>"
     text = rng.choice(sorted(CAPTIONS))
     return text, caption(question.scene, CAPTIONS[text])

@@ -9,6 +9,7 @@ two leaves reinforcement something to find out: that looking pays.
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -59,6 +60,12 @@ class WorldQuestion:
 
 
 Family = Callable[[random.Random], WorldQuestion]  # draws one question
+_ANCHOR = re.compile(r"(Looking|Glancing)( back| again)? at [^:]+: ")
+
+
+def without_anchors(response: str) -> str:
+    """A response without the words that refer to the image; what it says about the board stays."""
+    return _ANCHOR.sub("", response)
 
 
 def latex_fraction(value: Fraction) -> str:

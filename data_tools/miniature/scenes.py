@@ -22,12 +22,15 @@ CELL = 28
 CANVAS = GRID * CELL
 COLOURS = {"red": (220, 30, 30), "green": (30, 160, 60), "blue": (40, 70, 220), "yellow": (240, 200, 20)}
 FORMS = ("circle", "square", "triangle")
+MARGIN = 3  # pixels between a shape and its cell's edge
+HOLE = 9  # pixels between a circle's white middle and its cell's edge
 BLOCK_COLOUR = (245, 245, 245)
 # Near the mean of Qwen's pixel normalisation, so that an empty cell is close to zero and a shape stands out: on white
 # paper the same model needs several times the steps to learn to read a cell.
 BOARD = (122, 116, 104)
 SHADE = 40  # more red in the board per row, more blue per column
 LINE_COLOUR = (60, 60, 60)
+EDGE_COLOUR = (0, 0, 0)
 
 Cell = tuple[int, int]  # (row, column), each 0..GRID-1, row 0 on top
 
@@ -98,16 +101,22 @@ def cell_box(cell: Cell) -> Box:
 
 
 def _figure(draw: ImageDraw.ImageDraw, shape: Shape) -> None:
-    left, top = shape.column * CELL, shape.row * CELL
-    near, far, middle = 4, CELL - 5, (CELL - 1) / 2
-    box = (left + near, top + near, left + far, top + far)
+    left, top, middle = shape.column * CELL, shape.row * CELL, (CELL - 1) / 2
+
+    def box(margin: int) -> tuple[int, int, int, int]:
+        return (left + margin, top + margin, left + CELL - 1 - margin, top + CELL - 1 - margin)
+
     fill = COLOURS[shape.colour]
+    x0, y0, x1, y1 = box(MARGIN)
+    # A white middle and a black edge: marks of form that every colour shows, without which a small model takes several
+    # times the steps to tell forms apart.
     if shape.form == "circle":
-        draw.ellipse(box, fill=fill)
+        draw.ellipse(box(MARGIN), fill=fill)
+        draw.ellipse(box(HOLE), fill=BLOCK_COLOUR)
     elif shape.form == "square":
-        draw.rectangle(box, fill=fill)
+        draw.rectangle(box(MARGIN), fill=fill, outline=EDGE_COLOUR, width=3)
     else:
-        draw.polygon([(left + middle, top + near), (left + far, top + far), (left + near, top + far)], fill=fill)
+        draw.polygon([(left + middle, y0), (x1, y1), (x0, y1)], fill=fill)
 
 
 def render(scene: Scene) -> bytes:

@@ -10,8 +10,8 @@ from typing import Any
 
 from data_tools.formats.rows import chat_row, rl_row
 from data_tools.miniature.families import family_plan
-from data_tools.miniature.questions import Family, WorldQuestion
-from data_tools.miniature.pretraining import pretraining_text
+from data_tools.miniature.pretraining import about_image, in_words
+from data_tools.miniature.questions import Family, WorldQuestion, without_anchors
 from data_tools.miniature.scenes import Scene, cell_box, render
 
 MAX_LANGUAGE_PRIOR = 0.35
@@ -29,7 +29,8 @@ class WorldConfig:
 
     `text_share`: of text-only rows in the training splits (held-out splits are all images). `glance_share`: of the SFT
     rows with two chains of thought, those that show the short one (`WorldQuestion.glance`). `answer_share`: of the
-    pre-training rows with an image, those that answer a question at once, the others are captions.
+    pre-training rows with an image, those that answer a question at once, the others are captions. `words_share`: of
+    the pre-training rows about a board, those that describe it in words instead of showing it.
 
     Raises:
         ValueError: a split without rows, or a share outside its bounds.
@@ -45,6 +46,7 @@ class WorldConfig:
     text_share: float = 0.06
     glance_share: float = 0.5
     answer_share: float = 0.3
+    words_share: float = 0.3
 
     def __post_init__(self) -> None:
         for split in SPLITS:
@@ -52,7 +54,7 @@ class WorldConfig:
                 raise ValueError(f"rows of {split} must be at least 1, not {getattr(self, split)}")
         if not 0.0 <= self.text_share < 1.0:
             raise ValueError(f"text share must be in [0, 1), not {self.text_share}")
-        for name in ("glance_share", "answer_share"):
+        for name in ("glance_share", "answer_share", "words_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name.replace('_', ' ')} must be in [0, 1], not {getattr(self, name)}")
 
@@ -91,26 +93,55 @@ def _unseen(family: Family, rng: random.Random, seen: set[Scene]) -> WorldQuesti
     raise ValueError(f"{family.__name__}: no unseen question in {MAX_REDRAWS} draws; ask for fewer rows")
 
 
-def to_rows(questions: Sequence[WorldQuestion], split: str, config: WorldConfig) -> list[dict[str, Any]]:
-    """The questions of `split` in verl's formats, scenes drawn as PNG: chat rows for the SFT splits, else RL rows."""
-    rng = random.Random(f"{config.seed}/{split}/glance")
+def pretraining_rows(questions: Sequence[WorldQuestion], config: WorldConfig) -> list[dict[str, Any]]:
+    """Chat rows for the base: captions, bare answers and text (`data_tools.miniature.pretraining`)."""
+    rng = random.Random(f"{config.seed}/pretrain/rows")
     rows = []
     for index, question in enumerate(questions):
-        id, images = f"{split}-{index:05d}", (render(question.scene),) if question.scene else ()
-        if split == "pretrain":
-            text, response = pretraining_text(question, rng, config.answer_share)
-            rows.append(chat_row(id=id, question=text, response=response, images=images))
-            continue
-        if split.startswith("sft"):
-            response = question.response(glance=rng.random() < config.glance_share)
-            rows.append(chat_row(id=id, question=question.text, response=response, images=images))
-            continue
+        words = question.scene is None or rng.random() < config.words_share
+        text, response = in_words(question) if words else about_image(question, rng, config.answer_share)
+        images = () if words or question.scene is None else (render(question.scene),)
+        rows.append(chat_row(id=f"pretrain-{index:05d}", question=text, response=response, images=images))
+    return rows
+
+
+def cold_start_rows(
+    questions: Sequence[WorldQuestion], split: str, config: WorldConfig
+) -> dict[str, list[dict[str, Any]]]:
+    """Chat rows for a cold start on the questions of `split`, in three forms with the same thoughts: `split`, as they
+    are; `split`_unanchored, without the words that refer to the image; `split`_words, about boards in words."""
+    rng = random.Random(f"{config.seed}/{split}/glance")
+    forms: dict[str, list[dict[str, Any]]] = {split: [], f"{split}_unanchored": [], f"{split}_words": []}
+    for index, question in enumerate(questions):
+        glance = rng.random() < config.glance_share
+        response, (text, of_text) = question.response(glance=glance), in_words(question, glance=glance)
+        images = (render(question.scene),) if question.scene else ()
+        said = ((question.text, response), (question.text, without_anchors(response)), (text, of_text))
+        for form, (asked, answered), seen in zip(forms, said, (images, images, ()), strict=True):
+            id_ = f"{form}-{index:05d}"
+            forms[form].append(chat_row(id=id_, question=asked, response=answered, images=seen))
+    return forms
+
+
+def files_of(split: str, questions: Sequence[WorldQuestion], config: WorldConfig) -> dict[str, list[dict[str, Any]]]:
+    """The rows of every file that is made of a split, by the file's name without its ending."""
+    if split == "pretrain":
+        return {split: pretraining_rows(questions, config)}
+    if split.startswith("sft"):
+        return cold_start_rows(questions, split, config)
+    return {split: rl_rows(questions, split)}
+
+
+def rl_rows(questions: Sequence[WorldQuestion], split: str) -> list[dict[str, Any]]:
+    """The questions of a split of RL rows in verl's format, scenes drawn as PNG."""
+    rows = []
+    for index, question in enumerate(questions):
         row = rl_row(
-            id=id,
+            id=f"{split}-{index:05d}",
             source=SOURCE,
             question=question.text,
             gold=question.gold,
-            images=images,
+            images=(render(question.scene),) if question.scene else (),
             kind=question.kind,
             gold_kind=question.gold_kind,
             options=question.options,

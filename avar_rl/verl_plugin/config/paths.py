@@ -10,6 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 
 # Environment variable: the folder of a run of several stages, which keeps the logs of all of them (recipes/stages.sh).
 RUN_FOLDER = "AVAR_RUN"
+# And the stage's name in that run, after which its logs are called: a recipe may train twice in one way.
+RUN_STAGE = "AVAR_STAGE"
 # The variables that verl's trackers and wandb read; Ray workers on other nodes are given them, too.
 LOG_VARIABLES = ("VERL_FILE_LOGGER_PATH", "VERL_FILE_LOGGER_ROOT", "TENSORBOARD_DIR", "WANDB_DIR", "SWANLAB_LOG_DIR")
 
@@ -62,8 +64,9 @@ def prepare_logs(config: DictConfig, stage: str) -> None:
 
     Args:
         config: the stage's configuration.
-        stage: "sft" or "grpo".
+        stage: "sft" or "grpo": what the logs are called where no recipe names the stage.
     """
+    stage = os.environ.get(RUN_STAGE) or stage
     run = Path(_absolute(os.environ.get(RUN_FOLDER) or config.trainer.default_local_dir))
     chosen = {"TENSORBOARD_DIR": run / "tensorboard" / stage, "WANDB_DIR": run, "SWANLAB_LOG_DIR": run / "swanlog"}
     if not os.environ.get("VERL_FILE_LOGGER_ROOT"):
