@@ -1,8 +1,9 @@
 """All stages of a run in one file and one table: `python -m avar_rl.evaluation.summary outputs/NAME`.
 
-Reads RUN/evaluation/*.json (of `avar_rl.evaluation`), RUN/stages/* (first line: seconds) and RUN/logs/*.used.jsonl,
-writes RUN/summary.json: {"stages": [{"name", "accuracy", ...}], "seconds": {stage: s}, "processor_seconds": {stage: s},
-"versions": {package: version}}.
+Reads RUN/evaluation/*.json (of `avar_rl.evaluation`), RUN/stages/* (first line: seconds), RUN/logs/*.used.jsonl and
+RUN/logs/grpo.metrics.jsonl, writes RUN/summary.json: {"stages": [{"name", "accuracy", ...}], "training": {curve: mean
+over the last quarter of GRPO's steps}, "seconds": {stage: s}, "processor_seconds": {stage: s}, "versions": {package:
+version}}.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 ORDER = ("base", "sft", "grpo")  # of the recipes; other names follow, sorted
@@ -56,6 +58,19 @@ def read_used(folder: Path) -> dict[str, tuple[float, float]]:
     return used
 
 
+def read_training(log: Path) -> dict[str, float]:
+    """Curve → its mean over the last quarter of the steps that a training has logged; {} where it has none."""
+    if not log.is_file():
+        return {}
+    steps = [json.loads(line)["data"] for line in log.read_text(encoding="utf-8").splitlines()]
+    last = steps[-max(1, len(steps) // 4) :]
+    values: dict[str, list[float]] = {}
+    for step in last:
+        for curve, value in step.items():
+            values.setdefault(curve, []).append(float(value))
+    return {curve: fmean(there) for curve, there in values.items()}
+
+
 def summarise(run: Path) -> dict[str, Any]:
     """Writes `run`/summary.json and returns what is in it. ValueError: no results, or a file that is none."""
     from avar_rl.runtime.files import write_json
@@ -63,6 +78,7 @@ def summarise(run: Path) -> dict[str, Any]:
 
     summary = {
         "stages": read_stages(run / "evaluation"),
+        "training": read_training(run / "logs" / "grpo.metrics.jsonl"),
         "seconds": read_seconds(run / "stages"),
         "processor_seconds": {name: processor for name, (_, processor) in read_used(run / "logs").items()},
         "versions": stack_versions(),

@@ -1,4 +1,4 @@
-"""Run a study, or report one: `avar study FILE [--plan] [--jobs N]`, `avar study report FILE [--check]`.
+"""Run a study, or report one: `avar study FILE [--plan] [--jobs N] [--arms …] [--seeds …]`, `avar study report FILE [--check]`.
 
 A study is a YAML file of arms x seeds over a recipe (recipes/studies/, docs/study.md). Stages that runs share are run
 once. The same command goes on where it was stopped, however that was; every finished run leaves one small JSON
@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 MISTAKE = 2
 
@@ -35,6 +36,8 @@ def _study(words: Sequence[str]) -> int:
     parser.add_argument("file", type=Path, help="the study's YAML; or `report`, see avar study report --help")
     parser.add_argument("--plan", action="store_true", help="print arms, stages to run and hours; check; run nothing")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs side by side here (default 1)")
+    parser.add_argument("--arms", metavar="NAME,…", help="run no others in this sitting (default: all)")
+    parser.add_argument("--seeds", metavar="N,…", help="run no others in this sitting (default: all)")
     options = parser.parse_args(words)
     from avar_rl.study.listing import print_plan
     from avar_rl.study.planning import arm_runs, check_arms, jobs_of
@@ -46,7 +49,9 @@ def _study(words: Sequence[str]) -> int:
     study = load_study(options.file)
     runs = arm_runs(study)
     jobs = jobs_of(study, runs)
-    to_run = jobs_to_run(study, jobs)
+    arms = _chosen("arms", options.arms, list(study.arms))
+    seeds = _chosen("seeds", options.seeds, sorted({run.seed for run in runs}))
+    to_run = jobs_to_run(study, jobs, arms, seeds)
     print_plan(study, runs, jobs, to_run)
     waiting = {job.run.arm for job in to_run if not job.shared}
     faults = check_arms(study, [run for run in runs if run.arm in waiting])
@@ -56,6 +61,16 @@ def _study(words: Sequence[str]) -> int:
         return MISTAKE if faults else 0
     with the_only_one(study):
         return _run(study, to_run, options.jobs)
+
+
+def _chosen(option: str, named: str | None, there: list[Any]) -> list[Any]:
+    """What a sitting is restricted to, of what the study has. ValueError: the study has no such arm or seed."""
+    if named is None:
+        return there
+    found = {str(one): one for one in there}
+    if unknown := [name for name in named.split(",") if name not in found]:
+        raise ValueError(f"--{option}: the study has no {unknown[0]!r}; it has {', '.join(found)}")
+    return [found[name] for name in named.split(",")]
 
 
 def _run(study, to_run, room: int) -> int:

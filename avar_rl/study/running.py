@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,12 +22,13 @@ _LOOK_EVERY = 0.2  # seconds
 MISTAKE = 2  # exit status of a recipe, and of a command, after a user's mistake
 
 
-def jobs_to_run(study: Study, jobs: Sequence[Job]) -> list[Job]:
-    """Those without a result, and the shared ones that these start from and that are not finished."""
+def jobs_to_run(study: Study, jobs: Sequence[Job], arms: Collection[str], seeds: Collection[int]) -> list[Job]:
+    """Those of `arms` and `seeds` without a result, and what of the shared ones these start from that is not finished."""
     wanted: dict[Path, Job] = {}
     by_out = {job.out: job for job in jobs}
     for job in jobs:
-        if job.shared or is_current(study, job.run):
+        wanted_now = not job.shared and job.run.arm in arms and job.run.seed in seeds
+        if not wanted_now or is_current(study, job.run):
             continue
         chain = [job]
         while chain[-1].start is not None and not (chain[-1].out / "stages").is_dir():
