@@ -1,4 +1,4 @@
-"""Run a study, or report one: `avar study FILE [--plan] [--jobs N] [--arms …] [--seeds …]`, `avar study report FILE [--check]`.
+"""Run a study, or report one: `avar study FILE [--plan] [--jobs N]`, `avar study report FILE [--check]`.
 
 A study is a YAML file of arms x seeds over a recipe (recipes/studies/, docs/study.md). Stages that runs share are run
 once. The same command goes on where it was stopped, however that was; every finished run leaves one small JSON

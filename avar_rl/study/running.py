@@ -23,7 +23,7 @@ MISTAKE = 2  # exit status of a recipe, and of a command, after a user's mistake
 
 
 def jobs_to_run(study: Study, jobs: Sequence[Job], arms: Collection[str], seeds: Collection[int]) -> list[Job]:
-    """Those of `arms` and `seeds` without a result, and what of the shared ones these start from that is not finished."""
+    """Those of `arms` and `seeds` without a result, and the shared ones they start from, as far as not finished."""
     wanted: dict[Path, Job] = {}
     by_out = {job.out: job for job in jobs}
     for job in jobs:
