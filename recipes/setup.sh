@@ -160,14 +160,10 @@ build_flash_attn() {
   run_pip --no-deps --no-build-isolation -r "$ROOT/requirements/flash-attn.txt"
 }
 
-# Every process of a run imports these, and several at once compile them several times where nobody has before. As with pip,
-# a file that does not compile has no bytecode, and that is all: torch ships one in the syntax of a later Python.
-compile_bytecode() {
-  local site package folders=()
-  site=$(site_packages)
-  for package in ray tensordict torch transformers verl vllm; do folders+=("$site/$package"); done
-  "$VENV/bin/python" -m compileall -q -j 2 "${folders[@]}" >>"$LOG" 2>&1 || true
-}
+# A dozen processes of a run import thousands of these files, and compile them at once where nobody has before; where
+# PYTHONDONTWRITEBYTECODE is set, as in many containers, each time. As with pip, a file that does not compile has no bytecode,
+# and that is all: torch ships one in the syntax of a later Python.
+compile_bytecode() { "$VENV/bin/python" -m compileall -q -j 2 "$(site_packages)" >>"$LOG" 2>&1 || true; }
 
 site_packages() { "$VENV/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])'; }
 
