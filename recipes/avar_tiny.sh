@@ -21,7 +21,7 @@ SFT_STEPS=${SFT_STEPS:-250}
 PRETRAIN_ARGS=${PRETRAIN_ARGS:-} # overrides of pre-training
 SFT_ARGS=${SFT_ARGS:-}      # overrides of the SFT stage, for example SFT_ARGS="avar.guidance.alpha=0"
 GRPO=${GRPO:-1}             # 0: no reinforcement; the cold start is evaluated
-GRPO_STEPS=${GRPO_STEPS:-80}
+GRPO_STEPS=${GRPO_STEPS:-60}
 DATA_ARGS=${DATA_ARGS:-}    # for example DATA_ARGS="--sft-rows 500"
 EVAL_LIMIT=${EVAL_LIMIT:-240}
 INTERVENE=${INTERVENE:-}    # models also answer with these: INTERVENE="weight:img=0.15,sys=0.05 logit:img=0.15,mode=logit"

@@ -66,6 +66,23 @@ def test_what_was_used_counts_all_descendants_and_every_start(tmp_path):
     assert all(start["processor_seconds"] >= 0.5 for start in starts)
 
 
+def test_what_was_used_counts_processes_that_nobody_waits_for(tmp_path):
+    """As Ray's node manager leaves its workers to the kernel, which then adds their time to nobody's. The worker
+    computes until it has been looked at twice, and the command ends long after it."""
+    worker = "import time\nwhile time.process_time() < 5: pass"
+    code = f"""
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+worker = subprocess.Popen([sys.executable, "-c", {worker!r}])
+while os.path.exists(f"/proc/{{worker.pid}}"):
+    time.sleep(0.05)
+"""
+    done = attend("--used", str(tmp_path / "used"), code=code)
+    done.communicate(timeout=120)
+    (line,) = map(json.loads, (tmp_path / "used").read_text().splitlines())
+    assert 1 <= line["processor_seconds"] < 10
+
+
 def test_a_signal_is_passed_on_once_and_the_stage_ends_with_130():
     process = attend(code=PATIENT)
     until_ready(process)
