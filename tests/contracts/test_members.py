@@ -62,7 +62,8 @@ def test_the_end_of_rays_own_process_is_told_from_that_of_its_actors():
     ("fault", "members"),
     [
         ("node", {2}),  # its actors report their ends, as their raylet is gone
-        ("silence", {2}),  # all of it is gone at once, and nobody says a word
+        # all of it is gone at once, and nobody says a word
+        pytest.param("silence", {2}, marks=pytest.mark.long),
         # The same, and what is left of the run has failed and ends its members. One had ended before: it counts once
         # no member is left alive, and whether Ray's table says so yet when it is read is a matter of moments.
         ("peer", {2, 3}),

@@ -88,7 +88,7 @@ def tiny(scraper):
     """One short run of avar_tiny.sh, shared by the tests below; its metrics endpoint is scraped meanwhile."""
     out = scraper.log.parents[1]
     knobs = {"OUT": str(out), "SFT_STEPS": "4", "GRPO_STEPS": "2", "EVAL_LIMIT": "8", "SFT_ARGS": SMALL_SFT}
-    knobs |= {"PRETRAIN_STEPS": "4", "PRETRAIN_ARGS": SMALL_SFT}
+    knobs |= {"PRETRAIN_STEPS": "4", "PRETRAIN_ARGS": f"{SMALL_SFT} trainer.n_gpus_per_node=1"}  # SFT has two ranks
     knobs["DATA_ARGS"] = "--pretrain-rows 100 --sft-rows 200 --rl-rows 32"
     knobs["RAY_metrics_report_interval_ms"] = "1000"  # Ray's 10 s are longer than a step here
     scraper.start()
