@@ -24,7 +24,9 @@ trap 'exit 143' TERM
 stop_slurm() { :; }
 
 OUT=${OUT:-$FOLDER/run} # of an earlier trial: what that has finished is not done again
-KNOBS=(OUT="$OUT" AVAR_VENV="${AVAR_VENV:-$PWD/.venv}" NNODES=2 EVAL_LIMIT=8 DATA_ARGS="--sft-rows 200 --rl-rows 32"
+KNOBS=(OUT="$OUT" AVAR_VENV="${AVAR_VENV:-$PWD/.venv}" NNODES=2 EVAL_LIMIT=8
+  DATA_ARGS="--pretrain-rows 100 --sft-rows 200 --rl-rows 32"
+  PRETRAIN_STEPS=4 PRETRAIN_ARGS="data.train_batch_size=8 data.micro_batch_size_per_gpu=4"
   SFT_STEPS="${SFT_STEPS:-12}" GRPO_STEPS="${GRPO_STEPS:-8}"
   SFT_ARGS="data.train_batch_size=8 data.micro_batch_size_per_gpu=4 trainer.save_freq=1 trainer.n_gpus_per_node=1
     trainer.nnodes=2")

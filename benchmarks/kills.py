@@ -32,7 +32,7 @@ def make_world(folder: Path, rows: int) -> None:
     """The miniature in `folder`/base, and the benchmarks' files in `folder`/copies."""
     from data_tools.miniature import data, model
 
-    data.main(["--out", str(folder / "data"), "--sft-rows", "400", "--rl-rows", "64"])
+    data.main(["--out", str(folder / "data"), "--pretrain-rows", "200", "--sft-rows", "400", "--rl-rows", "64"])
     model.main(["--out", str(folder / "base"), "--data", str(folder / "data")])
     write_benchmarks(folder / "copies", rows)
 

@@ -19,6 +19,19 @@ if not torch.cuda.is_available():
         import triton.language  # noqa: F401
 
 
+THE_RECIPE = "e2e/test_recipes.py"  # nearly half of what starts trainers, Ray or vLLM
+
+
+@functools.cache
+def starts_processes(file: Path) -> bool:
+    return "mark.e2e" in file.read_text()
+
+
+def pytest_collection_modifyitems(items):
+    """What starts trainers, Ray or vLLM comes first, since it takes the longest; ordinary files fill up the end."""
+    items.sort(key=lambda item: (not starts_processes(item.path), not item.path.match(THE_RECIPE)))
+
+
 def pytest_xdist_make_scheduler(config, log):
     """Where tests run side by side: a file's tests in one process, and at most two that start trainers, Ray or vLLM.
 
@@ -26,14 +39,14 @@ def pytest_xdist_make_scheduler(config, log):
     """
     from xdist.scheduler import LoadScopeScheduling
 
-    @functools.cache
-    def group(file: str) -> str:
-        starts_processes = "mark.e2e" in (config.rootpath / file).read_text()
-        return Path(file).parent.name if starts_processes else file  # those of tests/e2e take the longest by far
+    config.option.loadscopereorder = False  # the order is that of `pytest_collection_modifyitems`
 
     class Scheduler(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return group(nodeid.partition("::")[0])
+            file = nodeid.partition("::")[0]
+            if not starts_processes(config.rootpath / file):
+                return file
+            return "the recipe" if Path(file).match(THE_RECIPE) else "beside it"
 
     return Scheduler(config, log)
 
@@ -45,7 +58,7 @@ def tiny_world(tmp_path_factory):
     from data_tools.miniature import model as tiny_model
 
     folder = tmp_path_factory.mktemp("tiny_world")
-    sizes = ["--sft-rows", "400", "--rl-rows", "64"]
+    sizes = ["--pretrain-rows", "200", "--sft-rows", "400", "--rl-rows", "64"]
     tiny.main(["--out", str(folder / "data"), "--seed", "0", *sizes])
     tiny_model.main(["--out", str(folder / "base"), "--data", str(folder / "data"), "--seed", "0"])
     return folder

@@ -155,15 +155,17 @@ def _parser() -> argparse.ArgumentParser:
         metavar="img=0.15,sys=0.05,mode=weight",
         help="evaluate a second time with the training-free intervention (mode weight or logit; layers=0-13+20)",
     )
-    parser.add_argument("--only-intervened", action="store_true", help="with --intervene: not without it as well")
+    parser.add_argument(
+        "--only-intervened", action="store_true", help="with --data and --intervene: not without it as well"
+    )
     add_options(parser)
     return parser
 
 
 def _with_defaults(options: argparse.Namespace) -> None:
     """Fills in what depends on what is asked. ValueError: an option without the one that it goes with."""
-    if options.only_intervened and not options.intervene:
-        raise ValueError("--only-intervened goes with --intervene")
+    if options.only_intervened and (options.data is None or not options.intervene):
+        raise ValueError("--only-intervened goes with --data and --intervene")
     defaults = {"samples": 0, "max_new_tokens": 8192, "prompts": "official", "replicas": 1, "benchmark_data": []}
     if options.data is not None:
         named = [name for name in OPTIONS if getattr(options, name) not in (None, False)]

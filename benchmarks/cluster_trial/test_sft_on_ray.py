@@ -27,7 +27,17 @@ SMALL += [
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("miniature")
-    data = ["data_tools.miniature.data", "--out", f"{folder}/data", "--sft-rows", "60", "--rl-rows", "8"]
+    data = [
+        "data_tools.miniature.data",
+        "--out",
+        f"{folder}/data",
+        "--pretrain-rows",
+        "60",
+        "--sft-rows",
+        "60",
+        "--rl-rows",
+        "8",
+    ]
     model = ["data_tools.miniature.model", "--out", f"{folder}/base", "--data", f"{folder}/data"]
     for command in (data, model):
         subprocess.run([sys.executable, "-m", *command], cwd=ROOT, check=True, capture_output=True, timeout=300)

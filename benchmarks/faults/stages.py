@@ -44,7 +44,20 @@ class World:
         data, base, sft = (self.folder / name for name in ("data", "base", "sft"))
         run = [sys.executable, "-m"]
         if not data.is_dir():
-            _call([*run, "data_tools.miniature.data", "--out", str(data), "--sft-rows", "200", "--rl-rows", "64"])
+            _call(
+                [
+                    *run,
+                    "data_tools.miniature.data",
+                    "--out",
+                    str(data),
+                    "--pretrain-rows",
+                    "200",
+                    "--sft-rows",
+                    "200",
+                    "--rl-rows",
+                    "64",
+                ]
+            )
         if not base.is_dir():
             _call([*run, "data_tools.miniature.model", "--out", str(base), "--data", str(data)])
         if not sft.is_dir():

@@ -23,7 +23,7 @@ LINES = {"row": ("top", "middle", "bottom"), "column": ("left", "middle", "right
 COLOUR_NAMES = tuple(COLOURS)
 # One order of the options in all questions: looking a letter up in the text is not what this world is about.
 OPTIONS = " ".join(f"{letter}) {colour}" for letter, colour in zip(LETTERS, COLOUR_NAMES, strict=True))
-MAX_SHAPES = 5  # in a counting question: keeps responses under 60 tokens
+MAX_SHAPES = 5  # in a counting question: keeps responses well within the 80 tokens of the recipe
 # What an answer needs of the image, from least to most: nothing, as the text says it all; to see whether this image is
 # as images mostly are; one cell; the whole board; a second look at a place that the first look finds; a look after a
 # calculation and a statement about another image.

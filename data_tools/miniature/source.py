@@ -23,7 +23,7 @@ def questions(seed: int, rows: int) -> list[WorldQuestion]:
     Raises:
         ValueError: less than one row, or more than there are scenes for.
     """
-    return make_questions(WorldConfig(seed=seed, sft_train=rows))["sft_train"]
+    return make_questions(WorldConfig(seed=seed, sft_train=rows, pretrain=1))["sft_train"]  # that split is drawn last
 
 
 def to_sample(index: int, question: WorldQuestion) -> DataSample:

@@ -101,17 +101,19 @@ def test_a_full_disk_and_sigterm_lose_nothing_and_the_same_command_carries_on(ti
         f"global_step_{stopped_at}",
         "global_step_24",
     }
+    assert not list(training.cwd.iterdir())  # no log, no checkpoint lands in the current directory
 
 
+@pytest.mark.long
 def test_a_disk_full_at_the_last_file_of_a_checkpoint_leaves_the_previous_one(tiny_world, tmp_path):
     training = Training(tiny_world, tmp_path, steps=2, save=1)
     status, stderr = finish(training.start(full_at="global_step_2/data_0.pt"))
     assert status == 1 and "No space left on device" in stderr
     assert training.tracked() == 1
     training.export(tmp_path / "model")
-    assert not list(training.cwd.iterdir())  # no log, no checkpoint lands in the current directory
 
 
+@pytest.mark.long
 def test_what_was_stopped_at_the_end_of_an_epoch_goes_on_with_the_rows_of_the_next(tiny_world, tmp_path):
     """Two epochs of two steps; stopped after the first, the second is to be what it is without a stop."""
     short = ["data.train_max_samples=16", "trainer.total_epochs=2"]

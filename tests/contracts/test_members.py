@@ -1,6 +1,7 @@
 """Which member of a run on Ray was lost: what Ray's table of actors, its processes and its store say of it."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -60,15 +61,19 @@ def test_the_end_of_rays_own_process_is_told_from_that_of_its_actors():
 @pytest.mark.parametrize(
     ("fault", "members"),
     [
-        ("node", 2),  # its actors report their ends, as their raylet is gone
-        ("silence", 2),  # all of it is gone at once, and nobody says a word
-        ("peer", 3),  # the same, and what is left of the run has failed and ends its members; one had ended before
+        ("node", {2}),  # its actors report their ends, as their raylet is gone
+        # all of it is gone at once, and nobody says a word
+        pytest.param("silence", {2}, marks=pytest.mark.long),
+        # The same, and what is left of the run has failed and ends its members. One had ended before: it counts once
+        # no member is left alive, and whether Ray's table says so yet when it is read is a matter of moments.
+        ("peer", {2, 3}),
     ],
 )
 def test_the_loss_of_a_node_is_told_from_that_of_its_actors(fault, members):
     found = lost(fault)
     assert found["member"].startswith("node 127.0.0.1 (host ") and found["status"] == LOST
-    assert found["member"].endswith(f" with {members} members of the run")
+    (count,) = re.findall(r" with (\d+) members of the run$", found["member"])
+    assert int(count) in members
     assert found["cause"].endswith("its raylet was killed, or the machine is gone")
 
 

@@ -18,7 +18,8 @@ pytestmark = pytest.mark.e2e
     [
         ("qwen2_vl", "img=1,sys=0.5,mode=logit,layers=1-3"),
         ("qwen2_5_vl", "img=1,sys=0.5,mode=weight"),
-        ("qwen3_vl", "img=1,sys=0.5,mode=weight,layers=0-2"),  # the layers of its deep stack, and one more
+        # the layers of its deep stack, and one more
+        pytest.param("qwen3_vl", "img=1,sys=0.5,mode=weight,layers=0-2", marks=pytest.mark.long),
     ],
 )
 def test_vllm_equals_transformers(tiny_world, tmp_path, family, intervention):

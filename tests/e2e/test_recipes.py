@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from avar_rl.rollouts.record import read_step, step_files
 from avar_rl.verl_plugin.watch.grafana import dashboard
@@ -73,6 +74,10 @@ def metrics(path: Path) -> list[dict]:
     return [json.loads(line)["data"] for line in path.read_text().splitlines()]
 
 
+def sft_steps(path: Path) -> list[dict]:
+    return [step for step in metrics(path) if "train/loss" in step]  # the rest: validation
+
+
 @pytest.fixture(scope="module")
 def scraper(tmp_path_factory):
     return Scraper(tmp_path_factory.mktemp("recipe") / "tiny" / "logs" / "grpo.log")
@@ -83,7 +88,8 @@ def tiny(scraper):
     """One short run of avar_tiny.sh, shared by the tests below; its metrics endpoint is scraped meanwhile."""
     out = scraper.log.parents[1]
     knobs = {"OUT": str(out), "SFT_STEPS": "4", "GRPO_STEPS": "2", "EVAL_LIMIT": "8", "SFT_ARGS": SMALL_SFT}
-    knobs["DATA_ARGS"] = "--sft-rows 200 --rl-rows 32"
+    knobs |= {"PRETRAIN_STEPS": "4", "PRETRAIN_ARGS": f"{SMALL_SFT} trainer.n_gpus_per_node=1"}  # SFT has two ranks
+    knobs["DATA_ARGS"] = "--pretrain-rows 100 --sft-rows 200 --rl-rows 32"
     knobs["RAY_metrics_report_interval_ms"] = "1000"  # Ray's 10 s are longer than a step here
     scraper.start()
     done = recipe("avar_tiny.sh", *tiny_overrides(out), **knobs)
@@ -116,7 +122,7 @@ def test_tiny_recipe_runs_every_stage(tiny):
     summary = json.loads((out / "summary.json").read_text())
     assert [stage["name"] for stage in summary["stages"]] == ["base", "sft", "grpo"]
     assert all(STAGE_KEYS <= stage.keys() and stage["n"] == 8 for stage in summary["stages"])
-    assert {"data", "sft", "grpo", "evaluation"} <= summary["seconds"].keys()
+    assert {"data", "pretrain", "sft", "grpo", "evaluation", "evaluation_grpo"} <= summary["seconds"].keys()
     assert "Ray dashboard: http://127.0.0.1" in done.stdout
     assert "start-up guard: rollout and actor agree" in done.stdout
 
@@ -125,11 +131,14 @@ def test_tiny_recipe_runs_every_stage(tiny):
 @pytest.mark.slow
 def test_tiny_recipe_logs_every_part(tiny):
     out, _, _ = tiny
-    sft = [step for step in metrics(out / "logs" / "sft.metrics.jsonl") if "train/loss" in step]  # the rest: validation
-    assert {"train/loss_lm", "train/loss_enhance", "train/loss_suppress"} <= sft[-1].keys()
+    pretraining, sft = (sft_steps(out / "logs" / f"{stage}.metrics.jsonl") for stage in ("pretrain", "sft"))
+    assert len(pretraining) == len(sft) == 4
+    assert not any("train/loss_enhance" in step for step in pretraining)  # verl's own training
+    guidance = yaml.safe_load((ROOT / "recipes" / "config" / "tiny_sft.yaml").read_text())["avar"]["guidance"]
+    parts = [sft[-1][f"train/loss_{part}"] for part in ("lm", "enhance", "suppress")]
+    weights = [1.0, guidance["alpha"], guidance["beta"]]
     assert sft[-1]["train/loss"] == pytest.approx(
-        sft[-1]["train/loss_lm"] + 0.02 * sft[-1]["train/loss_enhance"] + 0.02 * sft[-1]["train/loss_suppress"],
-        rel=1e-4,
+        sum(weight * part for weight, part in zip(weights, parts, strict=True)), rel=1e-4
     )
     steps = metrics(out / "logs" / "grpo.metrics.jsonl")
     assert len(steps) == 2
@@ -215,7 +224,7 @@ def test_every_response_is_in_the_rollout_record_and_on_its_page(tiny):
 def test_second_run_skips_all_and_other_settings_are_refused(tiny):
     out, knobs, _ = tiny
     again = recipe("avar_tiny.sh", *tiny_overrides(out), **knobs, limit=200)
-    assert again.returncode == 0 and again.stdout.count("done before") >= 9
+    assert again.returncode == 0 and again.stdout.count("done before") >= 13
     other = recipe("avar_tiny.sh", *tiny_overrides(out), **(knobs | {"SFT_STEPS": "5"}), limit=200)
     assert other.returncode == 1 and "finished with another command" in other.stderr
 

@@ -23,7 +23,7 @@ def test_the_smallest_study_shares_its_cold_start_and_ends_in_a_page(tmp_path):
     """With one seed and one step of GRPO; two arms share everything before it."""
     settings = yaml.safe_load((ROOT / "recipes" / "studies" / "tiny.yaml").read_text())
     settings |= {"seeds": [0], "out": str(tmp_path / "runs"), "results": str(tmp_path / "results")}
-    settings["knobs"] |= {"SFT_STEPS": 2, "GRPO_STEPS": 1, "EVAL_LIMIT": 8}
+    settings["knobs"] |= {"PRETRAIN_STEPS": 2, "SFT_STEPS": 2, "GRPO_STEPS": 1, "EVAL_LIMIT": 8}
     study = tmp_path / "tiny.yaml"
     study.write_text(yaml.safe_dump(settings))
     environment = os.environ | {"STUDY": str(study), "AVAR_VENV": str(Path(sys.executable).parents[1])}

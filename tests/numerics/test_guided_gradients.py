@@ -153,6 +153,7 @@ def test_two_ranks_equal_one_plain_process(way, tiny_world, rows, reference, tmp
 
 
 @pytest.mark.e2e
+@pytest.mark.long
 def test_lora(tiny_world, rows, reference, tmp_path):
     """W + scale · B A with B = 0 at the start: dL/dB = scale · dL/dW Aᵀ."""
     lora = ["model.lora_rank=4", "model.lora_alpha=8", "model.target_modules=[q_proj,k_proj]"]

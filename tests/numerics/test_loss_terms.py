@@ -138,8 +138,12 @@ def references(tiny_world, rows):  # noqa: F811
     return {mode: reference(tiny_world, rows, mode, WEIGHTS) for mode in ("token-mean", "seq-mean-token-mean")}
 
 
+# The other ways of running are those of the guided loss, test_guided_gradients.py.
+BESIDES = [pytest.param(way, marks=() if "packed" in way else pytest.mark.long) for way in WAYS]
+
+
 @pytest.mark.e2e
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", BESIDES)
 def test_two_ranks_equal_one_plain_process(way, tiny_world, rows, references, tmp_path):  # noqa: F811
     mode, overrides = WAYS[way]
     engine = engine_run(tiny_world, rows, tmp_path / "two.pt", mode, LOSSES, *overrides)

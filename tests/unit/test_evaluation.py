@@ -5,11 +5,12 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from unittest.mock import MagicMock
 
 import pytest
 import torch
 
-from avar_rl.evaluation.__main__ import main, parse_models
+from avar_rl.evaluation.__main__ import _parser, _with_defaults, evaluate, main, parse_models
 from avar_rl.evaluation.answering.generate import GenerationSettings, Response, Responses
 from avar_rl.evaluation.answering.questions import Question, check_weights, load_processor, load_questions
 from avar_rl.evaluation.answering.visual_attention import measure
@@ -17,6 +18,7 @@ from avar_rl.evaluation.intervened import compare, print_comparison
 from avar_rl.evaluation.result import STAGE_KEYS, figures, grade, print_table, write_responses
 from avar_rl.evaluation.same_text import _difference
 from avar_rl.evaluation.summary import summarise
+from avar_rl.intervention import Intervention
 from avar_rl.probe.samples import Conversation
 from avar_rl.runtime.files import read_parquet, write_json, write_whole
 from avar_rl.vas import VasSummary
@@ -231,6 +233,42 @@ def test_bad_models_are_named_in_one_sentence(tiny_world, tmp_path, capfd, monke
     assert main([str(tmp_path / "empty"), *common]) == 2
     assert "no processor" in capfd.readouterr().err
     check_weights("org/model-on-the-hub")
+
+
+@pytest.mark.parametrize("asked", [["--data", "x.parquet"], ["--benchmarks", "mathvista", "--intervene", "img=0.15"]])
+def test_to_answer_with_an_intervention_alone_takes_one_and_questions_of_a_file(asked, tmp_path, capsys):
+    assert main(["m", *asked, "--out", str(tmp_path / "out"), "--only-intervened"]) == 2
+    assert capsys.readouterr().err == "avar evaluate: --only-intervened goes with --data and --intervene\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_with_an_intervention_alone_a_model_answers_once_and_is_not_taken_for_one_without(tmp_path, monkeypatch):
+    """The engine's part is a stand-in, which says with which intervention it was asked."""
+    asked = []
+
+    def answered(name, model, data, processor, settings, options):
+        asked.append((name, settings.intervention))
+        return [], {"name": name}
+
+    for name in ("check_weights", "load_processor", "load_questions"):
+        monkeypatch.setattr(f"avar_rl.evaluation.answering.questions.{name}", MagicMock())
+    monkeypatch.setattr("avar_rl.attention.roles.Markup.from_tokenizer", MagicMock())
+    monkeypatch.setattr("avar_rl.evaluation.__main__._run", answered)
+    monkeypatch.setattr("avar_rl.evaluation.intervened.compare", lambda *graded: {})
+    data, model = tmp_path / "data.parquet", tmp_path / "model"
+    data.touch()
+    model.mkdir()
+    options = ["--data", str(data), "--intervene", "img=0.15", "--out", str(tmp_path)]
+    for more in ([], ["--only-intervened"], ["--only-intervened"]):
+        chosen = _parser().parse_args([*options, *more, str(model)])
+        _with_defaults(chosen)
+        chosen.intervene = Intervention.parse(chosen.intervene)
+        evaluate("m", str(model), chosen)
+    plain, changed = GenerationSettings().intervention, Intervention.parse("img=0.15")
+    assert plain != changed
+    assert asked == [("m", plain), ("m.intervened", changed), ("m", changed)]  # the third was evaluated before
+    found = json.loads((tmp_path / "m.json").read_text())
+    assert found["origin"]["only_intervened"] and "intervention" not in found
 
 
 def test_attention_figures_do_not_depend_on_batching(tiny_world):

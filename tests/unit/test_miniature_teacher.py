@@ -1,11 +1,15 @@
 """The offline teacher's and its source's commands: their former name, and a user's mistakes."""
 
+import random
 import runpy
 import sys
 
 import pytest
 
-from data_tools.miniature import source, teacher
+from data_tools.miniature import source, teacher, teacher_texts
+from data_tools.synthesis.calls.journal import Completion
+from data_tools.synthesis.inputs.recipe import Filters
+from data_tools.synthesis.outcomes.filters import reject_response
 
 
 @pytest.mark.parametrize(
@@ -33,3 +37,15 @@ def test_the_teacher_s_former_command_still_starts_it(monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         runpy.run_module("data_tools.synthesis.tiny_teacher", run_name="__main__")
     assert ended.value.code == 0 and "--retry-after-s" in capsys.readouterr().out
+
+
+def test_a_good_long_thought_about_any_kind_of_question_passes_the_filters():
+    """Also one about what the text states: to look at the text counts as a look."""
+    limits, seen = Filters(min_anchors=1, max_tokens=100), set()
+    for index, question in enumerate(source.questions(0, 300)):
+        text = teacher_texts.anchored(question, question.gold, random.Random(index), glance_share=0.0)
+        done = Completion("key", "row", "anchor", 0, "tiny-anchor", text, "stop", 0, 0, 1, 0.0)
+        description = teacher_texts.describe(question.scene) if question.scene else ""
+        assert reject_response(done, source.to_sample(index, question), description, limits, tokens=70) is None, text
+        seen.add(question.kind)
+    assert {"stated", "usual", "unusual", "one_cell", "beside", "after_sum", "arithmetic"} <= seen

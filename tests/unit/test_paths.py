@@ -7,13 +7,13 @@ import pytest
 from omegaconf import OmegaConf
 
 from avar_rl.verl_plugin.config import environment
-from avar_rl.verl_plugin.config.paths import LOG_VARIABLES, RUN_FOLDER, make_absolute, prepare_logs
+from avar_rl.verl_plugin.config.paths import LOG_VARIABLES, RUN_FOLDER, RUN_STAGE, make_absolute, prepare_logs
 
 
 @pytest.fixture(autouse=True)
 def no_variables(monkeypatch, tmp_path):
     """None of the variables is set, and what a test sets goes with it; the current directory is empty."""
-    for name in (*LOG_VARIABLES, RUN_FOLDER):
+    for name in (*LOG_VARIABLES, RUN_FOLDER, RUN_STAGE):
         monkeypatch.setenv(name, "")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -68,6 +68,17 @@ def test_a_run_of_several_stages_keeps_its_logs_together(tmp_path, monkeypatch):
     monkeypatch.setenv(RUN_FOLDER, str(tmp_path / "run"))
     prepare_logs(stage(tmp_path / "run/checkpoints/grpo"), "grpo")
     assert os.environ["VERL_FILE_LOGGER_PATH"] == f"{tmp_path}/run/logs/grpo.metrics.jsonl"
+
+
+def test_a_recipe_that_trains_twice_in_one_way_has_logs_of_each_stage(tmp_path, monkeypatch):
+    monkeypatch.setenv(RUN_FOLDER, str(tmp_path))
+    for name in ("pretrain", "sft"):
+        for variable in LOG_VARIABLES:
+            monkeypatch.setenv(variable, "")
+        monkeypatch.setenv(RUN_STAGE, name)
+        prepare_logs(stage(tmp_path / "checkpoints" / name), "sft")
+        assert os.environ["VERL_FILE_LOGGER_PATH"] == f"{tmp_path}/logs/{name}.metrics.jsonl"
+        assert os.environ["TENSORBOARD_DIR"] == f"{tmp_path}/tensorboard/{name}"
 
 
 def test_what_the_caller_has_set_stands_and_becomes_absolute(tmp_path, monkeypatch):
