@@ -59,6 +59,16 @@ def test_every_stage_is_run_once_and_every_run_leaves_its_result(toy):
 
 
 @pytest.mark.slow
+def test_a_sitting_may_be_restricted_to_arms_and_seeds(toy):
+    assert toy.run(str(toy.file), "--arms", "c,a", "--seeds", "0")[0] == 0
+    assert sorted(results(toy)) == ["a-0", "c-0"]
+    assert toy.ledger() == sorted(["data 0", "sft 1", "sft 2", "grpo", "grpo", "evaluation", "evaluation"])
+    assert toy.run()[0] == 0 and toy.ledger() == ONCE  # the rest, and none of it again
+    status, _, err = toy.run(str(toy.file), "--seeds", "0,7")
+    assert status == 2 and "--seeds: the study has no '7'; it has 0, 1" in err
+
+
+@pytest.mark.slow
 def test_it_goes_on_after_a_kill_at_each_stage(tmp_path):
     """kill -9 of `avar study`, at shared stages and others: the same command goes on, no stage is finished twice."""
     toy = ToyStudy(tmp_path, arms={"a": {}, "b": {"overrides": ["one"]}})
