@@ -1,9 +1,9 @@
 """All stages of a run in one file and one table: `python -m avar_rl.evaluation.summary outputs/NAME`.
 
-Reads RUN/evaluation/*.json (of `avar_rl.evaluation`), RUN/stages/* (first line: seconds), RUN/logs/*.used.jsonl and
-RUN/logs/grpo.metrics.jsonl, writes RUN/summary.json: {"stages": [{"name", "accuracy", ...}], "training": {curve: mean
-over the last quarter of GRPO's steps}, "seconds": {stage: s}, "processor_seconds": {stage: s}, "versions": {package:
-version}}.
+Reads RUN/evaluation/*.json (of `avar_rl.evaluation`), RUN/stages/* (first line: seconds) and RUN/logs/*.used.jsonl,
+writes RUN/summary.json: {"stages": [{"name", "accuracy", ...}], "seconds": {stage: s}, "processor_seconds": {stage: s},
+"versions": {package: version}}. Where GRPO has logged steps, RUN/training.json is {curve: mean over the last quarter of
+them}.
 """
 
 import argparse
@@ -59,9 +59,7 @@ def read_used(folder: Path) -> dict[str, tuple[float, float]]:
 
 
 def read_training(log: Path) -> dict[str, float]:
-    """Curve → its mean over the last quarter of the steps that a training has logged; {} where it has none."""
-    if not log.is_file():
-        return {}
+    """Curve → its mean over the last quarter of the steps that a training has logged."""
     steps = [json.loads(line)["data"] for line in log.read_text(encoding="utf-8").splitlines()]
     last = steps[-max(1, len(steps) // 4) :]
     values: dict[str, list[float]] = {}
@@ -78,12 +76,13 @@ def summarise(run: Path) -> dict[str, Any]:
 
     summary = {
         "stages": read_stages(run / "evaluation"),
-        "training": read_training(run / "logs" / "grpo.metrics.jsonl"),
         "seconds": read_seconds(run / "stages"),
         "processor_seconds": {name: processor for name, (_, processor) in read_used(run / "logs").items()},
         "versions": stack_versions(),
     }
     write_json(run / "summary.json", summary)
+    if (logged := run / "logs" / "grpo.metrics.jsonl").is_file():
+        write_json(run / "training.json", read_training(logged))
     return summary
 
 

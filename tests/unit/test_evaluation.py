@@ -167,6 +167,16 @@ def test_summary_collects_stages_in_order_with_seconds_and_versions(tmp_path):
     assert summary["versions"]["verl"] == "0.9.1" and "python" in summary["versions"]
 
 
+def test_curves_of_training_are_means_over_the_last_quarter_of_the_steps(tmp_path):
+    write_json(tmp_path / "evaluation" / "sft.json", figures("sft", grade(QUESTIONS, RESPONSES), None))
+    summarise(tmp_path)
+    assert not (tmp_path / "training.json").exists()  # no reinforcement
+    steps = [{"step": step, "data": {"reward/accuracy": step / 10}} for step in range(1, 9)]
+    write_whole(tmp_path / "logs" / "grpo.metrics.jsonl", "".join(f"{json.dumps(step)}\n" for step in steps))
+    summarise(tmp_path)
+    assert json.loads((tmp_path / "training.json").read_text()) == pytest.approx({"reward/accuracy": 0.75})
+
+
 def test_summary_names_what_is_missing(tmp_path):
     with pytest.raises(ValueError, match="holds no results"):
         summarise(tmp_path)
