@@ -34,11 +34,19 @@ def start() -> None:
 
 
 def main() -> None:
-    """Waits for the end of the command: its process id is the argument, and it alone holds the other end of stdin."""
+    """Waits for the end of the command: its process id is the argument, and it alone holds the other end of stdin.
+
+    It lets go of that when Python's own end begins, which on a busy machine may take longer than what it leaves behind
+    has time for; so its process is waited for, too.
+    """
     head = int(sys.argv[1])
-    family = {psutil.Process(head)} if psutil.pid_exists(head) else set()
+    command = {psutil.Process(head)} if psutil.pid_exists(head) else set()
+    family = command
     while not select.select([sys.stdin], [], [], _EVERY)[0]:
         family = _living(family)
+    while any(map(_is_at_work, command)):
+        family = _living(family)
+        time.sleep(0.1)
     deadline = time.monotonic() + LINGER
     while family := _living(family):
         if time.monotonic() >= deadline:

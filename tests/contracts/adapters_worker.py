@@ -60,6 +60,7 @@ def main(world: str, out: str, overrides: list[str]) -> None:
     overrides = [f"data.train_files={data}", f"model.path={world}/base", "data.num_workers=0", *overrides]
     overrides += ["data.train_batch_size=2", "data.micro_batch_size_per_gpu=2", "trainer.resume_mode=disable"]
     overrides += ["trainer.total_training_steps=2", "optim.lr_warmup_steps_ratio=0"]
+    overrides += ["model.use_remove_padding=false"]  # as its batches are told below
     config = recipe.load("recipes/config/tiny_sft", overrides, stage="sft")
     os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "unused", "MASTER_PORT": "0"}
     os.environ["DIST_INIT_METHOD"] = f"file://{tempfile.mkdtemp()}/rendezvous?rank=0&world_size=1"

@@ -31,7 +31,7 @@ PACKED = ["model.use_remove_padding=true"]
 DYNAMIC = ["data.use_dynamic_bsz=true", "data.max_token_len_per_gpu=256"]
 FUSED = ["model.use_fused_kernels=true", "model.fused_kernel_options.impl_backend=torch"]
 WAYS = {
-    "padded": ("seq-mean-token-mean", []),
+    "padded": ("seq-mean-token-mean", ["model.use_remove_padding=false"]),
     "packed, dynamic batches, fused kernels": ("token-mean", [*PACKED, *DYNAMIC, *FUSED]),
     "ulysses": ("seq-mean-token-mean", [*PACKED, "engine.ulysses_sequence_parallel_size=2"]),
 }

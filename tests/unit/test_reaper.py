@@ -42,3 +42,9 @@ def test_what_a_command_leaves_behind_ends_soon_after_it(kill):
     assert started.wait(60) == (-9 if kill else 0)
     _, alive = psutil.wait_procs([*left, reaper], timeout=60)  # they would sleep for 300 s
     assert alive == []
+
+
+def test_a_command_whose_end_takes_long_is_not_killed():
+    """Python closes its files first, and then ends what torch and Ray have at work."""
+    slow = "import time\nfrom avar_rl.runtime import reaper\nreaper.start()\nreaper._reapers[0].stdin.close()\ntime.sleep(6)"
+    assert subprocess.run([sys.executable, "-c", slow], cwd=ROOT, timeout=60).returncode == 0
