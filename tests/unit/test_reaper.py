@@ -46,5 +46,6 @@ def test_what_a_command_leaves_behind_ends_soon_after_it(kill):
 
 def test_a_command_whose_end_takes_long_is_not_killed():
     """Python closes its files first, and then ends what torch and Ray have at work."""
-    slow = "import time\nfrom avar_rl.runtime import reaper\nreaper.start()\nreaper._reapers[0].stdin.close()\ntime.sleep(6)"
+    begin, end = "from avar_rl.runtime import reaper; reaper.start()", "reaper._reapers[0].stdin.close(); time.sleep(6)"
+    slow = f"import time; {begin}; {end}"
     assert subprocess.run([sys.executable, "-c", slow], cwd=ROOT, timeout=60).returncode == 0
