@@ -135,7 +135,7 @@ class StudyRun:
         elif not (status == INTERRUPTED and self._signals.requested):
             self._at.statuses.append(status)
             self._at.failed[job.out] = fault
-            self._telling.failed(job, status)
+            self._telling.failed(job, fault)
 
     def _fault(self, job: Job, status: int) -> str | None:
         """Keeps the result of a run; a sentence on what is wrong with it."""

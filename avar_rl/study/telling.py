@@ -49,8 +49,9 @@ class Telling:
     def finished(self, job: Job) -> None:
         self._end(job, "done")
 
-    def failed(self, job: Job, status: int) -> None:
-        self._end(job, f"failed with status {status}")
+    def failed(self, job: Job, fault: str) -> None:
+        self._end(job, "failed")
+        self.say(fault)
 
     def _end(self, job: Job, how: str) -> None:
         self._done += 1
