@@ -121,7 +121,7 @@ def effect(study: Study, results: Results, name: str) -> Effect | None:
     }
     if pairs and all(one.measure in side["by_question"] for pair in pairs.values() for side in pair):
         return _by_question(name, one, pairs, {seed: (results[arm, seed], results[other, seed]) for seed in pairs})
-    if one.kinds:
+    if pairs and one.kinds:
         raise ValueError(f"comparisons.{name}: {one.measure} has no values by question, so `kinds` cannot choose any")
     measured = {seed: [side["measures"].get(one.measure) for side in pair] for seed, pair in pairs.items()}
     there = {seed: a - b for seed, (a, b) in measured.items() if a is not None and b is not None}

@@ -83,6 +83,7 @@ def test_only_seeds_that_have_both_sides_count():
     assert found.over_seeds is None and found.verdict == "open"
     del some["plain", 0]
     assert analysis.effect(compared(), some, "c") is None
+    assert analysis.effect(compared(kinds=["far"]), some, "c") is None  # as where nothing has been run yet
 
 
 def test_different_questions_are_refused():
