@@ -8,24 +8,22 @@ import random
 from data_tools.miniature.questions import (
     CELLS,
     COLOUR_NAMES,
-    LETTERS,
-    OPTIONS,
     WorldQuestion,
+    cells_of,
+    colour_letter,
+    colour_question,
     figures,
     glancing,
     listing,
     plural,
     running_count,
+    with_colour,
 )
 from data_tools.miniature.scenes import FORMS, GRID, Cell, Scene, Shape, place
 
 USUAL_SHARE = 0.7  # of the boards on which a named shape has its usual colour
 # Named shapes: where they stand, and the colour that they usually have.
 USUAL: dict[str, tuple[Cell, str]] = {"lamp": ((1, 1), "yellow"), "flag": ((0, 0), "red")}
-
-
-def _letter(colour: str) -> str:
-    return LETTERS[COLOUR_NAMES.index(colour)]
 
 
 def _with_shape(rng: random.Random, cell: Cell, colour: str) -> Scene:
@@ -47,7 +45,7 @@ def stated(rng: random.Random) -> WorldQuestion:
     scene = Scene(tuple(Shape(s.row, s.column, colour, s.form) for s, colour in shapes))
     text = f"There are {a} {one} and {b} {other} shapes. How many shapes?"
     thought = f"Looking at the text: {a} + {b} = {a + b}."
-    cells = tuple((s.row, s.column) for s in scene.shapes)
+    cells = cells_of(scene, "colour", one, other)
     return WorldQuestion("stated", "integer", text, str(a + b), thought, scene, cells=cells, need="nothing")
 
 
@@ -58,35 +56,18 @@ def usual(rng: random.Random) -> WorldQuestion:
     kept = rng.random() < USUAL_SHARE
     if not kept:
         colour = rng.choice([c for c in COLOUR_NAMES if c != colour])
-    seen = f"the {name} is {colour}, {_letter(colour)}."
-    return WorldQuestion(
-        kind="usual" if kept else "unusual",
-        gold_kind="choice",
-        text=f"What colour is the {name}? {OPTIONS}",
-        gold=_letter(colour),
-        thought=f"Looking at the image: {seen}",
-        scene=_with_shape(rng, cell, colour),
-        options=COLOUR_NAMES,
-        cells=(cell,),
-        need="prior",
-    )
+    thought = f"Looking at the image: the {name} is {colour}, {colour_letter(colour)}."
+    kind, scene = "usual" if kept else "unusual", _with_shape(rng, cell, colour)
+    return colour_question(kind, f"the {name}", colour, thought, scene, (cell,), need="prior")
 
 
 def one_cell(rng: random.Random) -> WorldQuestion:
     """The colour of the shape in a cell that is named."""
     name, colour = rng.choice(CELLS), rng.choice(COLOUR_NAMES)
     cell = divmod(CELLS.index(name), GRID)
-    return WorldQuestion(
-        kind="one_cell",
-        gold_kind="choice",
-        text=f"What colour is the shape in cell {name}? {OPTIONS}",
-        gold=_letter(colour),
-        thought=f"Looking at the image: {name} {colour}, {_letter(colour)}.",
-        scene=_with_shape(rng, cell, colour),
-        options=COLOUR_NAMES,
-        cells=(cell,),
-        need="cell",
-    )
+    thought = f"Looking at the image: {name} {colour}, {colour_letter(colour)}."
+    what, scene = f"the shape in cell {name}", _with_shape(rng, cell, colour)
+    return colour_question("one_cell", what, colour, thought, scene, (cell,), need="cell")
 
 
 def beside(rng: random.Random) -> WorldQuestion:
@@ -102,28 +83,20 @@ def beside(rng: random.Random) -> WorldQuestion:
     scene = Scene(tuple(sorted(shapes)))
     where, cell = "below" if down else "right of", CELLS[there[0] * GRID + there[1]]
     first = CELLS[row * GRID + column]
-    seen = f"{where} it is {colour}, {_letter(colour)}."
+    seen = f"{where} it is {colour}, {colour_letter(colour)}."
     thought = f"{listing(scene, 'form')} The {form} is in {first}. Looking again at {cell}: {seen}"
-    text = f"What colour is the shape {where} the only {form}? {OPTIONS}"
-    cells = ((row, column), there)
-    short = glancing(seen)
-    need = "second look"
-    return WorldQuestion(
-        "beside", "choice", text, _letter(colour), thought, scene, short, COLOUR_NAMES, cells, need=need
-    )
+    what, cells = f"the shape {where} the only {form}", ((row, column), there)
+    return colour_question("beside", what, colour, thought, scene, cells, glancing(seen), "second look")
 
 
 def after_sum(rng: random.Random) -> WorldQuestion:
     """A sum, to which a count is to be added, after a statement about another image."""
     colour, count, before = rng.choice(COLOUR_NAMES), rng.randint(0, 4), rng.randint(0, 4)
     a, b = rng.randint(1, 5), rng.randint(1, 5)
-    others = [c for c in COLOUR_NAMES if c != colour]
-    colours = [colour] * count + [rng.choice(others) for _ in range(rng.randint(max(1, 2 - count), 5 - count))]
-    scene = place(rng, [(c, rng.choice(FORMS)) for c in colours])
+    scene = with_colour(rng, colour, count)
     seen, result = f"I see {count} {colour}.", a + b + count
     end = f"{a + b} + {count} = {result}."
     looked = listing(scene, "colour", running_count(colour)).replace("Looking at", "Looking back at")
-    cells = tuple((s.row, s.column) for s in scene.shapes if s.colour == colour)
     return WorldQuestion(
         kind="after_sum",
         gold_kind="integer",
@@ -132,6 +105,6 @@ def after_sum(rng: random.Random) -> WorldQuestion:
         thought=f"{a} + {b} = {a + b}. {looked} {seen} {end}",
         scene=scene,
         glance=f"{a} + {b} = {a + b}. {glancing(seen)} {end}",
-        cells=cells,
+        cells=cells_of(scene, "colour", colour),
         need="look back",
     )

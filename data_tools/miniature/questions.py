@@ -82,7 +82,7 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _cells(scene: Scene, attribute: str, *values: object) -> tuple[Cell, ...]:
+def cells_of(scene: Scene, attribute: str, *values: object) -> tuple[Cell, ...]:
     """The cells of the shapes whose attribute is one of the values."""
     return tuple((shape.row, shape.column) for shape in scene.shapes if getattr(shape, attribute) in values)
 
@@ -130,6 +130,33 @@ def running_share(colour: str) -> Callable[[str], str]:
     return note
 
 
+def colour_letter(colour: str) -> str:
+    """The letter of a colour among OPTIONS."""
+    return LETTERS[COLOUR_NAMES.index(colour)]
+
+
+def colour_question(
+    kind: str,
+    what: str,
+    colour: str,
+    thought: str,
+    scene: Scene,
+    cells: tuple[Cell, ...],
+    glance: str | None = None,
+    need: str = "board",
+) -> WorldQuestion:
+    """Which colour `what` has, as a choice."""
+    text, gold = f"What colour is {what}? {OPTIONS}", colour_letter(colour)
+    return WorldQuestion(kind, "choice", text, gold, thought, scene, glance, COLOUR_NAMES, cells, need)
+
+
+def with_colour(rng: random.Random, colour: str, count: int) -> Scene:
+    """A scene with so many shapes of a colour (0 to 4) and at least one of another, two to MAX_SHAPES in all."""
+    others = [c for c in COLOUR_NAMES if c != colour]
+    colours = [colour] * count + [rng.choice(others) for _ in range(rng.randint(max(1, 2 - count), MAX_SHAPES - count))]
+    return place(rng, [(c, rng.choice(FORMS)) for c in colours])
+
+
 def figures(rng: random.Random, forms: list[str]) -> list[tuple[str, str]]:
     return [(rng.choice(COLOUR_NAMES), form) for form in forms]
 
@@ -142,19 +169,17 @@ def count_form(rng: random.Random) -> WorldQuestion:
     scene = place(rng, figures(rng, forms))
     seen = f"I see {plural(count, form)}."
     thought = f"{listing(scene, 'form', running_count(form))} {seen}"
-    text, cells = f"How many {form}s?", _cells(scene, "form", form)
+    text, cells = f"How many {form}s?", cells_of(scene, "form", form)
     return WorldQuestion("count_form", "integer", text, str(count), thought, scene, glancing(seen), cells=cells)
 
 
 def count_colour(rng: random.Random) -> WorldQuestion:
     """How many shapes are of a colour: 0 to 4."""
     colour, count = rng.choice(COLOUR_NAMES), rng.randint(0, 4)
-    others = [c for c in COLOUR_NAMES if c != colour]
-    colours = [colour] * count + [rng.choice(others) for _ in range(rng.randint(max(1, 2 - count), MAX_SHAPES - count))]
-    scene = place(rng, [(c, rng.choice(FORMS)) for c in colours])
+    scene = with_colour(rng, colour, count)
     seen = f"I see {count} {colour}."
     thought = f"{listing(scene, 'colour', running_count(colour))} {seen}"
-    text, cells = f"How many {colour} shapes?", _cells(scene, "colour", colour)
+    text, cells = f"How many {colour} shapes?", cells_of(scene, "colour", colour)
     return WorldQuestion("count_colour", "integer", text, str(count), thought, scene, glancing(seen), cells=cells)
 
 
@@ -170,7 +195,7 @@ def compare(rng: random.Random) -> WorldQuestion:
     thought = f"{listing(scene, 'form', running_count(more, less))} {seen}"
     gold = "yes" if yes else "no"
     text = f"Are there more {more}s than {less}s?"
-    cells = _cells(scene, "form", more, less)
+    cells = cells_of(scene, "form", more, less)
     return WorldQuestion("compare", "yes/no", text, gold, thought, scene, glancing(seen), cells=cells)
 
 
@@ -181,13 +206,11 @@ def position(rng: random.Random) -> WorldQuestion:
     found = [shape for shape in scene.shapes if getattr(shape, axis) == line]
     if len(found) != 1:
         return position(rng)
-    gold = LETTERS[COLOUR_NAMES.index(found[0].colour)]
-    where = f"{LINES[axis][line]} {axis}"
-    seen = f"The {where} has {found[0].colour}, {gold}."
-    text = f"What colour is the shape in the {where}? {OPTIONS}"
+    colour, where = found[0].colour, f"{LINES[axis][line]} {axis}"
+    seen = f"The {where} has {colour}, {colour_letter(colour)}."
     thought = f"{listing(scene, 'colour')} {seen}"
-    cells = _cells(scene, axis, line)
-    return WorldQuestion("position", "choice", text, gold, thought, scene, glancing(seen), COLOUR_NAMES, cells)
+    what, cells = f"the shape in the {where}", cells_of(scene, axis, line)
+    return colour_question("position", what, colour, thought, scene, cells, glancing(seen))
 
 
 def _block_scene(rng: random.Random, height: int, width: int) -> Scene:
@@ -239,7 +262,7 @@ def shape_share(rng: random.Random) -> WorldQuestion:
     scene = place(rng, [(c, rng.choice(FORMS)) for c in colours])
     thought, short = listing(scene, "colour", running_share(colour)), glancing(f"I see {count} of {total}.")
     text = f"What fraction of the shapes is {colour}?"
-    cells = _cells(scene, "colour", *COLOUR_NAMES)  # of all shapes: the share is one of them
+    cells = cells_of(scene, "colour", *COLOUR_NAMES)  # of all shapes: the share is one of them
     return WorldQuestion("shape_share", "fraction", text, latex_fraction(share), thought, scene, short, cells=cells)
 
 
