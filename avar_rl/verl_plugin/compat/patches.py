@@ -88,6 +88,28 @@ def keep_the_head_of_fused_kernels_whole() -> None:
     wrapt.register_post_import_hook(fix, "verl.utils.fsdp_utils")
 
 
+def take_packed_tokens_by_the_thousand() -> None:
+    """Without flash-attn's kernel: verl takes the log-probabilities of a packed batch token by token.
+
+    verl loops over the first dimension of the logits to hold less at once (utils/torch_functional.py:197), which is meant
+    to be samples; of a packed batch it is tokens: a node of the graph for each.
+    """
+
+    def fix(module) -> None:
+        original = module.logprobs_from_logits_v2
+
+        @functools.wraps(original)
+        def logprobs(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            if logits.dim() != 2:
+                return original(logits, labels)
+            parts = zip(logits.split(1024), labels.split(1024), strict=True)
+            return torch.cat([original(some[None], wanted[None])[0] for some, wanted in parts])
+
+        module.logprobs_from_logits_v2 = logprobs
+
+    wrapt.register_post_import_hook(fix, "verl.utils.torch_functional")
+
+
 def deduplicate_process_group_backends() -> None:
     """On a CPU: verl asks for "cpu:gloo,cpu:gloo" (utils/distributed.py:63,89); torch takes each device once."""
     original = torch.distributed.init_process_group
@@ -149,6 +171,7 @@ def apply_everywhere() -> None:
     fix_equal_length_position_ids()
     embed_text_only_batches()
     keep_the_head_of_fused_kernels_whole()
+    take_packed_tokens_by_the_thousand()
 
 
 def apply_cpu() -> None:
