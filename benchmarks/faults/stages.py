@@ -14,6 +14,7 @@ _SMALL = {
     "sft": [
         "data.train_batch_size=8",
         "data.micro_batch_size_per_gpu=4",
+        "trainer.n_gpus_per_node=2",
         "trainer.logger=[console,file]",  # a line for each step; the stage's own are for every tenth
     ],
     "grpo": [

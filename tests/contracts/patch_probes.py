@@ -70,6 +70,35 @@ def head_of_fused_kernels():
     assert fused == [module for module in stock if module is not model.lm_head] and fused
 
 
+def log_probabilities(*shape: int) -> tuple[int, torch.Tensor, torch.Tensor]:
+    """How many nodes of verl's log-probabilities of `shape` follow on the logits; the values; torch's own."""
+    from verl.utils.torch_functional import logprobs_from_logits_v2
+
+    torch.manual_seed(0)
+    logits, labels = torch.randn(*shape, 7, requires_grad=True), torch.randint(7, shape)
+    values = logprobs_from_logits_v2(logits, labels)
+    reference = logits.log_softmax(-1).gather(-1, labels[..., None])[..., 0]
+    seen, left = set(), [values.grad_fn]
+    while left:
+        node = left.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            left += [before for before, _ in node.next_functions]
+    return sum("LogsumexpBackward" in node.name() for node in seen), values, reference
+
+
+def packed_log_probabilities():
+    nodes, values, reference = log_probabilities(2500)
+    torch.testing.assert_close(values, reference)
+    assert nodes == 3, f"{nodes} nodes"
+
+
+def padded_log_probabilities():
+    nodes, values, reference = log_probabilities(2, 2500)
+    torch.testing.assert_close(values, reference)
+    assert nodes == 2
+
+
 def process_group_of_a_cpu():
     verl.utils.distributed.get_device_name = lambda: "cpu"
     verl.utils.distributed.get_nccl_backend = lambda: "gloo"
@@ -135,6 +164,8 @@ PROBES = [
     unequal_length_position_ids,
     text_only_batch,
     head_of_fused_kernels,
+    packed_log_probabilities,
+    padded_log_probabilities,
     process_group_of_a_cpu,
     reference_engine_offload,
     vllm_version,

@@ -60,6 +60,7 @@ SMALL_GRPO = [
 SMALL_MICRO = [f"actor_rollout_ref.{part}_micro_batch_size_per_gpu=8" for part in ("actor.ppo", "rollout.log_prob")]
 SMALL_MICRO += ["actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=8"]
 SMALL_SFT = "data.train_batch_size=8 data.micro_batch_size_per_gpu=4"
+TWO_RANKS = "trainer.n_gpus_per_node=2"
 
 
 def recipe(script: str, *overrides: str, limit: int = 1000, **knobs: str) -> subprocess.CompletedProcess:
@@ -87,8 +88,8 @@ def scraper(tmp_path_factory):
 def tiny(scraper):
     """One short run of avar_tiny.sh, shared by the tests below; its metrics endpoint is scraped meanwhile."""
     out = scraper.log.parents[1]
-    knobs = {"OUT": str(out), "SFT_STEPS": "4", "GRPO_STEPS": "2", "EVAL_LIMIT": "8", "SFT_ARGS": SMALL_SFT}
-    knobs |= {"PRETRAIN_STEPS": "4", "PRETRAIN_ARGS": f"{SMALL_SFT} trainer.n_gpus_per_node=1"}  # SFT has two ranks
+    knobs = {"OUT": str(out), "SFT_STEPS": "4", "GRPO_STEPS": "2", "EVAL_LIMIT": "8"}
+    knobs |= {"PRETRAIN_STEPS": "4", "PRETRAIN_ARGS": SMALL_SFT, "SFT_ARGS": f"{SMALL_SFT} {TWO_RANKS}"}
     knobs["DATA_ARGS"] = "--pretrain-rows 100 --sft-rows 200 --rl-rows 32"
     knobs["RAY_metrics_report_interval_ms"] = "1000"  # Ray's 10 s are longer than a step here
     scraper.start()

@@ -91,8 +91,8 @@ def keep_the_head_of_fused_kernels_whole() -> None:
 def take_packed_tokens_by_the_thousand() -> None:
     """Without flash-attn's kernel: verl takes the log-probabilities of a packed batch token by token.
 
-    verl loops over the first dimension of the logits to hold less at once (utils/torch_functional.py:197), which is meant
-    to be samples; of a packed batch it is tokens: a node of the graph for each.
+    To hold less at once, verl loops over the first dimension of the logits (utils/torch_functional.py:197): samples, it
+    means, but of a packed batch these are tokens, a node of the graph for each.
     """
 
     def fix(module) -> None:
