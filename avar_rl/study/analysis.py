@@ -7,8 +7,10 @@ A difference is paired by seed and question. It has two intervals of 95 %:
 - over seeds: Student's, of the seeds' own differences. With three to five seeds the bootstrap draws from too few to be
   wide enough; this interval knows how few they are.
 
-A difference is called above or below 0 where both are. No tests beside these: with five seeds Wilcoxon's smallest
-two-sided p is 1/16. Nothing is corrected for the number of comparisons; which are primary is declared beforehand.
+A difference is called above or below 0 where both are. Where it was claimed to be above 0 by so much as to matter, it
+is reproduced, contradicted, not reproduced (the interval over seeds excludes so much) or open. No tests beside these:
+with five seeds Wilcoxon's smallest two-sided p is 1/16. Nothing is corrected for the number of comparisons; which are
+primary is declared beforehand.
 """
 
 from __future__ import annotations
@@ -43,22 +45,29 @@ class Spread:
 
 @dataclass(frozen=True)
 class Effect:
-    """A comparison's difference: by seed; questions a seed, None for a measure that has no values by question."""
+    """A comparison's difference: by seed; questions a seed, None for a measure that has no values by question.
+
+    least: what a claim that it is above 0 needs to matter, in the measure's unit; None: there is no claim.
+    """
 
     difference: Spread
     questions: int | None
     both: Interval
     over_seeds: Interval
+    least: float | None = None
 
     @property
     def verdict(self) -> str:
-        """above 0, below 0, or open: an interval holds 0, or there is none over seeds."""
+        """above 0, below 0 (of a claim: reproduced, contradicted) where both intervals are; else, of a claim, not
+        reproduced where the one over seeds is below `least`; else open. With one seed all is open."""
         there = [one for one in (self.both, self.over_seeds) if one is not None]
         if self.over_seeds is None:
             return "open"
         if all(low > 0 for low, _ in there):
-            return "above 0"
-        return "below 0" if all(high < 0 for _, high in there) else "open"
+            return "above 0" if self.least is None else "reproduced"
+        if all(high < 0 for _, high in there):
+            return "below 0" if self.least is None else "contradicted"
+        return "not reproduced" if self.least is not None and self.over_seeds[1] < self.least else "open"
 
 
 @dataclass(frozen=True)
@@ -124,14 +133,20 @@ def effect(study: Study, results: Results, name: str) -> Effect | None:
     if pairs and one.kinds:
         raise ValueError(f"comparisons.{name}: {one.measure} has no values by question, so `kinds` cannot choose any")
     measured = {seed: [side["measures"].get(one.measure) for side in pair] for seed, pair in pairs.items()}
-    there = {seed: a - b for seed, (a, b) in measured.items() if a is not None and b is not None}
-    if not there:
+    both = {seed: (a, b) for seed, (a, b) in measured.items() if a is not None and b is not None}
+    if not both:
         return None
-    return Effect(Spread(there), None, None, t_interval(np.array([*there.values()])))
+    there = {seed: a - b for seed, (a, b) in both.items()}
+    least = _least(one, [b for _, b in both.values()])
+    return Effect(Spread(there), None, None, t_interval(np.array([*there.values()])), least)
+
+
+def _least(one: ArmComparison, against: Sequence[float]) -> float | None:
+    return one.least * float(np.mean(against)) if one.least is not None and one.relative else one.least
 
 
 def _by_question(name: str, one: ArmComparison, pairs: Mapping[int, Any], runs: Mapping[int, Any]) -> Effect:
-    values, asked = {}, {}
+    values, asked, against = {}, {}, []
     for seed, (side, other) in pairs.items():
         questions, others = (run["questions"] for run in runs[seed])
         if questions["id"] != others["id"]:
@@ -140,6 +155,7 @@ def _by_question(name: str, one: ArmComparison, pairs: Mapping[int, Any], runs: 
         if not chosen.any():
             raise ValueError(f"comparisons.{name}: no question of seed {seed} is of the kinds {', '.join(one.kinds)}")
         values[seed] = np.subtract(side["by_question"][one.measure], other["by_question"][one.measure])[chosen]
+        against.append(float(np.mean(np.array(other["by_question"][one.measure])[chosen])))
         asked[seed] = questions["id"]
     difference = Spread({seed: float(value.mean()) for seed, value in values.items()})
     shared = all(ids == asked[next(iter(asked))] for ids in asked.values())
@@ -148,6 +164,7 @@ def _by_question(name: str, one: ArmComparison, pairs: Mapping[int, Any], runs: 
         min(map(len, values.values())),
         seeds_and_questions([*values.values()], shared=shared),
         t_interval(np.array([*difference.by_seed.values()])),
+        _least(one, against),
     )
 
 

@@ -17,8 +17,10 @@ PAGE = "report.md"
 _SHARES = ("accuracy", "accuracy_sampled", "format", "truncated")  # shown in %
 _LEGEND = (
     "Differences are paired by seed and question, shares in points; bold: primary. Two 95 % intervals: seeds and "
-    "questions drawn anew (bootstrap), and Student's over the seeds' differences. Above or below 0: both are. Not "
-    "corrected for the number of comparisons."
+    "questions drawn anew (bootstrap), and Student's over the seeds' differences. Above or below 0: both are. Of a "
+    "claim that the first is above the second: reproduced or contradicted where both are above or below 0, not "
+    "reproduced where the one over seeds excludes the gain that would matter. Not corrected for the number of "
+    "comparisons."
 )
 
 

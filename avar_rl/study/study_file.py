@@ -57,6 +57,8 @@ class ArmComparison:
 
     kinds: only questions of these kinds; []: all.
     primary: predeclared as decisive; the others explore.
+    least: of a claim that `arm` is above `against`: the smallest gain that would matter, in the measure's unit (0.03 of
+        a share is 3 points), or with `relative` as a share of `against`'s mean. None: nothing is claimed.
     about: the hypothesis.
     """
 
@@ -65,6 +67,8 @@ class ArmComparison:
     measure: str = "accuracy"
     kinds: list[str] = field(default_factory=list)
     primary: Flag = False
+    least: Positive | None = None
+    relative: Flag = False
     about: str = ""
 
 
@@ -233,6 +237,8 @@ def _check_analysis(study: Study) -> None:
             raise ValueError(f"comparisons.{name}: {arms[0]} and {arms[1]} have no seed in common")
         if one.arm == one.against:
             raise ValueError(f"comparisons.{name}: {one.arm} is compared with itself")
+        if one.relative and one.least is None:
+            raise ValueError(f"comparisons.{name}: relative says what `least` is a share of; give least, too")
     for place, pair in enumerate(study.correlations):
         measure(pair.x, f"correlations.{place}.x")
         measure(pair.y, f"correlations.{place}.y")

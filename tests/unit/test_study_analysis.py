@@ -75,6 +75,34 @@ def test_an_effect_on_a_measure_without_questions_is_paired_by_seed():
     assert turned is not None and turned.verdict == "below 0"
 
 
+@pytest.mark.parametrize(
+    ("intervals", "verdict"),
+    [
+        (((0.01, 0.05), (0.001, 0.06)), "reproduced"),
+        (((-0.05, -0.01), (-0.06, -0.001)), "contradicted"),
+        (((-0.01, 0.02), (-0.02, 0.029)), "not reproduced"),
+        (((-0.01, 0.02), (-0.02, 0.031)), "open"),
+        (((0.01, 0.05), (-0.01, 0.06)), "open"),
+        (((0.001, 0.02), (-0.001, 0.02)), "not reproduced"),  # above 0 perhaps, but not by so much as to matter
+        ((None, None), "open"),
+    ],
+)
+def test_verdicts_on_a_claim_of_three_points(intervals, verdict):
+    assert analysis.Effect(analysis.Spread({0: 0.0}), 4, *intervals, least=0.03).verdict == verdict
+
+
+def test_the_gain_that_matters_may_be_a_share_of_the_other_side():
+    """VAS of plain: 5 and 6, accuracy 0.25 and 0.5, of the far questions 0.5 and 0.5."""
+    for settings, least in [
+        ({"measure": "vas", "relative": True}, 0.2 * 5.5),
+        ({"relative": True}, 0.2 * 0.375),
+        ({"relative": True, "kinds": ["far"]}, 0.2 * 0.5),
+        ({}, 0.2),
+    ]:
+        found = analysis.effect(compared(least=0.2, **settings), results(), "c")
+        assert found is not None and found.least == pytest.approx(least), settings
+
+
 def test_only_seeds_that_have_both_sides_count():
     some = results()
     del some["plain", 1]

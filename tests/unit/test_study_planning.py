@@ -104,6 +104,7 @@ def test_the_recipe_itself_plans_the_runs(tmp_path, monkeypatch):
         ),
         ({"arms": {"x": {}}, "comparisons": {"c": {"arm": "x", "against": "x/sft"}}}, "'x' is not ARM/MODEL"),
         ({"arms": {"x": {}}, "comparisons": {"c": {"arm": "x/a", "against": "x/a"}}}, "compared with itself"),
+        ({"arms": {"x": {}}, "comparisons": {"c": {"arm": "x/a", "against": "x/b", "relative": True}}}, "give least"),
         (
             {
                 "arms": {"x": {"seeds": [1]}, "y": {"seeds": [2]}},
