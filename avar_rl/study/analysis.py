@@ -156,9 +156,9 @@ def _by_question(name: str, one: ArmComparison, pairs: Mapping[int, Any], runs: 
             raise ValueError(f"comparisons.{name}: no question of seed {seed} is of the kinds {', '.join(one.kinds)}")
         values[seed] = np.subtract(side["by_question"][one.measure], other["by_question"][one.measure])[chosen]
         against.append(float(np.mean(np.array(other["by_question"][one.measure])[chosen])))
-        asked[seed] = questions["id"]
+        asked[seed] = questions["id"], questions["kind"]  # worlds of two seeds may number their questions alike
     difference = Spread({seed: float(value.mean()) for seed, value in values.items()})
-    shared = all(ids == asked[next(iter(asked))] for ids in asked.values())
+    shared = all(one == asked[next(iter(asked))] for one in asked.values())
     return Effect(
         difference,
         min(map(len, values.values())),

@@ -120,6 +120,17 @@ def test_different_questions_are_refused():
         analysis.effect(compared(), other, "c")
 
 
+def test_questions_of_other_worlds_under_the_same_numbers_are_drawn_within_each_seed():
+    """Seed 1's world has three near questions and one far: by their kinds they are others, though by ids the same."""
+    some = results()
+    for arm in RIGHT:
+        some[arm, 1]["questions"]["kind"] = ["near", "near", "near", "far"]
+    found = analysis.effect(compared(kinds=["near"]), some, "c")  # seed 0: +1, 0; seed 1: 0, 0, 0
+    assert found is not None and found.difference.by_seed == {0: 0.5, 1: 0.0} and found.questions == 2
+    differences = [np.array([1, 0]), np.array([0, 0, 0])]
+    assert found.both == seeds_and_questions(differences, shared=False)
+
+
 def test_both_intervals_against_normal_theory():
     """Values = seed effect N(0, 1) + question effect N(0, 1) + noise N(0, 1); 40 seeds, 40 questions.
 
