@@ -3,7 +3,7 @@
 # data -> pre-training on captions and text -> cold-start SFT with the attention-guided loss -> GRPO with the combined
 # reward -> evaluation.
 #
-#   bash recipes/avar_tiny.sh                                   # some 13 minutes on two cores
+#   bash recipes/avar_tiny.sh                                   # some 14 minutes on two cores
 #   SEED=1 NAME=tiny_1 bash recipes/avar_tiny.sh                # another seed
 #   FAMILY=qwen3_vl NAME=tiny_qwen3 bash recipes/avar_tiny.sh   # another model family: qwen2_vl, qwen2_5_vl, qwen3_vl
 #   bash recipes/avar_tiny.sh avar.rewards.visual=0             # arguments are overrides of the GRPO stage

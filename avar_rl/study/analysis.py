@@ -63,10 +63,11 @@ class Effect:
         there = [one for one in (self.both, self.over_seeds) if one is not None]
         if self.over_seeds is None:
             return "open"
+        above, below = ("above 0", "below 0") if self.least is None else ("reproduced", "contradicted")
         if all(low > 0 for low, _ in there):
-            return "above 0" if self.least is None else "reproduced"
+            return above
         if all(high < 0 for _, high in there):
-            return "below 0" if self.least is None else "contradicted"
+            return below
         return "not reproduced" if self.least is not None and self.over_seeds[1] < self.least else "open"
 
 
@@ -154,8 +155,9 @@ def _by_question(name: str, one: ArmComparison, pairs: Mapping[int, Any], runs: 
         chosen = np.array([not one.kinds or kind in one.kinds for kind in questions["kind"]])
         if not chosen.any():
             raise ValueError(f"comparisons.{name}: no question of seed {seed} is of the kinds {', '.join(one.kinds)}")
-        values[seed] = np.subtract(side["by_question"][one.measure], other["by_question"][one.measure])[chosen]
-        against.append(float(np.mean(np.array(other["by_question"][one.measure])[chosen])))
+        mine, theirs = (np.array(model["by_question"][one.measure])[chosen] for model in (side, other))
+        values[seed] = mine - theirs
+        against.append(float(theirs.mean()))
         asked[seed] = questions["id"], questions["kind"]  # worlds of two seeds may number their questions alike
     difference = Spread({seed: float(value.mean()) for seed, value in values.items()})
     shared = all(one == asked[next(iter(asked))] for one in asked.values())
