@@ -120,7 +120,8 @@ def test_trouble_of_the_set_up_stops_the_run_at_once(answer, said, odd_endpoint,
 def arguments(world: Path, url: str, out: Path) -> list[str]:
     recipe = ROOT / "recipes" / "config" / "synthesis" / "tiny.yaml"
     paths = [f"sources.tiny_world.path={world}/source.parquet", f"filters.tokenizer={world}/tokenizer"]
-    return [str(recipe), "--out", str(out), f"endpoints.offline.base_url={url}", *paths]
+    settings = [f"endpoints.offline.base_url={url}", "endpoints.offline.timeout_s=60", *paths]  # a busy machine is slow
+    return [str(recipe), "--out", str(out), *settings]
 
 
 def test_lone_surrogates_end_no_run_and_are_paid_once(odd_endpoint, synthesis_world, tmp_path):
@@ -147,7 +148,6 @@ def test_sigterm_ends_a_run_whose_endpoint_sends_surrogates(synthesis_world, tmp
 
     server = ChatEndpoint(reply)
     command = [sys.executable, "-m", "data_tools.synthesis", *arguments(synthesis_world, server.url, tmp_path)]
-    command += ["endpoints.offline.timeout_s=60"]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     try:
         assert arrived.acquire(timeout=60)  # calls are under way
