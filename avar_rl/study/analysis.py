@@ -160,7 +160,7 @@ def _by_question(name: str, one: ArmComparison, pairs: Mapping[int, Any], runs: 
         against.append(float(theirs.mean()))
         asked[seed] = questions["id"], questions["kind"]  # worlds of two seeds may number their questions alike
     difference = Spread({seed: float(value.mean()) for seed, value in values.items()})
-    shared = all(one == asked[next(iter(asked))] for one in asked.values())
+    shared = all(of_seed == asked[next(iter(asked))] for of_seed in asked.values())
     return Effect(
         difference,
         min(map(len, values.values())),
