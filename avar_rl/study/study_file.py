@@ -82,6 +82,21 @@ class CorrelationOfMeasures:
 
 
 @settings
+class Excerpt:
+    """A table of the report that stands in another page, too, as models or as comparisons.
+
+    page: a Markdown file, in which the table stands between `<!-- study STUDY: NAME -->` and `<!-- end of NAME -->`.
+    models: ARM/MODEL → what the page calls it; columns: measure → its heading.
+    comparisons: name → what the page calls it.
+    """
+
+    page: str
+    models: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, str] = field(default_factory=dict)
+    comparisons: dict[str, str] = field(default_factory=dict)
+
+
+@settings
 class Resources:
     """What one recipe run takes on a Ray cluster: devices and cores of one node."""
 
@@ -102,6 +117,7 @@ class Study:
     seeds, knobs, overrides: of every arm.
     out, results: folders of the runs, and of their small JSON files, tables and plots; "": by the study's name.
     measures: further ones, beside those of MEASURES; columns: those in the table of models.
+    excerpts: tables that stand in other pages, by name.
     seconds: stage → how long it takes, for the estimate before one has been run.
     """
 
@@ -118,6 +134,7 @@ class Study:
     columns: list[str] = field(default_factory=lambda: ["accuracy", "accuracy_sampled", "vas", "image_mass"])
     comparisons: dict[Name, ArmComparison] = field(default_factory=dict)
     correlations: list[CorrelationOfMeasures] = field(default_factory=list)
+    excerpts: dict[Name, Excerpt] = field(default_factory=dict)
     seconds: dict[str, Positive] = field(default_factory=dict)
     resources: Resources = field(default_factory=Resources)
 
@@ -242,6 +259,19 @@ def _check_analysis(study: Study) -> None:
     for place, pair in enumerate(study.correlations):
         measure(pair.x, f"correlations.{place}.x")
         measure(pair.y, f"correlations.{place}.y")
+    for name, excerpt in study.excerpts.items():
+        _check_excerpt(study, f"excerpts.{name}", excerpt)
+
+
+def _check_excerpt(study: Study, place: str, excerpt: Excerpt) -> None:
+    if bool(excerpt.comparisons) == bool(excerpt.models) or bool(excerpt.models) != bool(excerpt.columns):
+        raise ValueError(f"{place}: give models and columns, or comparisons")
+    for name in excerpt.columns:
+        _known(name, study.all_measures, f"{place}.columns", "measure")
+    for name in excerpt.comparisons:
+        _known(name, study.comparisons, f"{place}.comparisons", "comparison")
+    for side in excerpt.models:
+        side_of(side, f"{place}.models", study.arms)
 
 
 def side_of(text: str, place: str, arms: Mapping[str, Arm]) -> tuple[str, str]:

@@ -223,8 +223,8 @@ def test_the_page_says_what_the_results_say(folder, capsys):
     )
     # 2 · 60 + 4 · 120 s, each stage once; of processors 2 · 30 + 4 · 240
     assert "0.2 hours one after the other, 0.3 hours of processors." in page
-    assert "| plain, guided | base | 2 | 0.0 ± 0.0 % | 0.0 ± 0.0 % | 2.5 ± 0.71 | 0.5 ± 0 |" in page
-    assert "| guided | sft | 2 | 75.0 ± 0.0 % | 75.0 ± 0.0 % | 10.5 ± 0.71 | 0.5 ± 0 |" in page
+    assert "| plain, guided | base | 2 | 0.0 ± 0 % | 0.0 ± 0 % | 2.50 ± 0.71 | 0.5 ± 0 |" in page
+    assert "| guided | sft | 2 | 75.0 ± 0 % | 75.0 ± 0 % | 10.50 ± 0.71 | 0.5 ± 0 |" in page
     lines = page.splitlines()
     right, vas = (
         next(i for i, line in enumerate(lines) if f"| {n} | guided/sft" in line) for n in ("**right**", "vas")
@@ -276,3 +276,57 @@ def test_runs_that_are_missing_or_of_other_settings_are_named(folder, capsys):
     study.write_text(STUDY.replace("results: results", "results: elsewhere"))
     assert main(["report", "study.yaml"]) == 2
     assert "elsewhere holds no result of this study yet: run it first" in capsys.readouterr().err
+
+
+EXCERPTS = """
+excerpts:
+  models: {page: NOTES.md, models: {plain/sft: "cold start", guided/sft: "with a | in it"}, columns: {vas: VAS}}
+  claims: {page: NOTES.md, comparisons: {right: Guidance helps}}
+"""
+NOTES = """Before
+<!-- study study: models -->
+old
+<!-- end of models -->
+between
+<!-- study study: claims -->
+<!-- end of claims -->
+after
+"""
+
+
+def test_tables_in_other_pages_are_written_and_checked(folder, capsys):
+    (folder / "study.yaml").write_text(STUDY + EXCERPTS)
+    notes = folder / "NOTES.md"
+    notes.write_text(NOTES)
+    assert main(["report", "study.yaml"]) == 0
+    written = notes.read_text()
+    assert written.startswith("Before\n<!-- study study: models -->\n\n| model | seeds | VAS |\n")
+    assert (
+        "| cold start | 2 | 5.50 ± 0.71 |\n| with a \\| in it | 2 | 10.50 ± 0.71 |\n\n<!-- end of models -->\nbetween\n"
+        in written
+    )
+    assert "| Guidance helps | 2 | +37.5 points | " in written and written.endswith("<!-- end of claims -->\nafter\n")
+    assert main(["report", "study.yaml"]) == 0 and notes.read_text() == written
+    assert main(["report", "study.yaml", "--check"]) == 0
+    notes.write_text(written.replace("+37.5", "+38.5"))
+    capsys.readouterr()
+    assert main(["report", "study.yaml", "--check"]) == 1
+    assert capsys.readouterr().out.startswith("avar study report: NOTES.md is not what the results give")
+
+
+@pytest.mark.parametrize(
+    ("excerpt", "expected"),
+    [
+        ("{page: NOTES.md, comparisons: {vas: x}}", "NOTES.md has no lines <!-- study study: one --> and"),
+        ("{page: nowhere.md, comparisons: {vas: x}}", "nowhere.md has no lines"),
+        ("{page: NOTES.md, comparisons: {vsa: x}}", "excerpts.one.comparisons: no comparison 'vsa'; did you mean vas?"),
+        ("{page: NOTES.md, models: {plain/sft: x}}", "excerpts.one: give models and columns, or comparisons"),
+        ("{page: NOTES.md, models: {plian/sft: x}, columns: {vas: VAS}}", "did you mean plain?"),
+    ],
+)  # fmt: skip
+def test_an_excerpt_that_cannot_be_written_is_one_sentence(folder, capsys, excerpt, expected):
+    (folder / "study.yaml").write_text(STUDY + f"excerpts:\n  one: {excerpt}\n")
+    (folder / "NOTES.md").write_text(NOTES)
+    assert main(["report", "study.yaml"]) == 2
+    assert expected in capsys.readouterr().err
+    assert not (folder / "results" / "report.md").exists() and (folder / "NOTES.md").read_text() == NOTES
