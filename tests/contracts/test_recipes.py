@@ -56,6 +56,7 @@ def test_dry_run_of_a_recipe_prints_configurations_and_estimates_and_writes_noth
     ("stage", "overrides", "expected"),
     [
         ("sft", ["+data.max_lenght=5"], "unknown key data.max_lenght (did you mean max_length"),
+        ("sft", ["+engine.wrap_policy.layers=[x]"], "unknown key engine.wrap_policy.layers"),
         ("sft", ["+avar.guidance.gamma=1"], "unknown key avar.guidance.gamma"),
         ("sft", ["avar.guidance.alpha=-1"], "avar.guidance"),
         ("sft", ["data.train_batch_size=33", "trainer.n_gpus_per_node=2"], "33 is not a multiple of the 2 ranks"),
@@ -134,6 +135,13 @@ def test_without_weight_a_reward_needs_no_blind_pass(capsys):
     for overrides in (["+avar.rewards.dependence=0"], ["+avar.rewards.dependence=0.1", "avar.blind={mask: tokens}"]):
         status, _, err = run(capsys, "grpo", "recipes/config/tiny_grpo", "--profile", "cpu", *overrides, "--dry-run")
         assert status == 0, err
+
+
+@pytest.mark.parametrize(("stage", "engine"), [("sft", "engine"), ("grpo", "actor_rollout_ref.actor.fsdp_config")])
+def test_layers_to_shard_may_be_named_as_verl_reads_them(stage, engine, capsys):
+    layers = f"+{engine}.wrap_policy.transformer_layer_cls_to_wrap=[Qwen2_5_VLDecoderLayer]"
+    status, _, err = run(capsys, stage, f"recipes/config/tiny_{stage}", "--profile", "cpu", layers, "--dry-run")
+    assert status == 0, err
 
 
 def test_without_a_visual_weight_nothing_is_refused(capsys):

@@ -85,9 +85,11 @@ def _verl_config_dir() -> Path:
 def _unknown_keys(base: DictConfig, config: DictConfig, key: Any, where: str) -> list[str]:
     """Keys of `config` that neither verl's YAML nor the dataclass behind it (its `_target_`) knows."""
     name = f"{where}{key}"
-    allowed = (
-        set(base) | _dataclass_fields(base) | (_ray_init_arguments() if where == "ray_kwargs.ray_init." else set())
-    )
+    allowed = set(base) | _dataclass_fields(base)
+    if where == "ray_kwargs.ray_init.":
+        allowed |= _ray_init_arguments()
+    if where.endswith("wrap_policy."):
+        allowed |= {"transformer_layer_cls_to_wrap"}  # read by verl's FSDP2, and not in its YAML
     if key not in allowed:
         near = difflib.get_close_matches(str(key), [str(k) for k in allowed], n=3)
         return [f"unknown key {name}" + (f" (did you mean {', '.join(near)}?)" if near else "")]
