@@ -72,15 +72,20 @@ def _draw_arms(shows: Any) -> Any:
     figure, axes = file_pyplot().subplots(
         max(1, len(measures)), 1, figsize=size, squeeze=False, sharex=True, layout="constrained"
     )
+    names = list(dict.fromkeys(model for models in measures.values() for model in models))
     for axis, (measure, models) in zip(axes[:, 0], measures.items(), strict=False):
-        for place, (model, values) in enumerate(models.items()):
-            shift = 0.2 * (place - (len(models) - 1) / 2)
-            x = [arms.index(arm) + shift for arm, of_arm in values.items() for _ in of_arm]
-            y = [value for of_arm in values.values() for value in of_arm]
-            (drawn,) = axis.plot(x, y, "o", markersize=4, alpha=0.6, label=model)
+        for model, values in models.items():
+            place = names.index(model)
+            colour = file_pyplot().cm.tab20((2 * place + place // 10) % 20)  # its strong colours first
             for arm, of_arm in values.items():
-                middle, mean = arms.index(arm) + shift, sum(of_arm) / len(of_arm)
-                axis.hlines(mean, middle - 0.08, middle + 0.08, color=drawn.get_color(), linewidth=2)
+                beside = [
+                    other for other, arms_of in models.items() if arm in arms_of
+                ]  # an arm's models share its place
+                width = 0.8 / max(4, len(beside))
+                x = arms.index(arm) + width * (beside.index(model) - (len(beside) - 1) / 2)
+                axis.plot([x] * len(of_arm), of_arm, "o", color=colour, markersize=4, alpha=0.6)
+                axis.hlines(sum(of_arm) / len(of_arm), x - 0.4 * width, x + 0.4 * width, color=colour, linewidth=2)
+            axis.plot([], [], "o", color=colour, label=model)
         _logarithmic(axis.set_yscale, [v for values in models.values() for arm in values.values() for v in arm])
         axis.set(ylabel=measure.replace("_", " "))
         axis.grid(axis="y", alpha=0.3)
