@@ -71,6 +71,9 @@ class Effect:
         return "not reproduced" if self.least is not None and self.over_seeds[1] < self.least else "open"
 
 
+Effects = Mapping[str, Effect | None]  # by the comparison's name; None where no seed has both sides
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A trained model, once for all runs that share it. arms: of these runs."""

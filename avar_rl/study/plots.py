@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ def scatter_name(pair: CorrelationOfMeasures) -> str:
     return f"{pair.x}_{pair.y}{''.join('_' + model for model in pair.models)}.png"
 
 
-def plots_of(study: Study, results: analysis.Results, effects: Mapping[str, analysis.Effect | None]) -> list[StudyPlot]:
+def plots_of(study: Study, results: analysis.Results, effects: analysis.Effects) -> list[StudyPlot]:
     """All that the page shows."""
     found = [StudyPlot("arms.png", _arms(study, results), _draw_arms)]
     if study.comparisons:
@@ -72,20 +72,19 @@ def _draw_arms(shows: Any) -> Any:
     figure, axes = file_pyplot().subplots(
         max(1, len(measures)), 1, figsize=size, squeeze=False, sharex=True, layout="constrained"
     )
-    names = list(dict.fromkeys(model for models in measures.values() for model in models))
+    names = dict.fromkeys(model for models in measures.values() for model in models)
+    tab20 = file_pyplot().cm.tab20  # strong colours and weak ones by turns: the strong ones first
+    colours = {model: tab20((2 * place + place // 10) % 20) for place, model in enumerate(names)}
     for axis, (measure, models) in zip(axes[:, 0], measures.items(), strict=False):
-        for model, values in models.items():
-            place = names.index(model)
-            colour = file_pyplot().cm.tab20((2 * place + place // 10) % 20)  # its strong colours first
-            for arm, of_arm in values.items():
-                beside = [
-                    other for other, arms_of in models.items() if arm in arms_of
-                ]  # an arm's models share its place
-                width = 0.8 / max(4, len(beside))
-                x = arms.index(arm) + width * (beside.index(model) - (len(beside) - 1) / 2)
-                axis.plot([x] * len(of_arm), of_arm, "o", color=colour, markersize=4, alpha=0.6)
-                axis.hlines(sum(of_arm) / len(of_arm), x - 0.4 * width, x + 0.4 * width, color=colour, linewidth=2)
-            axis.plot([], [], "o", color=colour, label=model)
+        for model in models:
+            axis.plot([], [], "o", color=colours[model], label=model)
+        for at, arm in enumerate(arms):
+            there = {model: values[arm] for model, values in models.items() if arm in values}
+            width = 0.8 / max(4, len(there))  # an arm's models share its place
+            for place, (model, values) in enumerate(there.items()):
+                x, mean = at + width * (place - (len(there) - 1) / 2), sum(values) / len(values)
+                axis.plot([x] * len(values), values, "o", color=colours[model], markersize=4, alpha=0.6)
+                axis.hlines(mean, x - 0.4 * width, x + 0.4 * width, color=colours[model], linewidth=2)
         _logarithmic(axis.set_yscale, [v for values in models.values() for arm in values.values() for v in arm])
         axis.set(ylabel=measure.replace("_", " "))
         axis.grid(axis="y", alpha=0.3)
@@ -94,7 +93,7 @@ def _draw_arms(shows: Any) -> Any:
     return figure
 
 
-def _effects(study: Study, effects: Mapping[str, analysis.Effect | None]) -> Any:
+def _effects(study: Study, effects: analysis.Effects) -> Any:
     """Measure -> rows of name, primary, mean, interval of both, interval over seeds, differences by seed."""
     found: dict[str, Any] = {}
     for name, one in study.comparisons.items():

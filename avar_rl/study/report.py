@@ -61,7 +61,7 @@ def differences(study: Study) -> list[Path]:
     return different + [folder / plot.name for plot in drawn if described(folder / plot.name) != plot.digest]
 
 
-def _pages(study: Study, results: analysis.Results, effects: tables.Effects) -> dict[Path, str]:
+def _pages(study: Study, results: analysis.Results, effects: analysis.Effects) -> dict[Path, str]:
     """The study's page, and others with its tables in them: what each has to say."""
     pages = {Path(study.results) / PAGE: _page(study, results, effects)}
     for name, excerpt in study.excerpts.items():
@@ -77,7 +77,7 @@ def _pages(study: Study, results: analysis.Results, effects: tables.Effects) -> 
     return pages
 
 
-def _page(study: Study, results: analysis.Results, effects: tables.Effects) -> str:
+def _page(study: Study, results: analysis.Results, effects: analysis.Effects) -> str:
     parts = [
         f"# Study {study.name}",
         study.about.strip() or f"A study of `{study.recipe}`.",

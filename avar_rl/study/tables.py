@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from avar_rl.runtime.tables import markdown_table
 from avar_rl.study import analysis
 from avar_rl.study.study_file import Excerpt, Study, side_of
-
-Effects = Mapping[str, analysis.Effect | None]  # by the comparison's name
 
 _SHARES = ("accuracy", "accuracy_sampled", "format", "truncated")  # shown in %
 
@@ -32,7 +29,7 @@ def models_table(study: Study, results: analysis.Results) -> str:
     return _table(["arm", "model", "seeds", *study.columns], list(rows.values()))
 
 
-def comparisons_table(study: Study, effects: Effects) -> str:
+def comparisons_table(study: Study, effects: analysis.Effects) -> str:
     """Every comparison, the primary ones first."""
     rows = []
     for name, one in sorted(study.comparisons.items(), key=lambda item: not item[1].primary):
@@ -81,7 +78,7 @@ def stages_table(results: analysis.Results) -> str:
     return _table(["arm", "stage", "runs", "minutes", "processor minutes"], rows)
 
 
-def excerpt_table(study: Study, excerpt: Excerpt, results: analysis.Results, effects: Effects) -> str:
+def excerpt_table(study: Study, excerpt: Excerpt, results: analysis.Results, effects: analysis.Effects) -> str:
     """The models, or the comparisons, that a page shows, under the page's own names."""
     if excerpt.comparisons:
         named = excerpt.comparisons.items()
@@ -127,12 +124,13 @@ def _spread(found: analysis.Spread | None, measure: str) -> str:
     """Mean ± sample standard deviation, the mean to the deviation's second digit."""
     if found is None:
         return "-"
-    scale, unit = (100, " %") if measure in _SHARES else (1, "")
-    if not found.deviation:
-        end = "" if found.deviation is None else " ± 0"
-        return f"{scale * found.mean:{'.1f' if unit else '.3g'}}{end}{unit}"
-    decimals = 1 if unit else max(0, 1 - math.floor(math.log10(found.deviation)))
-    return f"{scale * found.mean:.{decimals}f} ± {scale * found.deviation:.{decimals}f}{unit}"
+    deviation = found.deviation
+    if measure in _SHARES:
+        return f"{100 * found.mean:.1f}{'' if deviation is None else f' ± {100 * deviation:.1f}'} %"
+    if not deviation:
+        return f"{found.mean:.3g}{'' if deviation is None else ' ± 0'}"
+    decimals = max(0, 1 - math.floor(math.log10(deviation)))
+    return f"{found.mean:.{decimals}f} ± {deviation:.{decimals}f}"
 
 
 def _signed(measure: str, value: float) -> str:

@@ -223,8 +223,8 @@ def test_the_page_says_what_the_results_say(folder, capsys):
     )
     # 2 · 60 + 4 · 120 s, each stage once; of processors 2 · 30 + 4 · 240
     assert "0.2 hours one after the other, 0.3 hours of processors." in page
-    assert "| plain, guided | base | 2 | 0.0 ± 0 % | 0.0 ± 0 % | 2.50 ± 0.71 | 0.5 ± 0 |" in page
-    assert "| guided | sft | 2 | 75.0 ± 0 % | 75.0 ± 0 % | 10.50 ± 0.71 | 0.5 ± 0 |" in page
+    assert "| plain, guided | base | 2 | 0.0 ± 0.0 % | 0.0 ± 0.0 % | 2.50 ± 0.71 | 0.5 ± 0 |" in page
+    assert "| guided | sft | 2 | 75.0 ± 0.0 % | 75.0 ± 0.0 % | 10.50 ± 0.71 | 0.5 ± 0 |" in page
     lines = page.splitlines()
     right, vas = (
         next(i for i, line in enumerate(lines) if f"| {n} | guided/sft" in line) for n in ("**right**", "vas")
