@@ -75,9 +75,9 @@ def _draw_arms(shows: Any) -> Any:
     names = dict.fromkeys(model for models in measures.values() for model in models)
     tab20 = file_pyplot().cm.tab20  # strong colours and weak ones by turns: the strong ones first
     colours = {model: tab20((2 * place + place // 10) % 20) for place, model in enumerate(names)}
+    for model in names:  # the legend names all, also those that the first measure is not of
+        axes[0, 0].plot([], [], "o", color=colours[model], label=model)
     for axis, (measure, models) in zip(axes[:, 0], measures.items(), strict=False):
-        for model in models:
-            axis.plot([], [], "o", color=colours[model], label=model)
         for at, arm in enumerate(arms):
             there = {model: values[arm] for model, values in models.items() if arm in values}
             width = 0.8 / max(4, len(there))  # an arm's models share its place

@@ -139,9 +139,9 @@ def _models(study: Study, out: Path) -> tuple[dict[str, list[str]], dict[str, An
 
 
 def _measure(out: Path, model: str, measure: Any) -> float | None:
-    """None where the file says null, or is not there, as where a model was not measured."""
+    """None where it is of other models, and where the file says null or is not there: a model that was not measured."""
     path = out / measure.file.replace("{model}", model)
-    if not path.is_file():
+    if (measure.models and model not in measure.models) or not path.is_file():
         return None
     value: Any = _json(path)
     for part in measure.key.split("."):

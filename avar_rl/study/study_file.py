@@ -45,10 +45,14 @@ class Arm:
 
 @settings
 class Measure:
-    """A number in a JSON file of a run: of `file`, in which {model} is the model's name, at the dotted `key`."""
+    """A number in a JSON file of a run: of `file`, in which {model} is the model's name, at the dotted `key`.
+
+    models: the models that it is a measure of; []: all. What training.json says is GRPO's, not its base's.
+    """
 
     key: str
     file: str = "evaluation/{model}.json"
+    models: list[str] = field(default_factory=list)
 
 
 @settings

@@ -105,8 +105,10 @@ def test_a_measure_that_is_added_later_is_read_without_running_a_stage_again(tmp
     toy = ToyStudy(tmp_path, arms={"a": {}})
     assert toy.run()[0] == 0
     ends, size = toy.ledger(), {"size": {"key": "origin.model.files", "file": "evaluation/{model}.json"}}
-    toy.write(arms={"a": {}}, measures={"double": {"key": "vas"}})
-    assert toy.run()[0] == 0 and results(toy)["a-0"]["models"]["grpo"]["measures"]["double"] == 10.0
+    toy.write(arms={"a": {}}, measures={"double": {"key": "vas"}, "other": {"key": "vas", "models": ["base"]}})
+    assert toy.run()[0] == 0
+    found = results(toy)["a-0"]["models"]["grpo"]["measures"]
+    assert found["double"] == 10.0 and found["other"] is None
     toy.write(arms={"a": {}}, measures=size)
     status, _, err = toy.run()
     assert (
