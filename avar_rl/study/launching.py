@@ -140,6 +140,8 @@ class _Task:
 def _on_a_node(command: Sequence[str], environment: Mapping[str, str], log: Path, folder: str) -> int:
     """The task: a recipe on the devices that Ray gave it. `ray.cancel` is passed on as SIGTERM; returns its status."""
     os.chdir(folder)
+    # ray.cancel acts as SIGINT, which a script's background commands, and all that they start, ignore.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     devices = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ}
     process = _spawn(command, {**environment, **devices}, log)
     while True:

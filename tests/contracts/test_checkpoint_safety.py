@@ -147,6 +147,7 @@ def undisturbed(tiny_world, tmp_path_factory):
     return training
 
 
+@pytest.mark.long
 def test_ctrl_c_to_two_ranks_saves_and_the_rest_ends_in_the_same_weights(undisturbed, tiny_world, tmp_path):
     training = Training(tiny_world, tmp_path, steps=20, save=20)
     training.arguments += TWO_RANKS

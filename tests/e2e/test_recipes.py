@@ -304,6 +304,7 @@ def questions_table(sft_rows: Path, out: Path) -> Path:
 
 @pytest.mark.e2e
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(500)
 def test_sigterm_to_grpo_saves_the_step_in_flight_and_the_same_command_goes_on(tiny, tmp_path):
     """No step of it would be saved by itself. What is logged, saved and resumed is each step once."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -48,10 +49,17 @@ def test_the_smallest_study_shares_its_cold_start_and_ends_in_a_page(tmp_path):
 @pytest.mark.e2e
 @pytest.mark.slow
 def test_runs_are_tasks_of_the_ray_cluster(tmp_path):
-    """A stand-in recipe on a Ray of this machine; the recipes get no RAY_ADDRESS, and SIGTERM reaches them."""
+    """A stand-in recipe on a Ray of this machine; the recipes get no RAY_ADDRESS, and SIGTERM reaches them.
+
+    SIGINT is ignored, as in whatever a script starts in the background.
+    """
     toy = ToyStudy(tmp_path, arms={"a": {}, "b": {"overrides": ["one"]}})
     hang = toy.mark("hang-sft")
-    process = toy.start(str(toy.file), RAY_ADDRESS="local")
+    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process = toy.start(str(toy.file), RAY_ADDRESS="local")
+    finally:
+        signal.signal(signal.SIGINT, usual)
     deadline = time.monotonic() + 150
     while not any(line.startswith("sft") for line in toy.ledger("begin")):
         assert process.poll() is None and time.monotonic() < deadline
