@@ -23,6 +23,8 @@ from avar_rl.verl_plugin.recipe_check import machine, plan  # noqa: E402
 ROOT = Path(__file__).parents[2]
 EIGHT = machine.Machine(cards=(85 * GB,) * 8, card=85 * GB, memory=1000 * GB, available=900 * GB)
 ONE = replace(EIGHT, cards=(85 * GB,))
+# a recipe's beginning, in the profile whose environment this is
+STAGES = f"PROFILE={os.environ.get('AVAR_PROFILE', 'cpu')}; source recipes/stages.sh"
 CPU_PROFILE = pytest.mark.skipif(
     os.environ.get("AVAR_PROFILE") == "gpu", reason="the miniature's recipe needs the other"
 )
@@ -254,7 +256,7 @@ def test_two_recipes_in_one_folder(tmp_path):
     """The second is refused, and what was the first's does not keep the folder closed."""
     stages = "stage orphan bash -c 'sleep 61 >/dev/null 2>&1 &'; stage long sleep 60"
     held = subprocess.Popen(
-        ["bash", "-c", f"OUT={tmp_path}; PROFILE=cpu; source recipes/stages.sh; {stages}"],
+        ["bash", "-c", f"OUT={tmp_path}; {STAGES}; {stages}"],
         cwd=ROOT, env={**os.environ, "AVAR_VENV": str(Path(sys.executable).parents[1])},
         stdout=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
@@ -278,7 +280,7 @@ def test_a_recipe_on_another_node_holds_a_folder_by_its_signs_of_life(tmp_path, 
     lock.write_text("process 4711 on node17\n")
     os.utime(lock, (time.time() - age,) * 2)
     took = subprocess.run(
-        ["bash", "-c", f"OUT={tmp_path}; PROFILE=cpu; source recipes/stages.sh; cat $OUT/.lock"],
+        ["bash", "-c", f"OUT={tmp_path}; {STAGES}; cat $OUT/.lock"],
         cwd=ROOT, env={**os.environ, "AVAR_VENV": str(Path(sys.executable).parents[1])},
         capture_output=True, text=True, timeout=100,
     )  # fmt: skip
@@ -292,7 +294,7 @@ def test_a_signal_to_a_recipe_ends_its_stage_in_good_order(tmp_path):
     work = "trap 'echo saved; exit 3' TERM; echo at work; while true; do sleep 0.1; done"
     stages = f'stage long bash -c "{work}"; stage next true'
     recipe = subprocess.Popen(
-        ["bash", "-c", f"set -e; OUT={tmp_path}; PROFILE=cpu; source recipes/stages.sh; {stages}"],
+        ["bash", "-c", f"set -e; OUT={tmp_path}; {STAGES}; {stages}"],
         cwd=ROOT, env={**os.environ, "AVAR_VENV": str(Path(sys.executable).parents[1])},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
@@ -311,7 +313,7 @@ def test_a_stage_that_knows_what_is_done_runs_every_time(tmp_path):
     for fails in (True, False):
         last = "stage_again last false" if fails else "stage_again last true"
         done = subprocess.run(
-            ["bash", "-c", f"set -e; OUT={tmp_path}; PROFILE=cpu; source recipes/stages.sh; {stages}; {last}"],
+            ["bash", "-c", f"set -e; OUT={tmp_path}; {STAGES}; {stages}; {last}"],
             cwd=ROOT, env={**os.environ, "AVAR_VENV": str(Path(sys.executable).parents[1])},
             capture_output=True, text=True, timeout=100,
         )  # fmt: skip
