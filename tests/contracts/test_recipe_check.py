@@ -23,11 +23,9 @@ from avar_rl.verl_plugin.recipe_check import machine, plan  # noqa: E402
 ROOT = Path(__file__).parents[2]
 EIGHT = machine.Machine(cards=(85 * GB,) * 8, card=85 * GB, memory=1000 * GB, available=900 * GB)
 ONE = replace(EIGHT, cards=(85 * GB,))
-# a recipe's beginning, in the profile whose environment this is
-STAGES = f"PROFILE={os.environ.get('AVAR_PROFILE', 'cpu')}; source recipes/stages.sh"
-CPU_PROFILE = pytest.mark.skipif(
-    os.environ.get("AVAR_PROFILE") == "gpu", reason="the miniature's recipe needs the other"
-)
+PROFILE = os.environ.get("AVAR_PROFILE", "cpu")  # of this environment
+STAGES = f"PROFILE={PROFILE}; source recipes/stages.sh"  # a recipe's beginning
+CPU_PROFILE = pytest.mark.skipif(PROFILE == "gpu", reason="the miniature's recipe needs the other")
 SMALL = machine.Machine(cards=(25 * GB,), card=25 * GB, memory=64 * GB, available=60 * GB)
 
 
